@@ -21,21 +21,22 @@ void text_free(text *t);
 
 /* JSON writer onto a text. Commas and nesting are kept here; keys are NULL inside arrays. A number that is not finite
  * becomes null plus a sibling "KEY_nonfinite": "nan" | "inf" | "-inf" (in arrays: the string). Bytes that are not
- * UTF-8 are written as U+FFFD. */
+ * UTF-8 are written as U+FFFD. (json_put_...: json_object, json_array and json_string are jansson's, and its shared
+ * library would call ours.) */
 typedef struct json {
     text *out;
     unsigned depth;
     bool first;
     bool pretty;
 } json;
-void json_object(json *j, const char *key);
-void json_array(json *j, const char *key);
+void json_put_object(json *j, const char *key);
+void json_put_array(json *j, const char *key);
 void json_end_object(json *j);
 void json_end_array(json *j);
-void json_string(json *j, const char *key, const char *value); /* NULL value: null */
-void json_number(json *j, const char *key, double value);
-void json_int(json *j, const char *key, int64_t value);
-void json_bool(json *j, const char *key, bool value);
+void json_put_string(json *j, const char *key, const char *value); /* NULL value: null */
+void json_put_number(json *j, const char *key, double value);
+void json_put_int(json *j, const char *key, int64_t value);
+void json_put_bool(json *j, const char *key, bool value);
 
 /* Whole string to number, C locale, no spaces, no hex; ST_CONFIG with a message naming `what` otherwise. Doubles must
  * be finite and not lose everything to underflow. */
