@@ -1,0 +1,38 @@
+/* kernel.h - what a kernel is: pure arithmetic on pointers, shapes, attributes and a workspace; never the graph.
+ *
+ * Every kernel family exports rows; a backend concatenates them when it opens and picks, when a plan is made, the first
+ * row that takes the node (highest instruction set first). The launcher function owns threads and fixed blocks: results
+ * do not depend on the number of threads. */
+#ifndef DISTILL_KERNELS_KERNEL_H
+#define DISTILL_KERNELS_KERNEL_H
+
+#include "graph/graph.h"
+
+typedef struct kernel_tensor {
+    void *data; /* NULL: absent optional operand (type DTYPE_NONE) */
+    dtype type;
+    shape sh;
+} kernel_tensor;
+
+typedef struct kernel_args {
+    kernel_tensor *in, *out;
+    int n_in, n_out;
+    const void *attr; /* the operator's struct of src/ops/attrs.h */
+    void *work;       /* aligned to 64, at least what `workspace` asked for; contents undefined */
+    size_t work_size;
+    int threads;
+} kernel_args;
+
+typedef enum isa { ISA_REF, ISA_BASE, ISA_AVX2, ISA_AVX512 } isa;
+
+typedef struct kernel_row {
+    op_id op;
+    dtype type; /* of the first present input (of the output when there is none); DTYPE_NONE: any */
+    isa level;
+    const char *name;
+    void (*run)(const kernel_args *a);
+    size_t (*workspace)(const kernel_args *a); /* bytes for these shapes (data may be NULL); NULL: none */
+    bool (*takes)(const kernel_args *a);       /* false: not for these shapes or attributes; NULL: takes all */
+} kernel_row;
+
+#endif

@@ -1,0 +1,29 @@
+/* backend.h - what the executor asks of a device. The list of backends is in backend.c, the one file that knows which
+ * ones were built in. */
+#ifndef DISTILL_EXEC_BACKEND_H
+#define DISTILL_EXEC_BACKEND_H
+
+#include "kernels/kernel.h"
+
+typedef struct backend_options {
+    int threads;     /* 0: all cores this process may use */
+    isa max_isa;     /* ISA_REF: reference kernels only; ISA_AVX512: the best the machine has */
+} backend_options;
+
+typedef struct backend backend;
+struct backend {
+    const char *name;
+    int threads;
+    isa level; /* the best instruction set in use */
+    /* The row that runs a node on these operands (data pointers may be NULL), or NULL when there is none. */
+    const kernel_row *(*find)(const backend *b, op_id op, const kernel_args *a);
+    status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
+    void (*free)(backend *b, void *p, size_t bytes);
+    void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads, OpenBLAS 0.3.21" */
+    void (*close)(backend *b);
+};
+
+MUST_USE status backend_open(const char *device, const backend_options *o, backend **out); /* "auto", "cpu" */
+void backend_close(backend *b);
+
+#endif

@@ -1,0 +1,67 @@
+/* exec.h - a graph made ready to run: plan, memory, kernels.
+ *
+ * exec_open plans once: which kernel runs every node, where every value lies. After it nothing is allocated. Parameters
+ * and states live in a store that several executors share by name (training graph, evaluation graph). */
+#ifndef DISTILL_EXEC_EXEC_H
+#define DISTILL_EXEC_EXEC_H
+
+#include "exec/backend.h"
+#include "graph/graph.h"
+
+/* ---- store: persistent tensors by name ---- */
+
+typedef struct store_entry {
+    tensor t;
+    value_kind kind; /* VALUE_PARAM or VALUE_STATE */
+    uint32_t flags;  /* of the value */
+} store_entry;
+typedef struct store {
+    store_entry *at;
+    size_t n, cap;
+} store;
+/* Adds what the graph's PARAM and STATE values need and the store lacks, with their start data. A name that is there
+ * already must have the same type and shape (ST_INTERNAL otherwise) and keeps its contents. */
+MUST_USE status store_add_graph(store *s, const graph *g);
+store_entry *store_find(const store *s, const char *name); /* NULL: none */
+size_t store_bytes(const store *s);
+void store_free(store *s);
+
+/* ---- plan ---- */
+
+typedef struct plan {
+    size_t *offset;                /* [n_value] into the activation buffer, SIZE_MAX: not there (constant, persistent, unused) */
+    value_id *root;                /* [n_value] whose storage it shares (itself, or what it views or overwrites) */
+    const kernel_row **kernel;     /* [n_node]; NULL: no kernel runs (views) */
+    size_t activations, workspace; /* bytes */
+    size_t persistent, constants;  /* bytes, for tables */
+} plan;
+MUST_USE status plan_make(const graph *g, const backend *b, plan **out);
+void plan_free(plan *p);
+/* Every node: kernel, shape, offset, bytes; totals. */
+void plan_print(const plan *p, const graph *g, text *out);
+
+/* ---- executor ---- */
+
+typedef struct exec exec;
+/* Borrows g, b and s for its life (s NULL: only for graphs without parameters and states, or with their start data, which
+ * is then copied). Adds missing store entries. memory_limit 0: none; else ST_OOM with the table of what is needed. */
+MUST_USE status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec **out);
+void exec_close(exec *e);
+/* Where a value lies: inputs to be filled before exec_run, outputs to be read after it (valid until the next run),
+ * persistent values. NULL for values that are not kept. */
+void *exec_data(const exec *e, value_id v);
+/* Runs the nodes of one phase. No allocation. */
+void exec_run(exec *e, phase when);
+const plan *exec_plan(const exec *e);
+/* Seconds spent in every node since exec_open when timing is on (inspect --time); NULL when off. */
+void exec_set_timing(exec *e, bool on);
+const double *exec_timing(const exec *e);
+
+/* ---- constant folding (fold.c) ---- */
+
+/* Runs one node of g, whose inputs all are constants, with the reference kernels and makes its outputs constants. */
+MUST_USE status exec_fold_node(graph *g, node_id n);
+/* Folds every node whose inputs are constants and whose outputs are at most limit bytes. */
+MUST_USE status pass_fold_constants(graph *g, size_t limit);
+
+#endif

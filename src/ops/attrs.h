@@ -1,0 +1,168 @@
+/* attrs.h - the attribute structs of the operators: what op rows, student files and kernels agree on.
+ * Field names are the ONNX attribute (or, at newer opsets, input) names. Kernels read them; nothing here is a graph. */
+#ifndef DISTILL_OPS_ATTRS_H
+#define DISTILL_OPS_ATTRS_H
+
+#include "graph/graph.h"
+
+#define SPATIAL_MAX 3
+
+typedef struct alpha_attrs { /* LeakyRelu, Elu, ThresholdedRelu */
+    double alpha;
+} alpha_attrs;
+typedef struct hard_sigmoid_attrs {
+    double alpha, beta;
+} hard_sigmoid_attrs;
+typedef struct clip_attrs { /* -inf, +inf when not given */
+    double min, max;
+} clip_attrs;
+enum { GELU_NONE, GELU_TANH };
+typedef struct gelu_attrs {
+    int64_t approximate;
+} gelu_attrs;
+typedef struct cast_attrs {
+    int64_t to; /* dtype */
+    int64_t saturate;
+} cast_attrs;
+typedef struct mod_attrs {
+    int64_t fmod;
+} mod_attrs;
+typedef struct minmax_attrs { /* MinMaxGrad: which of the operands, and of which operator */
+    int64_t is_max, operand;
+} minmax_attrs;
+
+enum { AUTO_PAD_NOTSET, AUTO_PAD_SAME_UPPER, AUTO_PAD_SAME_LOWER, AUTO_PAD_VALID };
+/* Conv and its gradients, pooling. After inference kernel_shape, strides, dilations and pads are complete
+ * (pads: begin of every axis, then end of every axis) and auto_pad is NOTSET. */
+typedef struct conv_attrs {
+    attr_ints kernel_shape, strides, dilations, pads;
+    int64_t group, auto_pad;
+    int64_t relu;              /* hidden: epilogue max(x, 0), after in[3] (same shape as the output) was added */
+    attr_ints data_shape;      /* hidden, ConvGradData: shape of the data whose gradient is made */
+    attr_ints output_padding, output_shape; /* ConvTranspose only */
+} conv_attrs;
+typedef struct pool_attrs {
+    attr_ints kernel_shape, strides, dilations, pads;
+    int64_t auto_pad, ceil_mode, count_include_pad, storage_order;
+} pool_attrs;
+enum { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC };
+enum { COORD_HALF_PIXEL, COORD_HALF_PIXEL_SYMMETRIC, COORD_PYTORCH_HALF_PIXEL, COORD_ALIGN_CORNERS, COORD_ASYMMETRIC, COORD_TF_CROP };
+enum { NEAREST_ROUND_PREFER_FLOOR, NEAREST_ROUND_PREFER_CEIL, NEAREST_FLOOR, NEAREST_CEIL };
+enum { ASPECT_STRETCH, ASPECT_NOT_LARGER, ASPECT_NOT_SMALLER };
+typedef struct resize_attrs {
+    int64_t mode, coordinate_transformation_mode, nearest_mode, antialias, exclude_outside, keep_aspect_ratio_policy;
+    double cubic_coeff_a, extrapolation_value;
+    attr_ints axes, sizes;
+    attr_floats scales, roi;
+} resize_attrs;
+
+typedef struct gemm_attrs {
+    double alpha, beta;
+    int64_t transA, transB;
+} gemm_attrs;
+typedef struct matmul_attrs { /* hidden: gradients use transposed operands without copying them */
+    int64_t transA, transB;
+} matmul_attrs;
+
+typedef struct batch_norm_attrs {
+    double epsilon, momentum;
+    int64_t training_mode;
+    int64_t unbiased; /* hidden, BatchNormStats: running variance takes n/(n-1) (PyTorch); ONNX's rule: 0 */
+    int64_t count;    /* hidden, BatchNormStats: elements per channel */
+} batch_norm_attrs;
+typedef struct layer_norm_attrs {
+    int64_t axis;
+    double epsilon;
+    int64_t stash_type;
+} layer_norm_attrs;
+typedef struct instance_norm_attrs {
+    double epsilon;
+} instance_norm_attrs;
+typedef struct axis_attrs { /* Softmax, LogSoftmax, Concat, Gather, Flatten, GatherElements */
+    int64_t axis;
+} axis_attrs;
+
+typedef struct reduce_attrs {
+    attr_ints axes;
+    int64_t keepdims, noop_with_empty_axes;
+    int64_t is_max; /* hidden, ReduceMinMaxGrad */
+} reduce_attrs;
+typedef struct arg_attrs {
+    int64_t axis, keepdims, select_last_index;
+} arg_attrs;
+
+typedef struct reshape_attrs {
+    attr_ints shape;
+    int64_t allowzero;
+} reshape_attrs;
+typedef struct axes_attrs { /* Squeeze, Unsqueeze */
+    attr_ints axes;
+} axes_attrs;
+typedef struct dropout_attrs {
+    double ratio;
+    int64_t training_mode, seed;
+} dropout_attrs;
+typedef struct transpose_attrs {
+    attr_ints perm;
+} transpose_attrs;
+typedef struct split_attrs {
+    int64_t axis, num_outputs;
+    attr_ints split;
+} split_attrs;
+/* After inference: starts, steps have one entry for every axis of the input, axes is 0..rank-1. */
+typedef struct slice_attrs {
+    attr_ints starts, ends, axes, steps;
+    attr_ints data_shape; /* hidden, SliceGrad */
+} slice_attrs;
+enum { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE, PAD_WRAP };
+typedef struct pad_attrs { /* after inference pads has 2 * rank entries and axes is not given */
+    int64_t mode;
+    attr_ints pads, axes;
+    double constant_value;
+    attr_ints data_shape; /* hidden, PadGrad */
+} pad_attrs;
+typedef struct gather_attrs {
+    int64_t axis;
+    attr_ints data_shape; /* hidden, GatherGrad */
+} gather_attrs;
+typedef struct shape_attrs { /* Expand: shape; Tile: repeats; ConstantOfShape: shape and value */
+    attr_ints shape;
+    attr_ints data_shape; /* hidden, TileGrad */
+} shape_attrs;
+typedef struct tile_attrs {
+    attr_ints repeats;
+    attr_ints data_shape; /* hidden, TileGrad */
+} tile_attrs;
+typedef struct constant_of_shape_attrs {
+    attr_ints shape; /* ONNX input 0 */
+    attr_tensor value;
+} constant_of_shape_attrs;
+typedef struct shape_op_attrs { /* Shape: the dimensions from start to end */
+    int64_t start, end;
+} shape_op_attrs;
+
+/* KdLoss: see src/ops/loss.c. */
+typedef struct kd_loss_attrs {
+    double label_smoothing;
+    int64_t per_labelled; /* CE: divide by the labelled samples instead of the batch size */
+    attr_floats class_weights;
+} kd_loss_attrs;
+enum { REGRESSION_MSE, REGRESSION_L1, REGRESSION_SMOOTH_L1 };
+typedef struct regression_loss_attrs {
+    int64_t kind;
+} regression_loss_attrs;
+
+/* Hyper-parameters that may change while training (learning rate, clip scale, step) are scalar inputs, not attributes. */
+typedef struct sgd_attrs {
+    double momentum, weight_decay;
+    int64_t nesterov, decoupled;
+} sgd_attrs;
+typedef struct adam_attrs {
+    double beta1, beta2, eps, weight_decay;
+    int64_t decoupled;
+} adam_attrs;
+typedef struct ema_attrs {
+    double decay;
+} ema_attrs;
+
+#endif
