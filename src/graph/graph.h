@@ -115,7 +115,8 @@ enum {                    /* operator flags */
     OP_INTERNAL = 4,      /* never imported or exported */
     OP_MUTATES = 8,       /* writes its in[0] (and others in `mutates`), which must be persistent */
     OP_FOLD_ONLY = 16,    /* serves shape arithmetic at import; a plan has no kernel for it outside folding */
-    OP_PORTABLE = 32      /* in the set that every deployment runtime takes */
+    OP_PORTABLE = 32,     /* in the set that every deployment runtime takes */
+    OP_SAME_VALUE = 64    /* out[0] equals in[0] when their types are equal (Identity, Dropout in evaluation, Cast) */
 };
 
 struct graph;
@@ -206,10 +207,12 @@ MUST_USE status graph_gradients(graph *g, value_id loss, const value_id *wrt, si
 /* ---- passes.c ---- */
 
 MUST_USE status pass_dead_nodes(graph *g);         /* drops nodes nothing depends on (outputs, mutators stay) */
-MUST_USE status pass_drop_identity(graph *g);      /* Identity, Dropout in evaluation, Cast to the same type */
-MUST_USE status pass_fold_batch_norm(graph *g);    /* Conv/Gemm + BatchNormalization (inference) with constant or
-                                                      parameter operands; for frozen graphs and export */
-MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the convolution's epilogue */
+MUST_USE status pass_drop_identity(graph *g);      /* OP_SAME_VALUE nodes; output names stay */
+MUST_USE status pass_fold_batch_norm(graph *g);    /* Conv + BatchNormalization (inference), all operands constants */
+MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the convolution's epilogue; frozen graphs */
+MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormalization with states for statistics
+                                                      becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running
+                                                      = (1-m)*running + m*batch, unbiased variance) */
 MUST_USE status pass_to_double(graph *g);          /* every float32 value and constant becomes float64 */
 MUST_USE status pass_unused_values(graph *g);      /* compacts values no node, input or output refers to */
 

@@ -1,0 +1,36 @@
+/* op.c - the operator table, made from ops.def. */
+#include "graph/graph.h"
+
+#include <string.h>
+
+#define OP(e, object) extern const op_desc op_##object;
+#include "graph/ops.def"
+#undef OP
+
+static status infer_none(graph *g, node *n)
+{
+    (void)g;
+    return fail(ST_INTERNAL, "node '%s' has no operator", n->name);
+}
+
+static const op_desc op_none = {.name = "None", .infer = infer_none, NO_GRAD("it is no operator")};
+
+static const op_desc *const table[OP_COUNT] = {
+    [OP_NONE] = &op_none,
+#define OP(e, object) [OP_##e] = &op_##object,
+#include "graph/ops.def"
+#undef OP
+};
+
+const op_desc *op_of(op_id op)
+{
+    return table[(unsigned)op < OP_COUNT ? op : OP_NONE];
+}
+
+op_id op_from_name(const char *name)
+{
+    for (int op = 1; op < OP_COUNT; op++)
+        if (strcmp(table[op]->name, name) == 0)
+            return (op_id)op;
+    return OP_NONE;
+}

@@ -1,0 +1,256 @@
+/* passes.c - rewrites of whole graphs. Each keeps the graph valid and keeps the names of its outputs. */
+#include "graph/graph.h"
+#include "ops/attrs.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool is_output(const graph *g, value_id v)
+{
+    for (size_t i = 0; i < g->n_output; i++)
+        if (g->output[i] == v)
+            return true;
+    return false;
+}
+
+static bool is_const(const graph *g, value_id v)
+{
+    return v && g->value[v].kind == VALUE_CONST;
+}
+
+/* The value `from` is replaced by `to`; when it was a graph output its name goes over. False: it has to stay. */
+static bool bypass(graph *g, value_id from, value_id to)
+{
+    if (is_output(g, from)) {
+        if (g->value[to].kind != VALUE_TEMP || is_output(g, to))
+            return false;
+        const char *name = g->value[from].name;
+        g->value[from].name = g->value[to].name;
+        g->value[to].name = name;
+    }
+    graph_replace(g, from, to);
+    return true;
+}
+
+status pass_drop_identity(graph *g)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        if ((op_of(n->op)->flags & OP_SAME_VALUE) && g->value[n->in[0]].type == g->value[n->out[0]].type)
+            (void)bypass(g, n->out[0], n->in[0]);
+    }
+    return pass_dead_nodes(g); /* also rebuilds the name index */
+}
+
+/* ---- batch norm into convolution ---- */
+
+/* y = s*(conv(x, w) + b - mean)/sqrt(var + eps) + beta is a convolution with w*s/sqrt(var + eps) and a new bias. */
+static status fold_one(graph *g, node_id conv, node_id bn)
+{
+    node *c = &g->node[conv], *n = &g->node[bn];
+    const batch_norm_attrs *at = n->attr;
+    value w = g->value[c->in[1]];
+    int64_t channels = w.sh.dim[0], each = channels ? shape_count(&w.sh) / channels : 0;
+    value_id w2, b2, bias = c->n_in > 2 ? c->in[2] : 0;
+    shape sb = SHAPE(channels);
+    TRY(graph_add_data(g, w.name, VALUE_CONST, w.type, w.sh, w.data, &w2));
+    TRY(graph_add_data(g, g->value[n->in[2]].name, VALUE_CONST, w.type, sb, NULL, &b2));
+    void *wd = (void *)(uintptr_t)g->value[w2].data, *bd = (void *)(uintptr_t)g->value[b2].data;
+    const void *operand[4];
+    for (int i = 0; i < 4; i++)
+        operand[i] = g->value[n->in[i + 1]].data;
+    for (int64_t o = 0; o < channels; o++) {
+        double scale = dtype_load(w.type, operand[0], o), beta = dtype_load(w.type, operand[1], o);
+        double mean = dtype_load(w.type, operand[2], o), var = dtype_load(w.type, operand[3], o);
+        double b = bias ? dtype_load(w.type, g->value[bias].data, o) : 0, f = scale / sqrt(var + at->epsilon);
+        for (int64_t i = 0; i < each; i++)
+            dtype_store(w.type, wd, o * each + i, dtype_load(w.type, w.data, o * each + i) * f);
+        dtype_store(w.type, bd, o, (b - mean) * f + beta);
+    }
+    value_id *in;
+    TRY(arena_alloc(&g->mem, &in, 3, sizeof *in));
+    c = &g->node[conv];
+    in[0] = c->in[0];
+    in[1] = w2;
+    in[2] = b2;
+    c->in = in;
+    c->n_in = 3;
+    return ST_OK;
+}
+
+status pass_fold_batch_norm(graph *g)
+{
+    uint32_t *uses;
+    status st = ST_OK;
+    TRY(graph_count_uses(g, &uses));
+    size_t n_value = g->n_value;
+    for (size_t k = 1; k < g->n_node && st == ST_OK; k++) {
+        const node *n = &g->node[k];
+        if (n->op != OP_BATCH_NORM || n->in[0] >= n_value || uses[n->in[0]] != 1)
+            continue;
+        node_id c = g->value[n->in[0]].from;
+        bool fits = c && g->node[c].op == OP_CONV && g->node[c].n_in <= 3 && is_const(g, g->node[c].in[1]) &&
+                    (g->node[c].n_in < 3 || !g->node[c].in[2] || is_const(g, g->node[c].in[2])) &&
+                    !((const conv_attrs *)g->node[c].attr)->relu;
+        for (int i = 1; i < 5 && fits; i++)
+            fits = is_const(g, n->in[i]) && g->value[n->in[i]].type == g->value[g->node[c].in[1]].type;
+        if (!fits || !bypass(g, n->out[0], n->in[0]))
+            continue;
+        st = fold_one(g, c, (node_id)k);
+    }
+    mem_free(uses);
+    return st == ST_OK ? pass_dead_nodes(g) : st;
+}
+
+/* ---- epilogues ---- */
+
+/* Gives a convolution a fourth input (what is added to its result) or its relu; operands and attributes are copied. */
+static status set_epilogue(graph *g, node_id conv, value_id residual, bool relu)
+{
+    value_id *in;
+    conv_attrs *at;
+    TRY(arena_alloc(&g->mem, &in, 4, sizeof *in));
+    TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+    node *c = &g->node[conv];
+    memcpy(in, c->in, c->n_in * sizeof *in);
+    *at = *(const conv_attrs *)c->attr;
+    if (residual) {
+        in[3] = residual;
+        c->n_in = 4;
+    }
+    at->relu |= relu;
+    c->in = in;
+    c->attr = at;
+    return ST_OK;
+}
+
+/* The convolution whose result v is, when nobody else reads v and it has no relu yet; else 0. */
+static node_id open_conv(const graph *g, const uint32_t *uses, value_id v)
+{
+    node_id c = g->value[v].from;
+    if (!c || uses[v] != 1 || g->node[c].op != OP_CONV || ((const conv_attrs *)g->node[c].attr)->relu)
+        return 0;
+    return c;
+}
+
+static status fuse_residual(graph *g, const uint32_t *uses, node_id k)
+{
+    const node *n = &g->node[k];
+    for (int i = 1; i >= 0; i--) {
+        node_id c = open_conv(g, uses, n->in[i]);
+        value_id other = n->in[1 - i];
+        if (!c || g->node[c].n_in > 3 || !shape_equal(&g->value[other].sh, &g->value[n->in[i]].sh))
+            continue;
+        if (g->value[other].from > c) /* it is not made yet when the convolution runs */
+            continue;
+        value_id out = n->out[0], made = n->in[i];
+        if (bypass(g, out, made))
+            return set_epilogue(g, c, other, false);
+    }
+    return ST_OK;
+}
+
+status pass_fuse_epilogues(graph *g)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        if (n->op != OP_ADD && n->op != OP_RELU)
+            continue;
+        uint32_t *uses; /* counted anew: a fused node reads nothing any more */
+        TRY(graph_count_uses(g, &uses));
+        status st = ST_OK;
+        if (n->op == OP_ADD) {
+            st = fuse_residual(g, uses, (node_id)k);
+        } else {
+            node_id c = open_conv(g, uses, n->in[0]);
+            if (c && bypass(g, n->out[0], n->in[0]))
+                st = set_epilogue(g, c, 0, true);
+        }
+        mem_free(uses);
+        TRY(st);
+        node *now = &g->node[k];
+        if (graph_value(g, now->out[0])->from == k && now->n_in > 0) {
+            /* a bypassed node no longer counts as a reader */
+            bool read = is_output(g, now->out[0]);
+            for (size_t j = k + 1; j < g->n_node && !read; j++)
+                for (int i = 0; i < g->node[j].n_in; i++)
+                    read |= g->node[j].in[i] == now->out[0];
+            if (!read)
+                for (int i = 0; i < now->n_in; i++)
+                    now->in[i] = 0;
+        }
+    }
+    return pass_dead_nodes(g);
+}
+
+/* ---- training ---- */
+
+status pass_training_mode(graph *g, double bn_momentum)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        node n = g->node[k];
+        if (n.op != OP_BATCH_NORM)
+            continue;
+        bool trains = true; /* constants for statistics: frozen by the user's model, stays as it is */
+        for (int i = 3; i < 5; i++)
+            trains &= g->value[n.in[i]].kind == VALUE_STATE;
+        if (!trains)
+            continue;
+        batch_norm_attrs at = *(const batch_norm_attrs *)n.attr;
+        shape x = g->value[n.in[0]].sh;
+        value_id stats[3], none;
+        at.momentum = bn_momentum;
+        at.unbiased = 1;
+        at.count = x.dim[1] ? shape_count(&x) / x.dim[1] : 0;
+        /* The new nodes are made at the end, then the first takes the old node's place. */
+        TRY(graph_add_named(g, n.name, OP_BATCH_NORM_TRAIN, &at, n.in, 3, NULL, stats, 3));
+        node made = g->node[--g->n_node];
+        graph_replace(g, n.out[0], stats[0]);
+        g->node[k] = made;
+        for (int i = 0; i < 3; i++)
+            g->value[stats[i]].from = (node_id)k;
+        value_id in[4] = {n.in[3], n.in[4], stats[1], stats[2]};
+        TRY(graph_add(g, OP_BATCH_NORM_STATS, &at, in, 4, &none, 0));
+    }
+    return pass_unused_values(g);
+}
+
+/* ---- double precision ---- */
+
+static status widen_data(graph *g, value *v)
+{
+    int64_t n = shape_count(&v->sh);
+    double *wide;
+    TRY(arena_alloc(&g->mem, &wide, (size_t)n, sizeof *wide));
+    for (int64_t i = 0; i < n; i++)
+        wide[i] = (double)((const float *)v->data)[i];
+    v->data = wide;
+    return ST_OK;
+}
+
+status pass_to_double(graph *g)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        for (const attr_desc *a = op_of(n->op)->attrs; a && a->name; a++) {
+            char *field = (char *)(uintptr_t)n->attr + a->offset; /* the graph's own copy */
+            int64_t type;
+            memcpy(&type, field, sizeof type);
+            if (a->type == ATTR_DTYPE && type == DTYPE_F32) {
+                type = DTYPE_F64;
+                memcpy(field, &type, sizeof type);
+            }
+            if (a->type == ATTR_TENSOR && ((attr_tensor *)(void *)field)->type == DTYPE_F32)
+                ((attr_tensor *)(void *)field)->type = DTYPE_F64;
+        }
+    }
+    for (size_t v = 1; v < g->n_value; v++) {
+        value *x = &g->value[v];
+        if (x->type != DTYPE_F32)
+            continue;
+        if (x->data)
+            TRY(widen_data(g, x));
+        x->type = DTYPE_F64;
+    }
+    return ST_OK;
+}
