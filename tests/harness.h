@@ -2,15 +2,18 @@
  *
  * A test file defines its tests with Check's START_TEST and one table:
  *     const test_entry test_table[] = {TEST(name_of_start_test), ..., {0}};
- * and links to harness.c, whose main runs the table, prints the largest errors and skips, and exits non-zero on failure.
+ * and links to harness.c, whose main runs the table (or only the tests named as arguments), prints the largest errors and
+ * skips, and exits non-zero on failure. Each test runs in a child process; CK_FORK=no keeps all in one (for a debugger).
  * No call with an effect stands inside an assert. */
 #ifndef DISTILL_TESTS_HARNESS_H
 #define DISTILL_TESTS_HARNESS_H
 
-#include "base/status.h"
 #include <check.h>
+#undef fail /* Check's old macro of that name hides ours */
+#include "base/status.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 typedef struct test_entry {
     const char *name;
@@ -41,7 +44,9 @@ void test_skip(const char *name, const char *reason);
 void test_max_error(const char *name, double error, double tolerance);
 /* The folder with optional data (environment DISTILL_TEST_DATA, else the folder beside the checkout), or NULL. */
 const char *test_data_dir(void);
-/* A fresh empty folder below the system's temporary folder, removed when the program ends. */
+/* A fresh empty folder (a new one at each call) below the system's temporary folder, removed when the program ends. */
 const char *test_tmp_dir(void);
+/* "dir/name", valid until the program ends. */
+const char *test_path(const char *dir, const char *name);
 
 #endif

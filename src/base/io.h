@@ -16,14 +16,20 @@
  * contents). Missing or unreadable: ST_NO_INPUT. Not a regular file, or larger than the limit: ST_BAD_DATA. */
 MUST_USE status io_read_file(const char *path, uint64_t limit, unsigned char **data, size_t *size);
 
+/* Hands the contents of a regular file of any size to `take`, piece by piece, until it fails or the end comes. */
+MUST_USE status io_read_chunks(const char *path, status (*take)(const void *data, size_t n, void *ctx), void *ctx);
+
 /* Reads bytes [offset, offset + size) of the regular file `name` beneath the folder `dir`: no absolute path, "..",
- * symbolic link or hard link is followed (openat2). For ONNX external data. */
+ * symbolic link or hard link is followed (openat2; on older kernels component by component). For ONNX external
+ * data. A name that would leave the folder, or bytes beyond the end: ST_BAD_DATA; missing: ST_NO_INPUT. */
 MUST_USE status io_read_beneath(const char *dir, const char *name, uint64_t offset, size_t size, void *to);
 MUST_USE status io_size_beneath(const char *dir, const char *name, uint64_t *size);
 
-/* A file being written durably. `path` is borrowed until commit or abandon. */
+/* A file being written durably; file_begin copies `path`. Its folder must exist; an existing `path` must be a regular
+ * file (a device is never replaced). When file_commit fails after the rename (fsync of the folder), the new file stands
+ * there complete, but it may be the old one after a power cut: commit says so. */
 typedef struct file_writer {
-    int fd;
+    int fd, dir; /* -1 when closed; only valid while `tmp` is not NULL */
     char *tmp, *path;
     status st; /* the first failure; later calls keep it, so a caller may check only commit */
     unsigned char *buf;
@@ -39,7 +45,7 @@ void file_abandon(file_writer *w); /* removes the temporary; safe after commit a
 /* Writes a whole file durably. */
 MUST_USE status io_write_file(const char *path, const void *data, size_t n);
 
-/* Appends to a log file (created if missing); each io_append is one write(2). */
+/* Appends to a log file (created if missing); each io_append is one write(2) unless the system writes less. */
 MUST_USE status io_open_append(const char *path, int *fd);
 MUST_USE status io_append(int fd, const void *data, size_t n);
 MUST_USE status io_sync(int fd);
@@ -60,7 +66,9 @@ void io_list_free(char **names, size_t n);
 /* Bytes free for this user on the file system that holds `path`; 0 when unknown. */
 uint64_t io_free_bytes(const char *path);
 
-/* Test hook: the n-th system call made by this module from now fails with `err` (0: none). */
+/* Test hook: the n-th system call made by this module from now fails with `err` (n = 0: none). IO_SHORT: it reads or
+ * writes only the first half of what was asked. io_count: how many calls there were so far. */
+#define IO_SHORT (-1)
 void io_fail_at(uint64_t n, int err);
 uint64_t io_count(void);
 

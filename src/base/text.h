@@ -21,8 +21,8 @@ void text_free(text *t);
 
 /* JSON writer onto a text. Commas and nesting are kept here; keys are NULL inside arrays. A number that is not finite
  * becomes null plus a sibling "KEY_nonfinite": "nan" | "inf" | "-inf" (in arrays: the string). Bytes that are not
- * UTF-8 are written as U+FFFD. (json_put_...: json_object, json_array and json_string are jansson's, and its shared
- * library would call ours.) */
+ * UTF-8 are written as U+FFFD. Start with {.out = &t}; a failure shows in t.st. (json_put_...: json_object, json_array
+ * and json_string are jansson's, and its shared library would call ours.) */
 typedef struct json {
     text *out;
     unsigned depth;
@@ -44,7 +44,15 @@ MUST_USE status parse_double(const char *s, const char *what, double *out);
 MUST_USE status parse_int(const char *s, const char *what, int64_t *out);
 MUST_USE status parse_bool(const char *s, const char *what, bool *out); /* true false yes no on off 1 0 */
 
-/* The candidate nearest to `s` (edit distance, at most a third of its length), or NULL. `stride` bytes lie between
+/* The shortest decimal text that reads back as exactly `v`; into buf (NUMBER_ROOM bytes), which it returns. */
+#define NUMBER_ROOM 32
+const char *format_double(double v, char *buf);
+
+/* Bytes of the one well-formed UTF-8 character at the start of s (n bytes); 0 when it is none. */
+size_t utf8_length(const char *s, size_t n);
+
+/* The candidate nearest to `s` (edit distance of at most a third of its length, case ignored; else one that `s` is
+ * the beginning of), or NULL. `stride` bytes lie between
  * one candidate pointer (const char *) and the next. */
 const char *nearest_name(const char *s, const char *const *candidates, size_t n, size_t stride);
 
