@@ -22,6 +22,8 @@ typedef struct store {
 /* Adds what the graph's PARAM and STATE values need and the store lacks, with their start data. A name that is there
  * already must have the same type and shape (ST_INTERNAL otherwise) and keeps its contents. */
 MUST_USE status store_add_graph(store *s, const graph *g);
+/* Every PARAM and STATE value of g becomes a constant with the store's present contents (export, frozen evaluation). */
+MUST_USE status store_bake(const store *s, graph *g);
 store_entry *store_find(const store *s, const char *name); /* NULL: none */
 size_t store_bytes(const store *s);
 void store_free(store *s);

@@ -1,0 +1,174 @@
+/* exec.c - runs a planned graph: operands are bound to addresses once, a run is a loop over kernels. */
+#include "exec/exec.h"
+#include "exec/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct step { /* one node, ready to run */
+    void (*run)(const kernel_args *a);
+    kernel_args args;
+    phase when;
+    node_id n;
+} step;
+
+struct exec {
+    const graph *g;
+    backend *b;
+    plan *p;
+    store own; /* when the caller gave no store */
+    char *activations, *workspace;
+    step *steps;
+    size_t n_step;
+    kernel_tensor *operands;
+    void **data; /* [n_value] */
+    double *seconds;
+    bool timing;
+};
+
+static status check_memory(const exec *e, size_t limit)
+{
+    const plan *p = e->p;
+    char a[24], b[24], c[24], d[24], l[24];
+    size_t total = p->activations + p->workspace + p->persistent + p->constants;
+    if (limit == 0 || total <= limit)
+        return ST_OK;
+    return fail(ST_OOM,
+                "out of memory: the plan needs %s (activations %s, workspace %s, parameters and states %s, constants "
+                "included), the limit is %s; make the batch smaller or raise exec.memory_limit",
+                human_bytes((double)total, a), human_bytes((double)p->activations, b),
+                human_bytes((double)p->workspace, c), human_bytes((double)p->persistent, d),
+                human_bytes((double)limit, l));
+}
+
+static status bind_values(exec *e, const store *s)
+{
+    const graph *g = e->g;
+    TRY(mem_alloc(&e->data, g->n_value, sizeof *e->data));
+    for (size_t v = 1; v < g->n_value; v++) {
+        const value *x = &g->value[v];
+        if (x->kind == VALUE_CONST) {
+            e->data[v] = (void *)(uintptr_t)x->data; /* no kernel writes a constant: graph_validate */
+        } else if (x->kind == VALUE_PARAM || x->kind == VALUE_STATE) {
+            e->data[v] = store_find(s, x->name)->t.data;
+        } else if (e->p->offset[v] != SIZE_MAX) {
+            e->data[v] = e->activations + e->p->offset[v];
+        }
+    }
+    for (size_t v = 1; v < g->n_value; v++) /* views of constants and parameters */
+        if (!e->data[v])
+            e->data[v] = e->data[e->p->root[v]];
+    return ST_OK;
+}
+
+static status bind_steps(exec *e)
+{
+    const graph *g = e->g;
+    size_t n_operand = 0, used = 0;
+    for (size_t k = 1; k < g->n_node; k++)
+        n_operand += (size_t)g->node[k].n_in + g->node[k].n_out;
+    TRY(mem_alloc(&e->steps, g->n_node, sizeof *e->steps));
+    TRY(mem_alloc(&e->operands, n_operand, sizeof *e->operands));
+    TRY(mem_alloc(&e->seconds, g->n_node, sizeof *e->seconds));
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        if (!e->p->kernel[k])
+            continue;
+        step *s = &e->steps[e->n_step++];
+        plan_operands(g, n, e->operands + used, e->operands + used + n->n_in, &s->args);
+        used += (size_t)n->n_in + n->n_out;
+        for (int i = 0; i < n->n_in; i++)
+            s->args.in[i].data = e->data[n->in[i]];
+        for (int i = 0; i < n->n_out; i++)
+            s->args.out[i].data = e->data[n->out[i]];
+        s->args.work = e->workspace;
+        s->args.work_size = e->p->workspace;
+        s->args.threads = e->b->threads;
+        s->run = e->p->kernel[k]->run;
+        s->when = n->when;
+        s->n = (node_id)k;
+    }
+    return ST_OK;
+}
+
+status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec **out)
+{
+    exec *e;
+    status st = ST_OK;
+    TRY(mem_alloc(&e, 1, sizeof *e));
+    e->g = g;
+    e->b = b;
+    TRY_DONE(plan_make(g, b, &e->p));
+    TRY_DONE(check_memory(e, memory_limit));
+    if (!s)
+        s = &e->own;
+    TRY_DONE(store_add_graph(s, g));
+    TRY_DONE(b->alloc(b, e->p->activations, (void **)&e->activations));
+    TRY_DONE(b->alloc(b, e->p->workspace, (void **)&e->workspace));
+    TRY_DONE(bind_values(e, s));
+    TRY_DONE(bind_steps(e));
+    *out = e;
+    return ST_OK;
+done:
+    exec_close(e);
+    return st;
+}
+
+void exec_close(exec *e)
+{
+    if (!e)
+        return;
+    if (e->p) {
+        e->b->free(e->b, e->activations, e->p->activations);
+        e->b->free(e->b, e->workspace, e->p->workspace);
+    }
+    plan_free(e->p);
+    store_free(&e->own);
+    mem_free(e->steps);
+    mem_free(e->operands);
+    mem_free(e->data);
+    mem_free(e->seconds);
+    mem_free(e);
+}
+
+void *exec_data(const exec *e, value_id v)
+{
+    return e->data[v];
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void exec_run(exec *e, phase when)
+{
+    for (size_t i = 0; i < e->n_step; i++) {
+        const step *s = &e->steps[i];
+        if (s->when != when)
+            continue;
+        double t = e->timing ? now() : 0;
+        s->run(&s->args);
+        if (e->timing)
+            e->seconds[s->n] += now() - t;
+    }
+}
+
+const plan *exec_plan(const exec *e)
+{
+    return e->p;
+}
+
+void exec_set_timing(exec *e, bool on)
+{
+    e->timing = on;
+    memset(e->seconds, 0, e->g->n_node * sizeof *e->seconds);
+}
+
+const double *exec_timing(const exec *e)
+{
+    return e->timing ? e->seconds : NULL;
+}

@@ -1,0 +1,257 @@
+/* plan.c - where every value of a graph lives and when, and which kernel runs every node.
+ *
+ * In: a validated graph in execution order. Out: an offset per storage, so that storages alive at the same time never
+ * overlap. Values share a storage when one is a view of the other or is written over it (in place). Greedy by size:
+ * the largest storage first, into the lowest gap among its contemporaries (Pisarchyk, Lee, "Efficient memory
+ * management for deep neural net inference", 2020, section 5.3).
+ * Invariant: after plan_make nothing is allocated until the graph is closed. */
+#include "exec/exec.h"
+#include "exec/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT ((size_t)64)
+
+static size_t align_up(size_t n)
+{
+    return (n + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+}
+
+typedef struct life { /* of one storage */
+    value_id root;
+    size_t bytes;
+    size_t from, to; /* first and last node that touches it */
+} life;
+
+static size_t value_bytes(const value *v)
+{
+    return (size_t)shape_count(&v->sh) * dtype_of(v->type)->size;
+}
+
+static bool in_arena(const value *v)
+{
+    return v->kind == VALUE_TEMP || v->kind == VALUE_INPUT;
+}
+
+/* Kernel operands without data: enough to choose a kernel and to ask for its workspace. */
+void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
+{
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = (kernel_tensor){.type = g->value[n->in[i]].type, .sh = g->value[n->in[i]].sh};
+    for (int i = 0; i < n->n_out; i++)
+        out[i] = (kernel_tensor){.type = g->value[n->out[i]].type, .sh = g->value[n->out[i]].sh};
+    *a = (kernel_args){.in = in, .out = out, .n_in = n->n_in, .n_out = n->n_out, .attr = n->attr};
+}
+
+static status choose_kernels(const graph *g, const backend *b, plan *p)
+{
+    kernel_tensor *in = NULL, *out = NULL;
+    size_t widest = 1;
+    status st = ST_OK;
+    for (size_t k = 1; k < g->n_node; k++) {
+        widest = g->node[k].n_in > widest ? g->node[k].n_in : widest;
+        widest = g->node[k].n_out > widest ? g->node[k].n_out : widest;
+    }
+    TRY_DONE(mem_alloc(&in, widest, sizeof *in));
+    TRY_DONE(mem_alloc(&out, widest, sizeof *out));
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        const op_desc *d = op_of(n->op);
+        kernel_args a;
+        if (d->flags & OP_VIEW)
+            continue;
+        plan_operands(g, n, in, out, &a);
+        a.threads = b->threads;
+        p->kernel[k] = b->find(b, n->op, &a);
+        if (!p->kernel[k]) {
+            dtype t = n->n_in && n->in[0] ? in[0].type : n->n_out ? out[0].type : DTYPE_NONE;
+            st = fail(ST_BAD_DATA, "node '%s': the %s backend has no kernel for %s on %s", n->name, b->name, d->name,
+                      dtype_of(t)->name);
+            goto done;
+        }
+        size_t work = p->kernel[k]->workspace ? p->kernel[k]->workspace(&a) : 0;
+        p->workspace = work > p->workspace ? work : p->workspace;
+    }
+done:
+    mem_free(in);
+    mem_free(out);
+    return st;
+}
+
+/* last[root]: the last node that reads or writes the storage; n_node for graph outputs and inputs. */
+static void find_last_uses(const graph *g, const plan *p, size_t *last)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        for (int i = 0; i < g->node[k].n_in; i++)
+            last[p->root[g->node[k].in[i]]] = k;
+        for (int i = 0; i < g->node[k].n_out; i++)
+            last[p->root[g->node[k].out[i]]] = k;
+    }
+    for (size_t i = 0; i < g->n_output; i++)
+        last[p->root[g->output[i]]] = g->n_node;
+    for (size_t i = 0; i < g->n_input; i++) /* stays readable, so that a caller may look at its batch */
+        last[p->root[g->input[i]]] = g->n_node;
+}
+
+/* Which values share storage: views first, then in-place results, in execution order. */
+static status share_storage(const graph *g, plan *p)
+{
+    size_t *last;
+    TRY(mem_alloc(&last, g->n_value, sizeof *last));
+    for (size_t v = 0; v < g->n_value; v++)
+        p->root[v] = (value_id)v;
+    for (size_t k = 1; k < g->n_node; k++)
+        if (op_of(g->node[k].op)->flags & OP_VIEW)
+            p->root[g->node[k].out[0]] = p->root[g->node[k].in[0]];
+    find_last_uses(g, p, last);
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        if (op_of(n->op)->flags & OP_VIEW) { /* the storage it views may have moved into another one */
+            p->root[n->out[0]] = p->root[n->in[0]];
+            continue;
+        }
+        if (!(op_of(n->op)->flags & OP_INPLACE) || n->n_out < 1 || !n->out[0])
+            continue;
+        const value *y = &g->value[n->out[0]];
+        for (int i = 0; i < n->n_in; i++) {
+            value_id r = p->root[n->in[i]];
+            const value *x = &g->value[n->in[i]];
+            int reads = 0;
+            for (int j = 0; j < n->n_in; j++)
+                reads += p->root[n->in[j]] == r;
+            if (!n->in[i] || g->value[r].kind != VALUE_TEMP || last[r] != k || x->type != y->type ||
+                !shape_equal(&x->sh, &y->sh) || value_bytes(&g->value[r]) != value_bytes(y) || reads != 1)
+                continue;
+            size_t until = last[p->root[n->out[0]]];
+            p->root[n->out[0]] = r;
+            last[r] = until;
+            break;
+        }
+    }
+    mem_free(last);
+    return ST_OK;
+}
+
+static int larger_first(const void *a, const void *b)
+{
+    const life *x = a, *y = b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return x->root < y->root ? -1 : 1;
+}
+
+/* Lowest offset at which `l` fits between the already placed storages that live at the same time.
+ * `near` (scratch): those storages in order of offset. */
+static size_t place(const life *l, const life *placed, size_t n, const size_t *offset, const life **near)
+{
+    size_t count = 0, at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (placed[i].from > l->to || placed[i].to < l->from)
+            continue;
+        size_t j = count++;
+        for (; j > 0 && offset[near[j - 1]->root] > offset[placed[i].root]; j--)
+            near[j] = near[j - 1];
+        near[j] = &placed[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t begin = offset[near[i]->root], end = begin + align_up(near[i]->bytes);
+        if (begin >= at + align_up(l->bytes))
+            break;
+        at = end > at ? end : at;
+    }
+    return at;
+}
+
+static status place_all(const graph *g, plan *p)
+{
+    life *lives = NULL;
+    const life **near = NULL;
+    size_t *first = NULL, *last = NULL, n = 0;
+    status st = ST_OK;
+    TRY_DONE(mem_alloc(&lives, g->n_value, sizeof *lives));
+    TRY_DONE(mem_alloc(&near, g->n_value, sizeof *near));
+    TRY_DONE(mem_alloc(&first, g->n_value, sizeof *first));
+    TRY_DONE(mem_alloc(&last, g->n_value, sizeof *last));
+    find_last_uses(g, p, last);
+    for (size_t k = g->n_node; k-- > 1;)
+        for (int i = 0; i < g->node[k].n_out; i++)
+            first[p->root[g->node[k].out[i]]] = k;
+    for (size_t v = 1; v < g->n_value; v++) {
+        const value *x = &g->value[v];
+        if (!in_arena(x) || p->root[v] != v || (x->kind == VALUE_TEMP && !first[v] && !last[v]))
+            continue;
+        lives[n++] = (life){.root = (value_id)v, .bytes = value_bytes(x),
+                            .from = x->kind == VALUE_INPUT ? 0 : first[v], .to = last[v]};
+    }
+    qsort(lives, n, sizeof *lives, larger_first);
+    for (size_t i = 0; i < n; i++) {
+        size_t at = place(&lives[i], lives, i, p->offset, near);
+        p->offset[lives[i].root] = at;
+        if (at + align_up(lives[i].bytes) > p->activations)
+            p->activations = at + align_up(lives[i].bytes);
+    }
+    for (size_t v = 1; v < g->n_value; v++)
+        p->offset[v] = p->offset[p->root[v]];
+done:
+    mem_free(last);
+    mem_free(first);
+    mem_free(near);
+    mem_free(lives);
+    return st;
+}
+
+status plan_make(const graph *g, const backend *b, plan **out)
+{
+    plan *p = NULL;
+    status st = ST_OK;
+    TRY_DONE(mem_alloc(&p, 1, sizeof *p));
+    TRY_DONE(mem_alloc(&p->offset, g->n_value, sizeof *p->offset));
+    TRY_DONE(mem_alloc(&p->root, g->n_value, sizeof *p->root));
+    TRY_DONE(mem_alloc(&p->kernel, g->n_node, sizeof *p->kernel));
+    for (size_t v = 0; v < g->n_value; v++) {
+        p->offset[v] = SIZE_MAX;
+        if (g->value[v].kind == VALUE_CONST)
+            p->constants += align_up(value_bytes(&g->value[v]));
+        else if (g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE)
+            p->persistent += align_up(value_bytes(&g->value[v]));
+    }
+    TRY_DONE(choose_kernels(g, b, p));
+    TRY_DONE(share_storage(g, p));
+    TRY_DONE(place_all(g, p));
+    *out = p;
+    return ST_OK;
+done:
+    plan_free(p);
+    return st;
+}
+
+void plan_free(plan *p)
+{
+    if (!p)
+        return;
+    mem_free(p->offset);
+    mem_free(p->root);
+    mem_free(p->kernel);
+    mem_free(p);
+}
+
+void plan_print(const plan *p, const graph *g, text *out)
+{
+    char buf[200], n1[24], n2[24], n3[24], n4[24];
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        text_printf(out, "%5zu %-20s %-24s", k, op_of(n->op)->name, p->kernel[k] ? p->kernel[k]->name : "(view)");
+        if (n->n_out && n->out[0]) {
+            const value *y = &g->value[n->out[0]];
+            text_printf(out, " %s at %zu%s", shape_print(&y->sh, buf), p->offset[n->out[0]],
+                        p->root[n->out[0]] != n->out[0] ? " (shared)" : "");
+        }
+        text_printf(out, "  %s\n", n->name);
+    }
+    text_printf(out, "activations %s, workspace %s, parameters and states %s, constants %s\n",
+                human_bytes((double)p->activations, n1), human_bytes((double)p->workspace, n2),
+                human_bytes((double)p->persistent, n3), human_bytes((double)p->constants, n4));
+}
