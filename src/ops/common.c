@@ -7,12 +7,12 @@
 
 status op_fail(const node *n, const char *fmt, ...)
 {
-    char text[512];
+    char message[512];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
-    return fail(ST_BAD_DATA, "node '%s' (%s): %s", n->name, op_of(n->op)->name, text);
+    return fail(ST_BAD_DATA, "node '%s' (%s): %s", n->name, op_of(n->op)->name, message);
 }
 
 const value *op_in(const graph *g, const node *n, int i)
