@@ -205,6 +205,9 @@ status pass_training_mode(graph *g, double bn_momentum)
         /* The new nodes are made at the end, then the first takes the old node's place. */
         TRY(graph_add_named(g, n.name, OP_BATCH_NORM_TRAIN, &at, n.in, 3, NULL, stats, 3));
         node made = g->node[--g->n_node];
+        const char *name = g->value[n.out[0]].name; /* hints find the value under its old name */
+        g->value[n.out[0]].name = g->value[stats[0]].name;
+        g->value[stats[0]].name = name;
         graph_replace(g, n.out[0], stats[0]);
         g->node[k] = made;
         for (int i = 0; i < 3; i++)

@@ -164,5 +164,8 @@ typedef struct adam_attrs {
 typedef struct ema_attrs {
     double decay;
 } ema_attrs;
+typedef struct grad_norm_attrs {
+    double max_norm; /* of all gradients together; inf: no clipping */
+} grad_norm_attrs;
 
 #endif

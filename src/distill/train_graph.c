@@ -1,0 +1,288 @@
+/* train_graph.c - student + losses -> gradients -> updates, all as nodes of one graph. */
+#include "distill/train_graph.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static status add_input(graph *g, const char *name, dtype type, shape sh, value_id *out)
+{
+    return graph_add_input(g, name, type, sh, out);
+}
+
+/* ---- losses ---- */
+
+static status add_kd_loss(train_graph *t, const train_spec *s)
+{
+    graph *g = t->g;
+    shape rows = SHAPE(g->value[t->logits].sh.dim[0]), full = g->value[t->logits].sh;
+    bool ce = s->task == TASK_CE;
+    if (ce)
+        TRY(add_input(g, "label", DTYPE_I64, rows, &t->label));
+    if (ce && s->mixup) {
+        TRY(add_input(g, "label2", DTYPE_I64, rows, &t->label2));
+        TRY(add_input(g, "lambda", DTYPE_F32, rows, &t->lambda));
+    }
+    if (s->kd)
+        TRY(add_input(g, "teacher.logits", DTYPE_F32, full, &t->teacher_logits));
+    kd_loss_attrs at;
+    op_default_attrs(OP_KD_LOSS, &at);
+    at.label_smoothing = s->label_smoothing;
+    at.per_labelled = s->per_labelled;
+    if (s->class_weights)
+        at.class_weights = (attr_floats){full.dim[1], s->class_weights};
+    value_id in[6] = {t->logits, t->teacher_logits, t->label, t->label2, t->lambda, t->weights};
+    value_id out[6];
+    const char *names[6] = {"loss.kd_ce", "loss.ce", "loss.kl", "loss.dlogits", ce ? "correct" : NULL,
+                            s->kd ? "agree" : NULL};
+    TRY(graph_add_named(g, "loss", OP_KD_LOSS, &at, in, 6, names, out, 6));
+    t->total = out[0];
+    t->task = ce ? out[1] : 0;
+    t->kl = s->kd ? out[2] : 0;
+    t->correct = out[4];
+    t->agree = out[5];
+    return ST_OK;
+}
+
+/* One element of a small vector input, as a scalar. */
+static status element(graph *g, value_id v, int64_t i, value_id *out)
+{
+    int64_t from = i, to = i + 1, axis = 0;
+    slice_attrs at;
+    reshape_attrs scalar = {.shape = {0, &axis}, .allowzero = 1};
+    op_default_attrs(OP_SLICE, &at);
+    at.starts = (attr_ints){1, &from};
+    at.ends = (attr_ints){1, &to};
+    at.axes = (attr_ints){1, &axis};
+    TRY(graph_add1(g, OP_SLICE, &at, v, 0, 0, out));
+    return graph_add1(g, OP_RESHAPE, &scalar, *out, 0, 0, out);
+}
+
+static status add_weighted(graph *g, value_id loss, value_id weight, value_id *total)
+{
+    value_id w;
+    TRY(graph_add1(g, OP_MUL, NULL, loss, weight, 0, &w));
+    if (!*total) {
+        *total = w;
+        return ST_OK;
+    }
+    return graph_add1(g, OP_ADD, NULL, *total, w, 0, total);
+}
+
+/* Task losses against float targets [batch, outputs]. */
+static status add_target_loss(train_graph *t, const train_spec *s)
+{
+    static const struct {
+        op_id op;
+        int64_t kind;
+    } row[] = {[TASK_BCE] = {OP_BCE_LOSS, 0},
+               [TASK_MSE] = {OP_REGRESSION_LOSS, REGRESSION_MSE},
+               [TASK_L1] = {OP_REGRESSION_LOSS, REGRESSION_L1},
+               [TASK_SMOOTH_L1] = {OP_REGRESSION_LOSS, REGRESSION_SMOOTH_L1}};
+    graph *g = t->g;
+    regression_loss_attrs at = {.kind = row[s->task].kind};
+    value_id weight;
+    TRY(add_input(g, "target", DTYPE_F32, g->value[t->logits].sh, &t->target));
+    TRY(graph_add1(g, row[s->task].op, &at, t->logits, t->target, 0, &t->task));
+    TRY(element(g, t->weights, 0, &weight));
+    return add_weighted(g, t->task, weight, &t->total);
+}
+
+static status add_hints(train_graph *t, const train_spec *s)
+{
+    char name[512];
+    if (s->n_hint == 0)
+        return ST_OK;
+    TRY(add_input(t->g, "hint.weights", DTYPE_F32, SHAPE((int64_t)s->n_hint), &t->hint_weights));
+    for (size_t i = 0; i < s->n_hint; i++) {
+        value_id weight;
+        snprintf(name, sizeof name, "teacher.%s", s->hint[i].name);
+        TRY(add_input(t->g, name, DTYPE_F32, s->hint[i].tap, &t->tap[i]));
+        TRY(hint_build(t->g, &s->hint[i], s->seed, t->tap[i], &t->hint[i]));
+        TRY(element(t->g, t->hint_weights, (int64_t)i, &weight));
+        TRY(add_weighted(t->g, t->hint[i], weight, &t->total));
+    }
+    return ST_OK;
+}
+
+/* ---- updates ---- */
+
+static status add_state(graph *g, value_id param, const char *suffix, bool copy, value_id *out)
+{
+    char name[1024];
+    value v = g->value[param];
+    snprintf(name, sizeof name, "%s.%s", v.name, suffix);
+    return graph_add_data(g, name, VALUE_STATE, v.type, v.sh, copy ? v.data : NULL, out);
+}
+
+static status add_optimizer_node(train_graph *t, const optimizer_spec *o, value_id param, value_id grad)
+{
+    graph *g = t->g;
+    double decay = g->value[param].flags & o->no_decay ? 0 : o->weight_decay;
+    if (o->kind == OPTIMIZER_SGD) {
+        sgd_attrs at = {.momentum = o->momentum, .weight_decay = decay, .nesterov = o->nesterov,
+                        .decoupled = o->decoupled};
+        value_id in[5] = {param, grad, 0, t->lr, t->scale};
+        if (o->momentum != 0)
+            TRY(add_state(g, param, "momentum", false, &in[2]));
+        return graph_add(g, OP_SGD_UPDATE, &at, in, 5, NULL, 0);
+    }
+    adam_attrs at = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = decay,
+                     .decoupled = o->kind == OPTIMIZER_ADAMW || o->decoupled};
+    value_id in[7] = {param, grad, 0, 0, t->lr, t->scale, t->step};
+    TRY(add_state(g, param, "adam_m", false, &in[2]));
+    TRY(add_state(g, param, "adam_v", false, &in[3]));
+    return graph_add(g, OP_ADAM_UPDATE, &at, in, 7, NULL, 0);
+}
+
+/* With accumulation each micro batch adds its share to a sum, which the update reads and clears. */
+static status add_accumulation(train_graph *t, int micro_batches)
+{
+    graph *g = t->g;
+    value_id share;
+    TRY(graph_add_fill(g, DTYPE_F32, (shape){0}, 1.0 / micro_batches, &share));
+    for (size_t i = 0; i < t->n_param; i++) {
+        value_id acc;
+        TRY(add_state(g, t->param[i], "accumulated", false, &acc));
+        value_id in[3] = {acc, t->grad[i], share};
+        TRY(graph_add(g, OP_ACCUMULATE, NULL, in, 3, NULL, 0));
+        t->grad[i] = acc;
+    }
+    return ST_OK;
+}
+
+static status add_updates(train_graph *t, const optimizer_spec *o)
+{
+    graph *g = t->g;
+    TRY(add_input(g, "lr", DTYPE_F32, (shape){0}, &t->lr));
+    if (o->kind != OPTIMIZER_SGD)
+        TRY(add_input(g, "step", DTYPE_F32, (shape){0}, &t->step));
+    if (o->accumulate > 1)
+        TRY(add_accumulation(t, o->accumulate));
+    g->when = PHASE_UPDATE;
+    grad_norm_attrs at = {.max_norm = o->clip > 0 ? o->clip : HUGE_VAL};
+    value_id out[2];
+    const char *names[2] = {"grad.scale", "grad.norm"};
+    TRY(graph_add_named(g, "grad_norm", OP_GRAD_NORM, &at, t->grad, t->n_param, names, out, 2));
+    t->scale = out[0];
+    t->norm = out[1];
+    for (size_t i = 0; i < t->n_param; i++)
+        TRY(add_optimizer_node(t, o, t->param[i], t->grad[i]));
+    for (size_t i = 0; o->accumulate > 1 && i < t->n_param; i++)
+        TRY(graph_add(g, OP_CLEAR, NULL, &t->grad[i], 1, NULL, 0));
+    for (size_t i = 0; o->ema > 0 && i < t->n_param; i++) {
+        ema_attrs ema = {.decay = o->ema};
+        value_id average;
+        TRY(add_state(g, t->param[i], "ema", true, &average));
+        value_id in[3] = {average, t->param[i], t->scale};
+        TRY(graph_add(g, OP_EMA_UPDATE, &ema, in, 3, NULL, 0));
+    }
+    g->when = PHASE_MAIN;
+    return ST_OK;
+}
+
+static status add_outputs(train_graph *t)
+{
+    const value_id wanted[] = {t->total, t->task, t->kl, t->correct, t->agree, t->norm, t->scale, t->logits};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (wanted[i])
+            TRY(graph_add_output(t->g, wanted[i]));
+    for (size_t i = 0; i < t->n_hint; i++)
+        TRY(graph_add_output(t->g, t->hint[i]));
+    return ST_OK;
+}
+
+/* After passes renumbered the values: every id again, by name. */
+typedef struct kept_name {
+    value_id *id;
+    const char *name;
+} kept_name;
+
+static status finish(train_graph *t, bool keep_gradients)
+{
+    value_id *all[] = {&t->x, &t->label, &t->label2, &t->lambda, &t->target, &t->teacher_logits, &t->weights,
+                       &t->hint_weights, &t->lr, &t->step, &t->total, &t->task, &t->kl, &t->correct, &t->agree,
+                       &t->norm, &t->scale, &t->logits};
+    size_t fixed = sizeof all / sizeof *all, n = 0;
+    kept_name *kept = NULL;
+    status st = ST_OK;
+    TRY(mem_alloc(&kept, fixed + 2 * t->n_hint + 2 * t->n_param, sizeof *kept));
+    for (size_t i = 0; i < fixed; i++)
+        kept[n++].id = all[i];
+    for (size_t i = 0; i < t->n_hint; i++) {
+        kept[n++].id = &t->tap[i];
+        kept[n++].id = &t->hint[i];
+    }
+    for (size_t i = 0; i < t->n_param; i++) {
+        kept[n++].id = &t->param[i];
+        kept[n++].id = &t->grad[i];
+        if (keep_gradients)
+            TRY_DONE(graph_add_output(t->g, t->grad[i]));
+    }
+    for (size_t i = 0; i < n; i++)
+        kept[i].name = t->g->value[*kept[i].id].name;
+    TRY_DONE(pass_dead_nodes(t->g));
+    for (size_t i = 0; i < n; i++)
+        if (*kept[i].id)
+            *kept[i].id = graph_find(t->g, kept[i].name);
+    st = graph_validate(t->g);
+done:
+    mem_free(kept);
+    return st;
+}
+
+status train_graph_build(const graph *student, const train_spec *s, train_graph *out)
+{
+    *out = (train_graph){.n_hint = s->n_hint};
+    train_graph *t = out;
+    TRY(graph_clone(student, &t->g));
+    graph *g = t->g;
+    TRY(mem_alloc(&t->tap, s->n_hint, sizeof *t->tap));
+    TRY(mem_alloc(&t->hint, s->n_hint, sizeof *t->hint));
+    if (g->n_input != 1 || g->n_output < 1 || g->value[g->output[0]].sh.rank != 2)
+        return fail(ST_CONFIG, "the student must have one input and logits [batch, classes] as its first output");
+    g->n_output = 1;
+    TRY(pass_training_mode(g, s->bn_momentum));
+    t->x = g->input[0];
+    t->logits = g->output[0];
+    g->n_output = 0;
+    TRY(add_input(g, "loss.weights", DTYPE_F32, SHAPE(3), &t->weights));
+    if (s->task == TASK_CE || s->kd)
+        TRY(add_kd_loss(t, s));
+    if (s->task != TASK_CE && s->task != TASK_NONE)
+        TRY(add_target_loss(t, s));
+    TRY(add_hints(t, s));
+    if (!t->total)
+        return fail(ST_CONFIG, "there is nothing to train on: the task weight, the distillation weight and all hint "
+                               "weights are 0");
+    for (size_t v = 1; v < g->n_value; v++)
+        t->n_param += g->value[v].kind == VALUE_PARAM;
+    TRY(mem_alloc(&t->param, t->n_param, sizeof *t->param));
+    TRY(mem_alloc(&t->grad, t->n_param, sizeof *t->grad));
+    size_t n = 0;
+    for (size_t v = 1; v < g->n_value; v++)
+        if (g->value[v].kind == VALUE_PARAM)
+            t->param[n++] = (value_id)v;
+    TRY(graph_gradients(g, t->total, t->param, n, t->grad));
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++) /* a parameter that the loss does not depend on is left as it is */
+        if (t->grad[i]) {
+            t->param[used] = t->param[i];
+            t->grad[used++] = t->grad[i];
+        }
+    t->n_param = used;
+    if (!s->opt.none)
+        TRY(add_updates(t, &s->opt));
+    TRY(add_outputs(t));
+    return finish(t, s->opt.none || s->keep_gradients);
+}
+
+void train_graph_free(train_graph *t)
+{
+    graph_free(t->g);
+    mem_free(t->tap);
+    mem_free(t->hint);
+    mem_free(t->param);
+    mem_free(t->grad);
+    *t = (train_graph){0};
+}

@@ -1,0 +1,79 @@
+/* train_graph.h - one graph that is a whole training step: student, losses, gradients, updates.
+ *
+ * In: the student in inference form and what the teacher gives (taps). Out: a graph whose inputs are the batch, the
+ * taps and the numbers that schedules change, whose PHASE_MAIN is forward, losses and gradients of one micro batch and
+ * whose PHASE_UPDATE is the optimizer. A term whose weight is 0 throughout is not built. */
+#ifndef DISTILL_DISTILL_TRAIN_GRAPH_H
+#define DISTILL_DISTILL_TRAIN_GRAPH_H
+
+#include "graph/graph.h"
+#include "ops/attrs.h"
+
+typedef enum task_kind { TASK_NONE, TASK_CE, TASK_BCE, TASK_MSE, TASK_L1, TASK_SMOOTH_L1 } task_kind;
+typedef enum regressor_kind { REGRESSOR_AUTO, REGRESSOR_CONV1X1, REGRESSOR_LINEAR, REGRESSOR_NONE } regressor_kind;
+typedef enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW } optimizer_kind;
+
+/* FitNets hint (Romero et al., "FitNets: hints for thin deep nets", 2015, eq. 3): a student feature goes through a
+ * learned regressor and is compared with a teacher feature. Loss: mean over all elements. */
+typedef struct hint_spec {
+    const char *name, *student, *teacher; /* value names; teacher: in the teacher graph */
+    int64_t loss;                         /* REGRESSION_MSE ... */
+    regressor_kind regressor;
+    shape tap; /* of the teacher's value at the training batch */
+} hint_spec;
+
+typedef struct optimizer_spec {
+    optimizer_kind kind;
+    double momentum, weight_decay, beta1, beta2, eps;
+    bool nesterov, decoupled; /* decoupled: of SGD and Adam; AdamW always is */
+    uint32_t no_decay;        /* VALUE_NO_DECAY_* : parameters with one of these flags do not decay */
+    double clip;              /* largest norm of all gradients together; 0: none */
+    int accumulate;           /* micro batches in a step, >= 1 */
+    double ema;               /* decay of the averaged weights; 0: none */
+    bool none;                /* gradients only: no update (parity checks) */
+} optimizer_spec;
+
+typedef struct train_spec {
+    task_kind task; /* TASK_NONE: no labels are read */
+    bool kd;        /* KL to the teacher's logits */
+    bool mixup;
+    double label_smoothing;
+    const double *class_weights; /* [classes] or NULL */
+    bool per_labelled;           /* CE divided by the labelled samples instead of the batch size */
+    const hint_spec *hint;
+    size_t n_hint;
+    optimizer_spec opt;
+    double bn_momentum;
+    uint64_t seed;      /* start of the regressors */
+    bool keep_gradients; /* gradients are outputs too (they stay readable after a run) */
+} train_spec;
+
+typedef struct train_graph {
+    graph *g;
+    /* inputs; 0 when the term is not built */
+    value_id x, label, label2, lambda, target, teacher_logits, *tap; /* tap[n_hint] */
+    value_id weights;      /* [3] = task weight, KD weight, temperature */
+    value_id hint_weights; /* [n_hint] */
+    value_id lr, step;     /* scalars; step >= 1 for Adam's bias correction */
+    /* outputs, scalars; 0 when not built */
+    value_id total, task, kl, correct, agree, *hint; /* hint[n_hint], unweighted */
+    value_id norm, scale;  /* of the gradients; scale is not finite when the step was skipped */
+    value_id logits;
+    value_id *param, *grad; /* [n_param] */
+    size_t n_param, n_hint;
+} train_graph;
+
+/* `student`: inference form, one input, first output the logits [batch, classes]. Names of student values keep their
+ * names. Free with train_graph_free, also after failure. */
+MUST_USE status train_graph_build(const graph *student, const train_spec *s, train_graph *out);
+void train_graph_free(train_graph *t);
+
+/* The hint's value in the student must exist and fit: ST_CONFIG with the shapes otherwise. */
+MUST_USE status hint_build(graph *g, const hint_spec *h, uint64_t seed, value_id tap, value_id *loss);
+
+/* hint.c: K student stages paired with evenly spaced teacher stages. A stage is where the grid (height x width) shrinks,
+ * at the last value before it, and the last value before the grid goes. Writes at most `k` pairs; names are borrowed
+ * from the graphs. Features can hurt across architectures: callers warn. */
+MUST_USE status hint_pairs(const graph *student, const graph *teacher, size_t k, hint_spec *out, size_t *n);
+
+#endif
