@@ -146,23 +146,6 @@ static status read_varint(guard *g, size_t end, int most, uint64_t *out)
     return refuse(g, at, "number too long");
 }
 
-/* Length of the UTF-8 sequence at s (n bytes left), 0 when it is none (RFC 3629: no overlong forms, no surrogates). */
-static size_t utf8_length(const unsigned char *s, size_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t k = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || k > n)
-        return 0;
-    for (size_t i = 1; i < k; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return k;
-}
-
 static status check_string(const guard *g, const field *f, message in, size_t n)
 {
     const unsigned char *s = g->data + g->pos;
@@ -176,7 +159,7 @@ static status check_string(const guard *g, const field *f, message in, size_t n)
         return refuse(g, g->pos, "%s.%s has %zu bytes, the limit for names is %" PRIu64, message_name[in], f->name, n,
                       g->l->name);
     for (size_t i = 0; i < n;) {
-        size_t k = utf8_length(s + i, n - i);
+        size_t k = utf8_length((const char *)s + i, n - i);
         if (k == 0 || s[i] < 0x20 || s[i] == 0x7f)
             return refuse(g, g->pos + i, "%s.%s has a %s", message_name[in], f->name,
                           k == 0 ? "byte that is not UTF-8" : "control character");
