@@ -104,7 +104,20 @@ status op_new_ints(graph *g, int64_t count, int64_t **v, attr_ints *list)
     return ST_OK;
 }
 
-status op_reshape(graph *g, value_id v, shape sh, value_id *out)
+status op_data_shape(const node *n, attr_ints list, shape *out)
+{
+    if (!list.v)
+        return op_fail(n, "the shape is missing");
+    if (list.n > RANK_MAX)
+        return op_fail(n, "a shape of rank %" PRId64 "; up to %d are supported", list.n, RANK_MAX);
+    for (int64_t i = 0; i < list.n; i++)
+        if (list.v[i] < 0)
+            return op_fail(n, "dimension %" PRId64 " in the shape", list.v[i]);
+    *out = shape_from(list.v, (size_t)list.n);
+    return ST_OK;
+}
+
+status op_add_reshape(graph *g, value_id v, shape sh, value_id *out)
 {
     static const int64_t none[1] = {0};
     reshape_attrs to = {.shape = {sh.rank, sh.rank ? sh.dim : none}, .allowzero = 1};

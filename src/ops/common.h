@@ -26,8 +26,10 @@ MUST_USE status op_axis(const node *n, int64_t axis, int rank, int *out);
 MUST_USE status op_axes(const node *n, attr_ints axes, int rank, uint32_t *mask);
 /* A list of `count` zeros in the graph's arena, for attributes that inference completes. */
 MUST_USE status op_new_ints(graph *g, int64_t count, int64_t **v, attr_ints *list);
+/* A shape from an attribute list: present, rank within RANK_MAX, nothing negative. */
+MUST_USE status op_data_shape(const node *n, attr_ints list, shape *out);
 /* Adds a Reshape of v to sh. */
-MUST_USE status op_reshape(graph *g, value_id v, shape sh, value_id *out);
+MUST_USE status op_add_reshape(graph *g, value_id v, shape sh, value_id *out);
 /* Fails with ST_BAD_DATA; the message begins with "node NAME (Operator): ". */
 MUST_USE PRINTF_LIKE(2, 3) status op_fail(const node *n, const char *fmt, ...);
 
