@@ -80,7 +80,7 @@ static status add_target_loss(train_graph *t, const train_spec *s)
                [TASK_L1] = {OP_REGRESSION_LOSS, REGRESSION_L1},
                [TASK_SMOOTH_L1] = {OP_REGRESSION_LOSS, REGRESSION_SMOOTH_L1}};
     graph *g = t->g;
-    regression_loss_attrs at = {.kind = row[s->task].kind};
+    regression_loss_attrs at = {.kind = row[s->task].kind, .masked = 1};
     value_id weight;
     TRY(add_input(g, "target", DTYPE_F32, g->value[t->logits].sh, &t->target));
     TRY(graph_add1(g, row[s->task].op, &at, t->logits, t->target, 0, &t->task));

@@ -27,9 +27,9 @@ typedef struct cast_attrs {
 typedef struct mod_attrs {
     int64_t fmod;
 } mod_attrs;
-typedef struct operand_attrs { /* MinMaxGrad, PowGrad: whose gradient */
-    int64_t operand;
-} operand_attrs;
+typedef struct minmax_attrs { /* MinMaxGrad: which of the operands, and of which operator */
+    int64_t is_max, operand;
+} minmax_attrs;
 
 enum { AUTO_PAD_NOTSET, AUTO_PAD_SAME_UPPER, AUTO_PAD_SAME_LOWER, AUTO_PAD_VALID };
 /* Conv and its gradients, pooling. After inference kernel_shape, strides, dilations and pads are complete
@@ -85,6 +85,7 @@ typedef struct axis_attrs { /* Softmax, LogSoftmax, Concat, Gather, Flatten, Gat
 typedef struct reduce_attrs {
     attr_ints axes;
     int64_t keepdims, noop_with_empty_axes;
+    int64_t is_max; /* hidden, ReduceMinMaxGrad */
 } reduce_attrs;
 typedef struct arg_attrs {
     int64_t axis, keepdims, select_last_index;
@@ -149,6 +150,7 @@ typedef struct kd_loss_attrs {
 enum { REGRESSION_MSE, REGRESSION_L1, REGRESSION_SMOOTH_L1 };
 typedef struct regression_loss_attrs {
     int64_t kind;
+    int64_t masked; /* samples whose target (input 1) holds a NaN are left out */
 } regression_loss_attrs;
 
 /* Hyper-parameters that may change while training (learning rate, clip scale, step) are scalar inputs, not attributes. */
