@@ -5,12 +5,80 @@
 #include <math.h>
 #include <string.h>
 
-static bool is_output(const graph *g, value_id v)
+/* Replacements collected by a pass and carried out together at its end: `to[v]` stands for v. */
+typedef struct rewrite {
+    graph *g;
+    size_t n_value; /* when the pass began; values made by the pass are nobody's replacement */
+    value_id *to;
+    uint32_t *uses;     /* by nodes and outputs, kept up to date */
+    uint8_t *is_output; /* of what stands for an output */
+} rewrite;
+
+static void rewrite_free(rewrite *r)
 {
+    mem_free(r->to);
+    mem_free(r->uses);
+    mem_free(r->is_output);
+}
+
+static status rewrite_begin(graph *g, rewrite *r)
+{
+    status st = ST_OK;
+    *r = (rewrite){.g = g, .n_value = g->n_value};
+    TRY_DONE(mem_alloc(&r->to, g->n_value, sizeof *r->to));
+    TRY_DONE(mem_alloc(&r->is_output, g->n_value, 1));
+    TRY_DONE(graph_count_uses(g, &r->uses));
+    for (size_t v = 0; v < g->n_value; v++)
+        r->to[v] = (value_id)v;
     for (size_t i = 0; i < g->n_output; i++)
-        if (g->output[i] == v)
-            return true;
-    return false;
+        r->is_output[g->output[i]] = 1;
+done:
+    if (st != ST_OK)
+        rewrite_free(r);
+    return st;
+}
+
+static value_id stands_for(const rewrite *r, value_id v)
+{
+    while (v < r->n_value && r->to[v] != v) {
+        if (r->to[r->to[v]] != r->to[v])
+            r->to[v] = r->to[r->to[v]]; /* shorten the chain for the next who asks */
+        v = r->to[v];
+    }
+    return v;
+}
+
+/* The result of a node becomes another name for its operand `to`. When it was a graph output its name goes over.
+ * False: it has to stay. */
+static bool bypass(rewrite *r, value_id from, value_id to)
+{
+    graph *g = r->g;
+    to = stands_for(r, to);
+    if (r->is_output[from]) {
+        if (g->value[to].kind != VALUE_TEMP || r->is_output[to])
+            return false;
+        const char *name = g->value[from].name;
+        g->value[from].name = g->value[to].name;
+        g->value[to].name = name;
+        r->is_output[to] = 1;
+    }
+    r->uses[to] += r->uses[from] - 1;
+    r->uses[from] = 0;
+    r->to[from] = to;
+    return true;
+}
+
+/* Carries the replacements out and drops what nobody reads any more. */
+static status rewrite_end(rewrite *r)
+{
+    graph *g = r->g;
+    for (size_t k = 1; k < g->n_node; k++)
+        for (int i = 0; i < g->node[k].n_in; i++)
+            g->node[k].in[i] = stands_for(r, g->node[k].in[i]);
+    for (size_t i = 0; i < g->n_output; i++)
+        g->output[i] = stands_for(r, g->output[i]);
+    rewrite_free(r);
+    return pass_dead_nodes(g); /* also rebuilds the name index */
 }
 
 static bool is_const(const graph *g, value_id v)
@@ -18,28 +86,16 @@ static bool is_const(const graph *g, value_id v)
     return v && g->value[v].kind == VALUE_CONST;
 }
 
-/* The value `from` is replaced by `to`; when it was a graph output its name goes over. False: it has to stay. */
-static bool bypass(graph *g, value_id from, value_id to)
-{
-    if (is_output(g, from)) {
-        if (g->value[to].kind != VALUE_TEMP || is_output(g, to))
-            return false;
-        const char *name = g->value[from].name;
-        g->value[from].name = g->value[to].name;
-        g->value[to].name = name;
-    }
-    graph_replace(g, from, to);
-    return true;
-}
-
 status pass_drop_identity(graph *g)
 {
+    rewrite r;
+    TRY(rewrite_begin(g, &r));
     for (size_t k = 1; k < g->n_node; k++) {
         const node *n = &g->node[k];
         if ((op_of(n->op)->flags & OP_SAME_VALUE) && g->value[n->in[0]].type == g->value[n->out[0]].type)
-            (void)bypass(g, n->out[0], n->in[0]);
+            (void)bypass(&r, n->out[0], n->in[0]);
     }
-    return pass_dead_nodes(g); /* also rebuilds the name index */
+    return rewrite_end(&r);
 }
 
 /* ---- batch norm into convolution ---- */
@@ -78,28 +134,39 @@ static status fold_one(graph *g, node_id conv, node_id bn)
     return ST_OK;
 }
 
+/* The convolution before a batch norm, when both can become one; else 0. */
+static node_id conv_before(const rewrite *r, const node *bn)
+{
+    const graph *g = r->g;
+    value_id x = stands_for(r, bn->in[0]);
+    node_id c = x < r->n_value && r->uses[x] == 1 ? g->value[x].from : 0;
+    if (!c || g->node[c].op != OP_CONV || g->node[c].n_in > 3 || !is_const(g, g->node[c].in[1]) ||
+        (g->node[c].n_in == 3 && g->node[c].in[2] && !is_const(g, g->node[c].in[2])) ||
+        ((const conv_attrs *)g->node[c].attr)->relu)
+        return 0;
+    for (int i = 1; i < 5; i++)
+        if (!is_const(g, bn->in[i]) || g->value[bn->in[i]].type != g->value[g->node[c].in[1]].type)
+            return 0;
+    return c;
+}
+
 status pass_fold_batch_norm(graph *g)
 {
-    uint32_t *uses;
-    status st = ST_OK;
-    TRY(graph_count_uses(g, &uses));
-    size_t n_value = g->n_value;
-    for (size_t k = 1; k < g->n_node && st == ST_OK; k++) {
-        const node *n = &g->node[k];
-        if (n->op != OP_BATCH_NORM || n->in[0] >= n_value || uses[n->in[0]] != 1)
+    rewrite r;
+    TRY(rewrite_begin(g, &r));
+    for (size_t k = 1; k < g->n_node; k++) {
+        if (g->node[k].op != OP_BATCH_NORM)
             continue;
-        node_id c = g->value[n->in[0]].from;
-        bool fits = c && g->node[c].op == OP_CONV && g->node[c].n_in <= 3 && is_const(g, g->node[c].in[1]) &&
-                    (g->node[c].n_in < 3 || !g->node[c].in[2] || is_const(g, g->node[c].in[2])) &&
-                    !((const conv_attrs *)g->node[c].attr)->relu;
-        for (int i = 1; i < 5 && fits; i++)
-            fits = is_const(g, n->in[i]) && g->value[n->in[i]].type == g->value[g->node[c].in[1]].type;
-        if (!fits || !bypass(g, n->out[0], n->in[0]))
+        node_id c = conv_before(&r, &g->node[k]);
+        if (!c || !bypass(&r, g->node[k].out[0], g->node[k].in[0]))
             continue;
-        st = fold_one(g, c, (node_id)k);
+        status st = fold_one(g, c, (node_id)k);
+        if (st != ST_OK) {
+            rewrite_free(&r);
+            return st;
+        }
     }
-    mem_free(uses);
-    return st == ST_OK ? pass_dead_nodes(g) : st;
+    return rewrite_end(&r);
 }
 
 /* ---- epilogues ---- */
@@ -125,62 +192,53 @@ static status set_epilogue(graph *g, node_id conv, value_id residual, bool relu)
 }
 
 /* The convolution whose result v is, when nobody else reads v and it has no relu yet; else 0. */
-static node_id open_conv(const graph *g, const uint32_t *uses, value_id v)
+static node_id open_conv(const rewrite *r, value_id v)
 {
+    const graph *g = r->g;
     node_id c = g->value[v].from;
-    if (!c || uses[v] != 1 || g->node[c].op != OP_CONV || ((const conv_attrs *)g->node[c].attr)->relu)
+    if (!c || r->uses[v] != 1 || g->node[c].op != OP_CONV || ((const conv_attrs *)g->node[c].attr)->relu)
         return 0;
     return c;
 }
 
-static status fuse_residual(graph *g, const uint32_t *uses, node_id k)
+static status fuse_residual(rewrite *r, node_id k)
 {
+    const graph *g = r->g;
     const node *n = &g->node[k];
     for (int i = 1; i >= 0; i--) {
-        node_id c = open_conv(g, uses, n->in[i]);
-        value_id other = n->in[1 - i];
-        if (!c || g->node[c].n_in > 3 || !shape_equal(&g->value[other].sh, &g->value[n->in[i]].sh))
+        value_id made = stands_for(r, n->in[i]), other = stands_for(r, n->in[1 - i]);
+        node_id c = open_conv(r, made);
+        if (!c || g->node[c].n_in > 3 || !shape_equal(&g->value[other].sh, &g->value[made].sh))
             continue;
-        if (g->value[other].from > c) /* it is not made yet when the convolution runs */
+        if (g->value[other].from >= c) /* it is not made yet when the convolution runs */
             continue;
-        value_id out = n->out[0], made = n->in[i];
-        if (bypass(g, out, made))
-            return set_epilogue(g, c, other, false);
+        if (bypass(r, n->out[0], made))
+            return set_epilogue(r->g, c, other, false); /* `other` is read by c now instead of by this node */
     }
     return ST_OK;
 }
 
+static status fuse_relu(rewrite *r, node_id k)
+{
+    const node *n = &r->g->node[k];
+    value_id made = stands_for(r, n->in[0]);
+    node_id c = open_conv(r, made);
+    return c && bypass(r, n->out[0], made) ? set_epilogue(r->g, c, 0, true) : ST_OK;
+}
+
 status pass_fuse_epilogues(graph *g)
 {
+    static status (*const rule[OP_COUNT])(rewrite *, node_id) = {[OP_ADD] = fuse_residual, [OP_RELU] = fuse_relu};
+    rewrite r;
+    TRY(rewrite_begin(g, &r));
     for (size_t k = 1; k < g->n_node; k++) {
-        const node *n = &g->node[k];
-        if (n->op != OP_ADD && n->op != OP_RELU)
-            continue;
-        uint32_t *uses; /* counted anew: a fused node reads nothing any more */
-        TRY(graph_count_uses(g, &uses));
-        status st = ST_OK;
-        if (n->op == OP_ADD) {
-            st = fuse_residual(g, uses, (node_id)k);
-        } else {
-            node_id c = open_conv(g, uses, n->in[0]);
-            if (c && bypass(g, n->out[0], n->in[0]))
-                st = set_epilogue(g, c, 0, true);
-        }
-        mem_free(uses);
-        TRY(st);
-        node *now = &g->node[k];
-        if (graph_value(g, now->out[0])->from == k && now->n_in > 0) {
-            /* a bypassed node no longer counts as a reader */
-            bool read = is_output(g, now->out[0]);
-            for (size_t j = k + 1; j < g->n_node && !read; j++)
-                for (int i = 0; i < g->node[j].n_in; i++)
-                    read |= g->node[j].in[i] == now->out[0];
-            if (!read)
-                for (int i = 0; i < now->n_in; i++)
-                    now->in[i] = 0;
+        status st = rule[g->node[k].op] ? rule[g->node[k].op](&r, (node_id)k) : ST_OK;
+        if (st != ST_OK) {
+            rewrite_free(&r);
+            return st;
         }
     }
-    return pass_dead_nodes(g);
+    return rewrite_end(&r);
 }
 
 /* ---- training ---- */

@@ -27,9 +27,9 @@ typedef struct cast_attrs {
 typedef struct mod_attrs {
     int64_t fmod;
 } mod_attrs;
-typedef struct minmax_attrs { /* MinMaxGrad: which of the operands, and of which operator */
-    int64_t is_max, operand;
-} minmax_attrs;
+typedef struct operand_attrs { /* MinMaxGrad, PowGrad: whose gradient */
+    int64_t operand;
+} operand_attrs;
 
 enum { AUTO_PAD_NOTSET, AUTO_PAD_SAME_UPPER, AUTO_PAD_SAME_LOWER, AUTO_PAD_VALID };
 /* Conv and its gradients, pooling. After inference kernel_shape, strides, dilations and pads are complete
@@ -85,7 +85,6 @@ typedef struct axis_attrs { /* Softmax, LogSoftmax, Concat, Gather, Flatten, Gat
 typedef struct reduce_attrs {
     attr_ints axes;
     int64_t keepdims, noop_with_empty_axes;
-    int64_t is_max; /* hidden, ReduceMinMaxGrad */
 } reduce_attrs;
 typedef struct arg_attrs {
     int64_t axis, keepdims, select_last_index;

@@ -1,0 +1,97 @@
+/* model.c - opening an ONNX file: read, guard, unpack, hash. */
+#include "onnx/model.h"
+
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/text.h"
+#include "onnx/external.h"
+#include "onnx/unpack.h"
+#include "onnx/wire.h"
+
+#include <string.h>
+
+/* The folder part of a path: "." when there is none. */
+static status folder_of(const char *path, char **dir)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return mem_strdup(dir, ".");
+    size_t n = slash == path ? 1 : (size_t)(slash - path);
+    TRY(mem_alloc(dir, n + 1, 1));
+    memcpy(*dir, path, n);
+    return ST_OK;
+}
+
+/* With external data the identity is the hash of the list "HASH NAME" of the model and of those files. */
+static status identify(onnx_model *m)
+{
+    const Onnx__GraphProto *g = m->proto->graph;
+    text list = {0};
+    status st = ST_OK;
+    text_printf(&list, "%s model\n", m->sha256);
+    size_t before = list.n;
+    if (g)
+        TRY_DONE(external_identify(m, g->initializer, g->n_initializer, &list));
+    TRY_DONE(list.st);
+    if (list.n > before)
+        st = hash_sha256_hex(list.s, list.n, m->sha256);
+done:
+    text_free(&list);
+    return st;
+}
+
+status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l, onnx_model **out)
+{
+    onnx_model *m;
+    ProtobufCMessage *proto = NULL;
+    status st = ST_OK;
+    *out = NULL;
+    TRY(mem_alloc(&m, 1, sizeof *m));
+    m->lim = l ? *l : limits_default();
+    m->bytes = n;
+    TRY_DONE(mem_strdup(&m->path, name));
+    if (n > m->lim.onnx_file) {
+        st = fail(ST_BAD_DATA, "%s: %zu bytes, the limit is %llu (limits.onnx_file)", name, n,
+                  (unsigned long long)m->lim.onnx_file);
+        goto done;
+    }
+    TRY_DONE(wire_check(name, data, n, WIRE_MODEL, &m->lim));
+    TRY_DONE(hash_sha256_hex(data, n, m->sha256));
+    TRY_DONE(unpack_message(name, &onnx__model_proto__descriptor, data, n, &proto));
+    m->proto = (Onnx__ModelProto *)proto;
+    *out = m;
+    return ST_OK;
+done:
+    onnx_close(m);
+    return st;
+}
+
+status onnx_open(const char *path, const limits *l, onnx_model **out)
+{
+    limits lim = l ? *l : limits_default();
+    unsigned char *data = NULL;
+    onnx_model *m = NULL;
+    size_t n;
+    status st = ST_OK;
+    *out = NULL;
+    TRY(io_read_file(path, lim.onnx_file, &data, &n));
+    TRY_DONE(onnx_open_bytes(path, data, n, &lim, &m));
+    TRY_DONE(folder_of(path, &m->dir));
+    TRY_DONE(identify(m));
+    *out = m;
+    m = NULL;
+done:
+    mem_free(data);
+    onnx_close(m);
+    return st;
+}
+
+void onnx_close(onnx_model *m)
+{
+    if (!m)
+        return;
+    unpack_free(m->proto ? &m->proto->base : NULL);
+    mem_free(m->path);
+    mem_free(m->dir);
+    mem_free(m);
+}
