@@ -21,6 +21,7 @@
     X(image_pixels, 67108864, "pixels of an image")                                                               \
     X(jpeg_scans, 100, "scans of a progressive JPEG")                                                             \
     X(data_file, 17179869184, "bytes of a data file (idx, npy, npz), unpacked")                                   \
+    X(data_ratio, 200, "unpacked bytes for each packed byte of a data file, above 64 MiB")                        \
     X(samples, 100000000, "samples of a data set")                                                                \
     X(checkpoint_header, 104857600, "bytes of a checkpoint's header")                                             \
     X(json_depth, 64, "nesting of a JSON file")
