@@ -44,9 +44,11 @@ typedef struct conv_attrs {
 typedef struct pool_attrs {
     attr_ints kernel_shape, strides, dilations, pads;
     int64_t auto_pad, ceil_mode, count_include_pad, storage_order;
+    attr_ints data_shape; /* hidden, AveragePoolGrad */
 } pool_attrs;
 enum { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC };
-enum { COORD_HALF_PIXEL, COORD_HALF_PIXEL_SYMMETRIC, COORD_PYTORCH_HALF_PIXEL, COORD_ALIGN_CORNERS, COORD_ASYMMETRIC, COORD_TF_CROP };
+enum { COORD_HALF_PIXEL, COORD_HALF_PIXEL_SYMMETRIC, COORD_PYTORCH_HALF_PIXEL, COORD_ALIGN_CORNERS, COORD_ASYMMETRIC, COORD_TF_CROP,
+       COORD_TF_HALF_PIXEL_NN /* opset 11 and 12 only */ };
 enum { NEAREST_ROUND_PREFER_FLOOR, NEAREST_ROUND_PREFER_CEIL, NEAREST_FLOOR, NEAREST_CEIL };
 enum { ASPECT_STRETCH, ASPECT_NOT_LARGER, ASPECT_NOT_SMALLER };
 typedef struct resize_attrs {
@@ -54,6 +56,7 @@ typedef struct resize_attrs {
     double cubic_coeff_a, extrapolation_value;
     attr_ints axes, sizes;
     attr_floats scales, roi;
+    attr_ints data_shape; /* hidden, ResizeGrad */
 } resize_attrs;
 
 typedef struct gemm_attrs {

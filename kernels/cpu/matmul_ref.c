@@ -1,0 +1,48 @@
+/* matmul_ref.c - Gemm and MatMul as their definitions read (src/ops/matmul.c), a row of the result at a time. */
+#include "kernels/cpu/matrix.h"
+
+/* y [M, N] = alpha * A B, A and B with any row and column steps. */
+static void product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha, int threads)
+{
+#pragma omp parallel for num_threads(threads) schedule(static) if (s->m * s->n * s->k > 1 << 15)
+    for (int64_t i = 0; i < s->m; i++) {
+        real *row = y + i * s->n;
+        for (int64_t j = 0; j < s->n; j++)
+            row[j] = 0;
+        for (int64_t k = 0; k < s->k; k++)
+            for (int64_t j = 0; j < s->n; j++)
+                row[j] += x[i * s->a_row + k * s->a_col] * w[k * s->b_row + j * s->b_col];
+        for (int64_t j = 0; j < s->n; j++)
+            row[j] *= alpha;
+    }
+}
+
+static void gemm(const kernel_args *a)
+{
+    const gemm_attrs *at = a->attr;
+    matrix_sizes s = gemm_sizes(at, &a->in[0].sh, &a->in[1].sh);
+    const real *c = a->n_in > 2 ? a->in[2].data : NULL;
+    real *y = a->out[0].data;
+    product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, a->threads);
+    if (!c || at->beta == 0)
+        return;
+    bias_steps step = gemm_bias_steps(&a->in[2].sh);
+    for (int64_t i = 0; i < s.m; i++)
+        for (int64_t j = 0; j < s.n; j++)
+            y[i * s.n + j] += (real)at->beta * c[i * step.row + j * step.col];
+}
+
+static void matmul(const kernel_args *a)
+{
+    const real *x = a->in[0].data, *w = a->in[1].data;
+    real *y = a->out[0].data;
+    matmul_batch b = matmul_batch_of(a->attr, &a->in[0].sh, &a->in[1].sh);
+    for (int64_t i = 0; i < b.count; i++)
+        product(y + i * b.each.m * b.each.n, x + matmul_offset(&b, b.a_step, i), w + matmul_offset(&b, b.b_step, i), &b.each,
+                1, a->threads);
+}
+
+KERNEL_TABLE(matmul) = {
+    {OP_GEMM, REAL_DTYPE, REAL_ISA, "gemm_ref", gemm, NULL, NULL},
+    {OP_MATMUL, REAL_DTYPE, REAL_ISA, "matmul_ref", matmul, NULL, NULL},
+    KERNEL_END};

@@ -1,0 +1,203 @@
+/* matmul.c - matrix products: Gemm and MatMul.
+ *
+ * Gradients are again Gemm and MatMul with the transposed operand said in the attributes: nothing is copied. */
+#include "ops/common.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+
+/* Rows and columns of a matrix after an optional transposition. */
+typedef struct extent {
+    int64_t rows, cols;
+} extent;
+static extent extent_of(const shape *s, bool transposed)
+{
+    int64_t r = s->dim[s->rank - 2], c = s->dim[s->rank - 1];
+    return transposed ? (extent){c, r} : (extent){r, c};
+}
+
+/* ---- Gemm: y = alpha * A' * B' + beta * C (ONNX Gemm-13) ----
+ * A' [M, K], B' [K, N], C broadcasts to [M, N]. */
+
+static const attr_desc gemm_rows[] = {{ATTR(gemm_attrs, alpha), .type = ATTR_FLOAT, .def = 1},
+                                      {ATTR(gemm_attrs, beta), .type = ATTR_FLOAT, .def = 1},
+                                      {ATTR(gemm_attrs, transA), .type = ATTR_INT},
+                                      {ATTR(gemm_attrs, transB), .type = ATTR_INT},
+                                      {0}};
+
+static status gemm_infer(graph *g, node *n)
+{
+    const gemm_attrs *a = n->attr;
+    TRY(op_check_float(g, n, 0));
+    TRY(op_check_same_type(g, n, 0, 1));
+    TRY(op_check_same_type(g, n, 0, 2));
+    for (int i = 0; i < 2; i++) {
+        const value *v = op_in(g, n, i);
+        if (!v || v->sh.rank != 2)
+            return op_fail(n, "input '%s' has rank %d; it must be a matrix", v ? v->name : "", v ? v->sh.rank : 0);
+    }
+    extent x = extent_of(&op_in(g, n, 0)->sh, a->transA != 0), y = extent_of(&op_in(g, n, 1)->sh, a->transB != 0);
+    if (x.cols != y.rows)
+        return op_fail(n, "A' has %" PRId64 " columns and B' has %" PRId64 " rows", x.cols, y.rows);
+    shape out = SHAPE(x.rows, y.cols), both;
+    const value *c = op_in(g, n, 2);
+    char one[200], two[200];
+    if (c && (!shape_broadcast(&out, &c->sh, &both) || !shape_equal(&out, &both)))
+        return op_fail(n, "C '%s' %s does not broadcast to %s", c->name, shape_print(&c->sh, one),
+                       shape_print(&out, two));
+    op_set_out(g, n, 0, op_in(g, n, 0)->type, out);
+    return ST_OK;
+}
+
+static status add_gemm(graph *g, double alpha, value_id a, bool ta, value_id b, bool tb, value_id *out)
+{
+    gemm_attrs at = {.alpha = alpha, .beta = 1, .transA = ta, .transB = tb};
+    return graph_add1(g, OP_GEMM, &at, a, b, 0, out);
+}
+
+/* dA' = alpha * dY B'^T, dB' = alpha * A'^T dY, dC = beta * dY; a transposed operand gets the transposed product. */
+static status gemm_grad(graph *g, const node *n, const value_id *dy, value_id *dx)
+{
+    const gemm_attrs *at = n->attr;
+    value_id a = n->in[0], b = n->in[1], d = dy[0];
+    bool ta = at->transA != 0, tb = at->transB != 0;
+    double alpha = at->alpha, beta = at->beta;
+    TRY(ta ? add_gemm(g, alpha, b, tb, d, true, &dx[0]) : add_gemm(g, alpha, d, false, b, !tb, &dx[0]));
+    TRY(tb ? add_gemm(g, alpha, d, true, a, ta, &dx[1]) : add_gemm(g, alpha, a, !ta, d, false, &dx[1]));
+    if (n->n_in < 3 || !n->in[2])
+        return ST_OK;
+    dx[2] = d;
+    if (beta != 1) {
+        value_id factor;
+        TRY(graph_add_fill(g, g->value[d].type, (shape){0}, beta, &factor));
+        TRY(graph_add1(g, OP_MUL, NULL, d, factor, 0, &dx[2]));
+    }
+    return ST_OK;
+}
+
+static double gemm_macs(const graph *g, const node *n)
+{
+    const gemm_attrs *a = n->attr;
+    extent x = extent_of(&op_in(g, n, 0)->sh, a->transA != 0);
+    return (double)shape_count(&g->value[n->out[0]].sh) * (double)x.cols;
+}
+
+const op_desc op_gemm = {.name = "Gemm", .in = {2, 3}, .out = {1, 1}, .flags = OP_PORTABLE, .attrs = gemm_rows,
+                         .attr_size = sizeof(gemm_attrs), .params = 1u << 1 | 1u << 2, .infer = gemm_infer,
+                         .grad = gemm_grad, .macs = gemm_macs};
+
+/* ---- MatMul: y[..., :, :] = A'[..., :, :] B'[..., :, :] (ONNX MatMul-13, as numpy.matmul) ----
+ * Leading axes broadcast. A one-dimensional A is a row, a one-dimensional B a column; the axis added for that is
+ * dropped from y. transA and transB (hidden) swap the last two axes; operands of rank 1 are never transposed. */
+
+static const attr_desc matmul_rows[] = {{ATTR(matmul_attrs, transA), .type = ATTR_INT, .flags = ATTR_HIDDEN},
+                                        {ATTR(matmul_attrs, transB), .type = ATTR_INT, .flags = ATTR_HIDDEN},
+                                        {0}};
+
+/* The shape with the axis added: [K] -> [1, K] (left) or [K, 1] (right). */
+static shape as_matrix(const shape *s, bool left)
+{
+    return s->rank != 1 ? *s : left ? SHAPE(1, s->dim[0]) : SHAPE(s->dim[0], 1);
+}
+
+static status matmul_infer(graph *g, node *n)
+{
+    const matmul_attrs *at = n->attr;
+    TRY(op_check_float(g, n, 0));
+    TRY(op_check_same_type(g, n, 0, 1));
+    const value *a = op_in(g, n, 0), *b = op_in(g, n, 1);
+    if (!b)
+        return op_fail(n, "input 1 is missing");
+    if (a->sh.rank < 1 || b->sh.rank < 1)
+        return op_fail(n, "input '%s' is a scalar", a->sh.rank < 1 ? a->name : b->name);
+    if ((a->sh.rank == 1 && at->transA) || (b->sh.rank == 1 && at->transB))
+        return op_fail(n, "an operand of rank 1 cannot be transposed");
+    shape x = as_matrix(&a->sh, true), y = as_matrix(&b->sh, false), out;
+    extent left = extent_of(&x, at->transA != 0), right = extent_of(&y, at->transB != 0);
+    char one[200], two[200];
+    shape xb = shape_from(x.dim, (size_t)x.rank - 2), yb = shape_from(y.dim, (size_t)y.rank - 2);
+    if (left.cols != right.rows || !shape_broadcast(&xb, &yb, &out))
+        return op_fail(n, "inputs '%s' %s and '%s' %s do not multiply", a->name, shape_print(&a->sh, one), b->name,
+                       shape_print(&b->sh, two));
+    if (a->sh.rank > 1)
+        out.dim[out.rank++] = left.rows;
+    if (b->sh.rank > 1)
+        out.dim[out.rank++] = right.cols;
+    op_set_out(g, n, 0, a->type, out);
+    return ST_OK;
+}
+
+static status add_matmul(graph *g, value_id a, bool ta, value_id b, bool tb, value_id *out)
+{
+    matmul_attrs at = {.transA = ta, .transB = tb};
+    return graph_add1(g, OP_MATMUL, &at, a, b, 0, out);
+}
+
+/* v with all axes but the last made one. */
+static status fold_rows(graph *g, value_id v, value_id *out)
+{
+    shape s = g->value[v].sh;
+    int64_t cols = s.dim[s.rank - 1], rows = 1;
+    for (int i = 0; i < s.rank - 1; i++)
+        rows *= s.dim[i];
+    return op_reshape(g, v, SHAPE(rows, cols), out);
+}
+
+/* Adds or drops an axis of length 1 at `at` (from the end of the result or the operand). */
+static status add_axis(graph *g, value_id *v, int at)
+{
+    shape s = g->value[*v].sh;
+    for (int i = s.rank; i > s.rank - at; i--)
+        s.dim[i] = s.dim[i - 1];
+    s.dim[s.rank - at] = 1;
+    s.rank++;
+    return op_reshape(g, *v, s, v);
+}
+static status drop_axis(graph *g, value_id *v, int at)
+{
+    shape s = g->value[*v].sh;
+    for (int i = s.rank - 1 - at; i < s.rank - 1; i++)
+        s.dim[i] = s.dim[i + 1];
+    s.rank--;
+    return op_reshape(g, *v, s, v);
+}
+
+/* dA = dY B'^T and dB = A'^T dY, summed over broadcast axes by the caller. With a single matrix B (a linear layer on
+ * a sequence) dB is one product over all rows instead of a sum of products. */
+static status matmul_grad(graph *g, const node *n, const value_id *dy, value_id *dx)
+{
+    const matmul_attrs *at = n->attr;
+    value_id a = n->in[0], b = n->in[1], d = dy[0];
+    bool ta = at->transA != 0, tb = at->transB != 0;
+    bool row = g->value[a].sh.rank == 1, col = g->value[b].sh.rank == 1;
+    if (col)
+        TRY(add_axis(g, &d, 0));
+    if (row)
+        TRY(add_axis(g, &d, 1));
+    if (row)
+        TRY(add_axis(g, &a, 1));
+    if (col)
+        TRY(add_axis(g, &b, 0));
+    TRY(ta ? add_matmul(g, b, tb, d, true, &dx[0]) : add_matmul(g, d, false, b, !tb, &dx[0]));
+    if (g->value[b].sh.rank == 2 && g->value[a].sh.rank > 2 && !ta) {
+        TRY(fold_rows(g, a, &a));
+        TRY(fold_rows(g, d, &d));
+    }
+    TRY(tb ? add_matmul(g, d, true, a, ta, &dx[1]) : add_matmul(g, a, !ta, d, false, &dx[1]));
+    if (row)
+        TRY(drop_axis(g, &dx[0], 1));
+    if (col)
+        TRY(drop_axis(g, &dx[1], 0));
+    return ST_OK;
+}
+
+static double matmul_macs(const graph *g, const node *n)
+{
+    const matmul_attrs *at = n->attr;
+    shape x = as_matrix(&op_in(g, n, 0)->sh, true);
+    return (double)shape_count(&g->value[n->out[0]].sh) * (double)extent_of(&x, at->transA != 0).cols;
+}
+
+const op_desc op_matmul = {.name = "MatMul", .in = {2, 2}, .out = {1, 1}, .attrs = matmul_rows,
+                           .attr_size = sizeof(matmul_attrs), .params = 1u << 1, .infer = matmul_infer,
+                           .grad = matmul_grad, .macs = matmul_macs};
