@@ -1,5 +1,12 @@
 /* tables.h - the kernel tables of the CPU backend. REF tables exist as _ref_f32 and _ref_f64, SIMD tables as _base,
  * _avx2, _avx512, ONCE tables under their own name. One line a family. */
-#define CPU_REF_TABLES(X)
+#define CPU_REF_TABLES(X) \
+    X(conv)               \
+    X(matmul)             \
+    X(pool)               \
+    X(resize)
+
 #define CPU_SIMD_TABLES(X)
-#define CPU_ONCE_TABLES(X)
+
+#define CPU_ONCE_TABLES(X) \
+    X(pool)
