@@ -2,11 +2,16 @@
  * _avx2, _avx512, ONCE tables under their own name. One line a family. */
 #define CPU_REF_TABLES(X) \
     X(conv)               \
+    X(loss)               \
     X(matmul)             \
+    X(move)               \
+    X(norm)               \
     X(pool)               \
-    X(resize)
+    X(resize)             \
+    X(update)
 
 #define CPU_SIMD_TABLES(X)
 
 #define CPU_ONCE_TABLES(X) \
+    X(move)                \
     X(pool)
