@@ -140,7 +140,7 @@ static status fold_rows(graph *g, value_id v, value_id *out)
     int64_t cols = s.dim[s.rank - 1], rows = 1;
     for (int i = 0; i < s.rank - 1; i++)
         rows *= s.dim[i];
-    return op_reshape(g, v, SHAPE(rows, cols), out);
+    return op_add_reshape(g, v, SHAPE(rows, cols), out);
 }
 
 /* Adds or drops an axis of length 1 at `at` (from the end of the result or the operand). */
@@ -151,7 +151,7 @@ static status add_axis(graph *g, value_id *v, int at)
         s.dim[i] = s.dim[i - 1];
     s.dim[s.rank - at] = 1;
     s.rank++;
-    return op_reshape(g, *v, s, v);
+    return op_add_reshape(g, *v, s, v);
 }
 static status drop_axis(graph *g, value_id *v, int at)
 {
@@ -159,7 +159,7 @@ static status drop_axis(graph *g, value_id *v, int at)
     for (int i = s.rank - 1 - at; i < s.rank - 1; i++)
         s.dim[i] = s.dim[i + 1];
     s.rank--;
-    return op_reshape(g, *v, s, v);
+    return op_add_reshape(g, *v, s, v);
 }
 
 /* dA = dY B'^T and dB = A'^T dY, summed over broadcast axes by the caller. With a single matrix B (a linear layer on

@@ -49,7 +49,7 @@ static status with_all_axes(graph *g, const node *n, value_id v, value_id *out)
     TRY(reduced_axes(g, n, &mask));
     shape want = reduced_shape(&op_in(g, n, 0)->sh, mask, true);
     *out = v;
-    return shape_equal(&want, &graph_value(g, v)->sh) ? ST_OK : op_reshape(g, v, want, out);
+    return shape_equal(&want, &graph_value(g, v)->sh) ? ST_OK : op_add_reshape(g, v, want, out);
 }
 
 static status expand_to_input(graph *g, const node *n, value_id v, value_id *out)
