@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MESSAGE_MAX 2048
+#define MESSAGE_MAX 8192
 
 static _Thread_local char message[MESSAGE_MAX];
 

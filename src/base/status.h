@@ -26,7 +26,7 @@ typedef enum status {
 #define MUST_USE __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* Records the message (cut at 2 KiB) and returns `st`, so that a caller can write `return fail(ST_BAD_DATA, ...)`. */
+/* Records the message (cut at 8 KiB) and returns `st`, so that a caller can write `return fail(ST_BAD_DATA, ...)`. */
 MUST_USE PRINTF_LIKE(2, 3) status fail(status st, const char *fmt, ...);
 
 /* Puts "prefix: " before the recorded message: a caller that knows more of the place adds it. Returns `st`. */
