@@ -30,7 +30,7 @@ const schema_section schema[] = {
 };
 const size_t schema_n = sizeof schema / sizeof *schema;
 
-_Static_assert(sizeof(student_arch) == sizeof(int), "enums are stored as int");
+_Static_assert(sizeof(arch_kind) == sizeof(int), "enums are stored as int");
 
 const schema_section *schema_find(const char *section)
 {

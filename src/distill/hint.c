@@ -1,6 +1,7 @@
 /* hint.c - FitNets hints: regressor, matching of grids, automatic pairs. */
 #include "base/rng.h"
 #include "distill/train_graph.h"
+#include "ops/attrs.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -104,7 +105,9 @@ status hint_build(graph *g, const hint_spec *h, uint64_t seed, value_id tap, val
         TRY(rank == 4 ? regress_maps(g, h, seed, c_in, c_out, &s) : regress_rows(g, h, seed, c_in, c_out, &s));
     if (!shape_equal(&g->value[s].sh, &g->value[t].sh))
         return do_not_fit(g, h, s, t, "the shapes differ after the regressor");
-    regression_loss_attrs at = {.kind = h->loss};
+    static const int64_t kinds[] = {[HINT_LOSS_MSE] = REGRESSION_MSE, [HINT_LOSS_L1] = REGRESSION_L1,
+                                    [HINT_LOSS_SMOOTH_L1] = REGRESSION_SMOOTH_L1};
+    regression_loss_attrs at = {.kind = kinds[h->loss]};
     return graph_add1(g, OP_REGRESSION_LOSS, &at, s, t, 0, loss);
 }
 
@@ -154,7 +157,7 @@ status hint_pairs(const graph *student, const graph *teacher, size_t k, hint_spe
     for (size_t i = 1; i <= k; i++) { /* stage i of K is paired with the teacher stage at the same fraction */
         value_id sv = s[(i * n_s + k - 1) / k - 1], tv = t[(i * n_t + k - 1) / k - 1];
         out[(*n)++] = (hint_spec){.student = student->value[sv].name, .teacher = teacher->value[tv].name,
-                                  .loss = REGRESSION_MSE, .regressor = REGRESSOR_AUTO,
+                                  .loss = HINT_LOSS_MSE, .regressor = REGRESSOR_AUTO,
                                   .tap = teacher->value[tv].sh};
     }
 done:

@@ -8,10 +8,10 @@ static status check_outputs(const graph *g)
     char buf[200];
     if (g->n_input != 1 || g->value[g->input[0]].type != DTYPE_F32)
         return fail(ST_BAD_DATA, "the teacher must have one float32 input, it has %zu inputs", g->n_input);
-    int64_t batch = g->value[g->input[0]].sh.dim[0];
+    int64_t rows = g->value[g->input[0]].sh.dim[0];
     for (size_t i = 0; i < g->n_output; i++) {
         const value *v = &g->value[g->output[i]];
-        if (v->type != DTYPE_F32 || v->sh.rank < 1 || v->sh.dim[0] != batch)
+        if (v->type != DTYPE_F32 || v->sh.rank < 1 || v->sh.dim[0] != rows)
             return fail(ST_BAD_DATA, "the teacher's value '%s' is %s %s; what a student learns from must be float32 "
                         "[batch, ...]", v->name, dtype_of(v->type)->name, shape_print(&v->sh, buf));
     }
@@ -21,11 +21,11 @@ static status check_outputs(const graph *g)
     return ST_OK;
 }
 
-status teacher_open(graph *g, backend *b, size_t memory_limit, teacher *out)
+status teacher_open(graph *g, backend *b, size_t memory_limit, teacher_net *out)
 {
-    teacher *t = out;
+    teacher_net *t = out;
     status st = ST_OK;
-    *t = (teacher){.g = g};
+    *t = (teacher_net){.g = g};
     TRY_DONE(check_outputs(g));
     TRY_DONE(pass_drop_identity(g));
     TRY_DONE(pass_fold_batch_norm(g));
@@ -45,17 +45,17 @@ done:
     return st;
 }
 
-void teacher_close(teacher *t)
+void teacher_close(teacher_net *t)
 {
     exec_close(t->e);
     graph_free(t->g);
     mem_free(t->width);
     mem_free(t->cache);
     mem_free(t->known);
-    *t = (teacher){0};
+    *t = (teacher_net){0};
 }
 
-status teacher_cache(teacher *t, uint32_t views, uint32_t samples)
+status teacher_cache(teacher_net *t, uint32_t views, uint32_t samples)
 {
     size_t rows;
     if (!size_mul(views, samples, &rows))
@@ -67,7 +67,7 @@ status teacher_cache(teacher *t, uint32_t views, uint32_t samples)
     return ST_OK;
 }
 
-void teacher_run(teacher *t, const float *x, size_t n, float *const *out)
+void teacher_run(teacher_net *t, const float *x, size_t n, float *const *out)
 {
     size_t batch = (size_t)t->batch;
     float *in = exec_data(t->e, t->g->input[0]);
@@ -85,7 +85,7 @@ void teacher_run(teacher *t, const float *x, size_t n, float *const *out)
 }
 
 /* Runs the `count` samples gathered in the teacher's input and files their logits. */
-static void run_gathered(teacher *t, size_t count, const size_t *row)
+static void run_gathered(teacher_net *t, size_t count, const size_t *row)
 {
     float *in = exec_data(t->e, t->g->input[0]);
     size_t classes = (size_t)t->classes;
@@ -101,7 +101,7 @@ static void run_gathered(teacher *t, size_t count, const size_t *row)
 
 #define GATHER_MAX 256
 
-void teacher_run_cached(teacher *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
+void teacher_run_cached(teacher_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
                         float *logits)
 {
     size_t classes = (size_t)t->classes, room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX;

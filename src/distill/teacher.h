@@ -8,7 +8,7 @@
 
 #include "exec/exec.h"
 
-typedef struct teacher {
+typedef struct teacher_net {
     graph *g; /* owned */
     exec *e;
     int64_t batch;                  /* of the plan */
@@ -20,19 +20,19 @@ typedef struct teacher {
     uint8_t *known;                 /* [views][samples] */
     uint32_t views, samples;
     uint64_t runs, hits;            /* samples computed, samples remembered */
-} teacher;
+} teacher_net;
 
 /* Takes g (a frozen inference graph with one float input and outputs [batch, ...], planned as it is); runs the passes
  * for frozen graphs on it. Also on failure g is taken. */
-MUST_USE status teacher_open(graph *g, backend *b, size_t memory_limit, teacher *out);
-void teacher_close(teacher *t);
+MUST_USE status teacher_open(graph *g, backend *b, size_t memory_limit, teacher_net *out);
+void teacher_close(teacher_net *t);
 /* Makes room to remember the logits of `samples` samples in `views` views. */
-MUST_USE status teacher_cache(teacher *t, uint32_t views, uint32_t samples);
+MUST_USE status teacher_cache(teacher_net *t, uint32_t views, uint32_t samples);
 
 /* n samples x [n, sample] through the teacher; out[i]: [n, width[i]] or NULL when not wanted. */
-void teacher_run(teacher *t, const float *x, size_t n, float *const *out);
+void teacher_run(teacher_net *t, const float *x, size_t n, float *const *out);
 /* The same for the logits alone, remembered by (view, index). */
-void teacher_run_cached(teacher *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
+void teacher_run_cached(teacher_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
                         float *logits);
 
 #endif

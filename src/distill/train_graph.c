@@ -1,5 +1,6 @@
 /* train_graph.c - student + losses -> gradients -> updates, all as nodes of one graph. */
 #include "distill/train_graph.h"
+#include "ops/attrs.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@ static status add_kd_loss(train_graph *t, const train_spec *s)
 {
     graph *g = t->g;
     shape rows = SHAPE(g->value[t->logits].sh.dim[0]), full = g->value[t->logits].sh;
-    bool ce = s->task == TASK_CE;
+    bool ce = s->task && s->task_loss == TASK_LOSS_CE;
     if (ce)
         TRY(add_input(g, "label", DTYPE_I64, rows, &t->label));
     if (ce && s->mixup) {
@@ -75,15 +76,15 @@ static status add_target_loss(train_graph *t, const train_spec *s)
     static const struct {
         op_id op;
         int64_t kind;
-    } row[] = {[TASK_BCE] = {OP_BCE_LOSS, 0},
-               [TASK_MSE] = {OP_REGRESSION_LOSS, REGRESSION_MSE},
-               [TASK_L1] = {OP_REGRESSION_LOSS, REGRESSION_L1},
-               [TASK_SMOOTH_L1] = {OP_REGRESSION_LOSS, REGRESSION_SMOOTH_L1}};
+    } row[] = {[TASK_LOSS_BCE] = {OP_BCE_LOSS, 0},
+               [TASK_LOSS_MSE] = {OP_REGRESSION_LOSS, REGRESSION_MSE},
+               [TASK_LOSS_L1] = {OP_REGRESSION_LOSS, REGRESSION_L1},
+               [TASK_LOSS_SMOOTH_L1] = {OP_REGRESSION_LOSS, REGRESSION_SMOOTH_L1}};
     graph *g = t->g;
-    regression_loss_attrs at = {.kind = row[s->task].kind, .masked = 1};
+    regression_loss_attrs at = {.kind = row[s->task_loss].kind, .masked = 1};
     value_id weight;
     TRY(add_input(g, "target", DTYPE_F32, g->value[t->logits].sh, &t->target));
-    TRY(graph_add1(g, row[s->task].op, &at, t->logits, t->target, 0, &t->task));
+    TRY(graph_add1(g, row[s->task_loss].op, &at, t->logits, t->target, 0, &t->task));
     TRY(element(g, t->weights, 0, &weight));
     return add_weighted(g, t->task, weight, &t->total);
 }
@@ -247,9 +248,9 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
     t->logits = g->output[0];
     g->n_output = 0;
     TRY(add_input(g, "loss.weights", DTYPE_F32, SHAPE(3), &t->weights));
-    if (s->task == TASK_CE || s->kd)
+    if ((s->task && s->task_loss == TASK_LOSS_CE) || s->kd)
         TRY(add_kd_loss(t, s));
-    if (s->task != TASK_CE && s->task != TASK_NONE)
+    if (s->task && s->task_loss != TASK_LOSS_CE)
         TRY(add_target_loss(t, s));
     TRY(add_hints(t, s));
     if (!t->total)

@@ -6,18 +6,14 @@
 #ifndef DISTILL_DISTILL_TRAIN_GRAPH_H
 #define DISTILL_DISTILL_TRAIN_GRAPH_H
 
+#include "config/config.h"
 #include "graph/graph.h"
-#include "ops/attrs.h"
-
-typedef enum task_kind { TASK_NONE, TASK_CE, TASK_BCE, TASK_MSE, TASK_L1, TASK_SMOOTH_L1 } task_kind;
-typedef enum regressor_kind { REGRESSOR_AUTO, REGRESSOR_CONV1X1, REGRESSOR_LINEAR, REGRESSOR_NONE } regressor_kind;
-typedef enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW } optimizer_kind;
 
 /* FitNets hint (Romero et al., "FitNets: hints for thin deep nets", 2015, eq. 3): a student feature goes through a
  * learned regressor and is compared with a teacher feature. Loss: mean over all elements. */
 typedef struct hint_spec {
     const char *name, *student, *teacher; /* value names; teacher: in the teacher graph */
-    int64_t loss;                         /* REGRESSION_MSE ... */
+    hint_loss_kind loss;
     regressor_kind regressor;
     shape tap; /* of the teacher's value at the training batch */
 } hint_spec;
@@ -34,8 +30,9 @@ typedef struct optimizer_spec {
 } optimizer_spec;
 
 typedef struct train_spec {
-    task_kind task; /* TASK_NONE: no labels are read */
-    bool kd;        /* KL to the teacher's logits */
+    bool task;      /* task loss: else no labels are read */
+    task_loss_kind task_loss;
+    bool kd; /* KL to the teacher's logits */
     bool mixup;
     double label_smoothing;
     const double *class_weights; /* [classes] or NULL */

@@ -2,10 +2,7 @@
 #ifndef DISTILL_TRAIN_SCHEDULE_H
 #define DISTILL_TRAIN_SCHEDULE_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-typedef enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_STEP, SCHEDULE_ONECYCLE } schedule_kind;
+#include "config/config.h"
 
 typedef struct schedule {
     schedule_kind kind;
@@ -21,7 +18,6 @@ typedef struct schedule {
 double schedule_at(const schedule *s, uint64_t step);
 
 /* How a loss weight goes from `from` to `to` over the run. */
-typedef enum ramp_kind { RAMP_CONSTANT, RAMP_LINEAR, RAMP_COSINE } ramp_kind;
 double ramp_at(ramp_kind kind, double from, double to, uint64_t step, uint64_t total);
 
 #endif
