@@ -19,7 +19,8 @@ typedef struct match {
 
 typedef struct finder {
     graph *g;
-    uint32_t *uses;
+    uint32_t *uses;   /* [n_value] */
+    node_id *reader; /* [n_value] the last node that reads a value */
 } finder;
 
 /* The node of this operator that makes v, or NULL. */
@@ -137,18 +138,12 @@ static bool fits(const finder *f, const match *m, value_id v)
 static node_id next_node(const finder *f, const match *m, op_id op, value_id *other)
 {
     value_id v = f->g->node[m->last].out[0];
-    if (!used_up(f, v, 1))
+    node_id k = f->reader[v];
+    const node *n = &f->g->node[k];
+    if (!used_up(f, v, 1) || k == 0 || n->op != op)
         return 0;
-    for (size_t k = m->last + 1; k < f->g->n_node; k++) {
-        const node *n = &f->g->node[k];
-        for (int i = 0; i < n->n_in; i++) {
-            if (n->in[i] != v)
-                continue;
-            *other = n->op == op ? n->in[1 - i] : 0;
-            return *other && fits(f, m, *other) ? (node_id)k : 0;
-        }
-    }
-    return 0;
+    *other = n->in[0] == v ? n->in[1] : n->in[0];
+    return fits(f, m, *other) ? k : 0;
 }
 
 static status replace(finder *f, match *m)
@@ -183,12 +178,17 @@ static status replace(finder *f, match *m)
 status pass_join_layer_norm(graph *g)
 {
     finder f = {.g = g};
-    size_t n_joined = 0, n_value = g->n_value;
-    status st = graph_count_uses(g, &f.uses);
-    for (size_t k = 1; k < g->n_node && st == ST_OK; k++) {
+    size_t n_joined = 0;
+    status st = ST_OK;
+    TRY_DONE(graph_count_uses(g, &f.uses));
+    TRY_DONE(mem_alloc(&f.reader, g->n_value, sizeof *f.reader));
+    for (size_t k = 1; k < g->n_node; k++)
+        for (int i = 0; i < g->node[k].n_in; i++)
+            f.reader[g->node[k].in[i]] = (node_id)k;
+    for (size_t k = 1; k < g->n_node; k++) {
         match m = {0};
         value_id other;
-        if (g->node[k].op != OP_DIV || g->node[k].out[0] >= n_value || !match_div(&f, (node_id)k, &m))
+        if (g->node[k].op != OP_DIV || !match_div(&f, (node_id)k, &m))
             continue;
         node_id mul = next_node(&f, &m, OP_MUL, &other);
         if (mul) {
@@ -200,9 +200,11 @@ status pass_join_layer_norm(graph *g)
                 m.last = add;
             }
         }
-        st = replace(&f, &m);
+        TRY_DONE(replace(&f, &m));
         n_joined++;
     }
+done:
+    mem_free(f.reader);
     mem_free(f.uses);
     return st == ST_OK && n_joined > 0 ? pass_dead_nodes(g) : st;
 }

@@ -204,7 +204,7 @@ static status skip(guard *g, size_t at, size_t end, size_t n)
 static status check_field(guard *g, frame *top, frame *sub)
 {
     size_t at = g->pos;
-    uint64_t tag, n;
+    uint64_t tag = 0, n = 0;
     sub->end = 0;
     TRY(read_varint(g, top->end, 5, &tag));
     unsigned type = tag & 7;
