@@ -2,15 +2,9 @@
 #include "config/load.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-static bool is_set(const job *j, const char *key)
-{
-    const origin *o = config_origin(j, key);
-    return o && o->kind != ORIGIN_DEFAULT;
-}
-
+/* Only values count here, never whether one was written: a run's config.ini writes all of them. */
 #define FAULT(key, ...) faults_add(f, config_origin(j, key), __VA_ARGS__)
 
 static void check_augment(const job *j, faults *f)
@@ -89,8 +83,6 @@ static void check_train(const job *j, faults *f)
         FAULT("train.warmup", "warmup: is as long as the whole training (%lld epochs)", (long long)t->epochs);
     if (t->min_lr > t->lr)
         FAULT("train.min_lr", "min_lr: is above lr");
-    if (t->steps && is_set(j, "train.epochs") && is_set(j, "train.steps_per_epoch"))
-        FAULT("train.steps", "steps: epochs and steps_per_epoch are set too; two of the three say it all");
 }
 
 static void check_distill(const job *j, faults *f)
@@ -103,7 +95,7 @@ static void check_distill(const job *j, faults *f)
         hints = hints || j->hint[i].weight > 0 || j->hint[i].weight_end > 0;
     }
     if (!task && !kd && !hints)
-        FAULT(is_set(j, "distill.kd") ? "distill.kd" : "distill.task",
+        FAULT("distill.kd",
               "distill.task, distill.kd and all hints have weight 0: there is nothing to learn from");
     if (ends && d->ramp == RAMP_CONSTANT)
         FAULT("distill.ramp", "ramp: constant, but an ..._end value is set; use linear or cosine");
