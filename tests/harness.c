@@ -30,7 +30,8 @@ const char *test_data_dir(void)
     const char *dir = getenv("DISTILL_TEST_DATA");
     if (!dir) {
         const char *slash = strrchr(SOURCE_DIR, '/');
-        snprintf(beside, sizeof beside, "%.*s/shared/data", slash ? (int)(slash - SOURCE_DIR) : 0, SOURCE_DIR);
+        snprintf(beside, sizeof beside, "%.*s/shared/data", slash ? (int)(slash - SOURCE_DIR) : 0,
+                 SOURCE_DIR);
         dir = beside;
     }
     return access(dir, R_OK) == 0 ? dir : NULL;

@@ -21,7 +21,8 @@
 
 START_TEST(status_messages)
 {
-    FAILS(ST_BAD_DATA, "outer 7: inner", fail(ST_BAD_DATA, "inner") == ST_BAD_DATA ? fail_within(ST_BAD_DATA, "outer %d", 7) : ST_OK);
+    FAILS(ST_BAD_DATA, "outer 7: inner",
+          fail(ST_BAD_DATA, "inner") == ST_BAD_DATA ? fail_within(ST_BAD_DATA, "outer %d", 7) : ST_OK);
     char big[20000];
     memset(big, 'x', sizeof big);
     big[sizeof big - 1] = 0;
@@ -294,7 +295,7 @@ END_TEST
 
 /* ---- writing files ------------------------------------------------------------------------------------------- */
 
-#define OLD "the old contents"
+#define OLD   "the old contents"
 #define LARGE 700000
 
 static status write_large(const char *path)
@@ -353,12 +354,13 @@ START_TEST(durable_write_survives_every_failing_call)
             char **names = NULL;
             size_t n = 0;
             OK(io_list(dir, 10, &names, &n));
-            ck_assert_msg(n == 1, "call %d, error %d: %d files, one is %s", (int)k, errors[e], (int)n, names[0]);
+            ck_assert_msg(n == 1, "call %d, error %d: %d files, one is %s", (int)k, errors[e], (int)n,
+                          names[0]);
             io_list_free(names, n);
         }
     }
-    ck_assert_int_eq(after_rename, 2);                  /* EIO and ENOSPC at the fsync of the folder */
-    ck_assert_int_ge(failures, 2 * ((int)calls - 2));   /* all but the first stat and the last close */
+    ck_assert_int_eq(after_rename, 2);                /* EIO and ENOSPC at the fsync of the folder */
+    ck_assert_int_ge(failures, 2 * ((int)calls - 2)); /* all but the first stat and the last close */
 }
 END_TEST
 
@@ -623,14 +625,25 @@ END_TEST
 
 START_TEST(numbers_in)
 {
-    static const char *const bad[] = {"",     " 5",    "5 ",   "5 epochs", "nan",  "inf",   "-inf", "0x1p3", "0x10",
-                                      "1,5",  "1_000", "1e400", "-1e400",  "1e-400", "1e",  "1e+",  ".",     "+",
-                                      "-",    "--1",   "1.2.3", "1f",      "e5",   "1\n",   "\xd9\xa1"};
+    static const char *const bad[] = {"",      " 5",   "5 ",  "5 epochs", "nan",   "inf",    "-inf",
+                                      "0x1p3", "0x10", "1,5", "1_000",    "1e400", "-1e400", "1e-400",
+                                      "1e",    "1e+",  ".",   "+",        "-",     "--1",    "1.2.3",
+                                      "1f",    "e5",   "1\n", "\xd9\xa1"};
     static const struct {
         const char *s;
         double want;
-    } good[] = {{"0", 0},      {"-0", 0},     {"5", 5},      {"+5", 5},    {".5", 0.5},      {"5.", 5},
-                {"1e-3", 1e-3}, {"1E3", 1000}, {"0e-400", 0}, {"0.0", 0}, {"4.9e-324", 4.9e-324}, {"1.7976931348623157e308", 1.7976931348623157e308}};
+    } good[] = {{"0", 0},
+                {"-0", 0},
+                {"5", 5},
+                {"+5", 5},
+                {".5", 0.5},
+                {"5.", 5},
+                {"1e-3", 1e-3},
+                {"1E3", 1000},
+                {"0e-400", 0},
+                {"0.0", 0},
+                {"4.9e-324", 4.9e-324},
+                {"1.7976931348623157e308", 1.7976931348623157e308}};
     double x = 7;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         FAILS(ST_CONFIG, "lr: '", parse_double(bad[i], "lr", &x));
@@ -640,7 +653,9 @@ START_TEST(numbers_in)
         OK(parse_double(good[i].s, "lr", &x));
         ck_assert_msg(x == good[i].want, "%s", good[i].s);
     }
-    static const char *const bad_int[] = {"", " 5", "5 ", "5.0", "1e3", "0x10", "9223372036854775808", "-9223372036854775809", "1_000", "-", "five"};
+    static const char *const bad_int[] = {
+        "",      " 5", "5 ",  "5.0", "1e3", "0x10", "9223372036854775808", "-9223372036854775809",
+        "1_000", "-",  "five"};
     int64_t k = 7;
     for (size_t i = 0; i < sizeof bad_int / sizeof *bad_int; i++) {
         FAILS(ST_CONFIG, "epochs: '", parse_int(bad_int[i], "epochs", &k));
@@ -681,7 +696,8 @@ END_TEST
 
 START_TEST(names_nearby)
 {
-    static const char *const keys[] = {"momentum", "lr", "nesterov", "weight_decay", "optimizer", "epochs", NULL};
+    static const char *const keys[] = {"momentum",  "lr",     "nesterov", "weight_decay",
+                                       "optimizer", "epochs", NULL};
     enum { N = 7 };
 #define NEAR(s) nearest_name(s, keys, N, sizeof *keys)
     ck_assert_str_eq(NEAR("momentun"), "momentum");

@@ -139,7 +139,8 @@ START_TEST(layers_keep_their_attributes)
     ck_assert_uint_eq(j->layer[0].free[0].from.column, 16);
     ck_assert_uint_eq(j->layer[2].input.n, 2);
     ck_assert_str_eq(j->layer[2].input.at[1], "c1");
-    FAILS(ST_CONFIG, "cfg.ini:4:16: error: kernel_shape: 3 numbers", config_fault(&j->layer[0].free[0].from, "kernel_shape: %d numbers", 3));
+    FAILS(ST_CONFIG, "cfg.ini:4:16: error: kernel_shape: 3 numbers",
+          config_fault(&j->layer[0].free[0].from, "kernel_shape: %d numbers", 3));
     config_free(j);
 }
 END_TEST
@@ -148,10 +149,21 @@ END_TEST
 
 START_TEST(later_sources_win)
 {
-    static const char ini[] = "[train]\nlr = 0.2\nbatch = 32\nseed = 2\nkeep = 4\n[hint mid]\nstudent = a\nteacher = b\n";
-    const char *env[] = {"HOME=/root", "DISTILL_TRAIN_LR=0.3", "DISTILL_TRAIN_BATCH=64", "DISTILL_TRAIN_SEED=3",
-                         "DISTILL_DATA_VAL_LABELS=x y", "DISTILL_DATA_VAL=z", "DISTILL_TEST_DATA=/x", "DISTILL_=1", "DISTILL_TRAIN=1", "DISTILL_HINT_X=1", NULL};
-    const char *set[] = {"train.batch=96", "train.seed=4", "hint.mid.weight=0.25", "train.no_decay=", "data.dir=a=b", "layer.c.op=Relu",
+    static const char ini[] =
+        "[train]\nlr = 0.2\nbatch = 32\nseed = 2\nkeep = 4\n[hint mid]\nstudent = a\nteacher = b\n";
+    const char *env[] = {"HOME=/root",
+                         "DISTILL_TRAIN_LR=0.3",
+                         "DISTILL_TRAIN_BATCH=64",
+                         "DISTILL_TRAIN_SEED=3",
+                         "DISTILL_DATA_VAL_LABELS=x y",
+                         "DISTILL_DATA_VAL=z",
+                         "DISTILL_TEST_DATA=/x",
+                         "DISTILL_=1",
+                         "DISTILL_TRAIN=1",
+                         "DISTILL_HINT_X=1",
+                         NULL};
+    const char *set[] = {"train.batch=96",    "train.seed=4",      "hint.mid.weight=0.25",
+                         "train.no_decay=",   "data.dir=a=b",      "layer.c.op=Relu",
                          "layer.c.alpha=0.1", "hint.auto.pairs=3", "train.batch=97"};
     const config_override flags[] = {{"train.seed", "5", "--seed"}, {"exec.threads", "2", "--threads"}};
     config_sources from = {.env = env, .set = set, .n_set = 9, .flags = flags, .n_flags = 2};
@@ -225,7 +237,8 @@ START_TEST(bad_overrides)
     const char *env[] = {"DISTILL_TRAIN_LEARNING=1", NULL};
     config_sources from = {.env = env};
     job *j = NULL;
-    FAILS(ST_CONFIG, "environment DISTILL_TRAIN_LEARNING: error: unknown key 'learning' in [train]", config_load(&from, &j));
+    FAILS(ST_CONFIG, "environment DISTILL_TRAIN_LEARNING: error: unknown key 'learning' in [train]",
+          config_load(&from, &j));
     env[0] = "DISTILL_TRAIN_LR=";
     FAILS(ST_CONFIG, "environment DISTILL_TRAIN_LR: error: lr: has no value", config_load(&from, &j));
     const config_override flag = {"exec.threads", "many", "--threads"};
@@ -263,7 +276,8 @@ static const struct {
     {"; \xe9\n", "cfg.ini:1:3: error: a byte that is not UTF-8"},
     {T "lr = 1\x1b[2J\n", "cfg.ini:2:7: error: a control character"},
     {"\xEF\xBB\xBF\xEF\xBB\xBF" T, "cfg.ini:1:1: error: the key stands before any [section]"},
-    {T "an_extremely_long_key_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on = 1\n",
+    {T "an_extremely_long_key_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_"
+       "and_on = 1\n",
      "cfg.ini:2:1: error: the line has no '=' or a very long key"},
     /* sections and keys */
     {"[trian]\n", "cfg.ini:1:1: error: unknown section [trian]; did you mean 'train'?"},
@@ -271,15 +285,18 @@ static const struct {
     {"[something]\nx = 1\ny = 2\n", "cfg.ini:1:1: error: unknown section [something]"},
     {"[quant]\nscheme = 1\n", "cfg.ini:1:1: error: section [quant] belongs to a later version of distill"},
     {"[train]\n[data]\n[train]\n", "cfg.ini:3:1: error: section [train] stands twice; first in line 1"},
-    {"[hint a]\nstudent = a\nteacher = b\n[hint a]\n", "cfg.ini:4:1: error: section [hint a] stands twice; first in line 1"},
+    {"[hint a]\nstudent = a\nteacher = b\n[hint a]\n",
+     "cfg.ini:4:1: error: section [hint a] stands twice; first in line 1"},
     {"[train x]\n", "cfg.ini:1:1: error: [train] takes no name"},
     {"[hint]\n", "cfg.ini:1:1: error: [hint] needs a name: [hint NAME]"},
     {T "momentun = 1\n", "cfg.ini:2:1: error: unknown key 'momentun' in [train]; did you mean 'momentum'?"},
     {T "LR = 1\n", "cfg.ini:2:1: error: unknown key 'LR' in [train]; did you mean 'lr'?"},
-    {T "weight-decay = 1\n", "cfg.ini:2:1: error: unknown key 'weight-decay' in [train]; did you mean 'weight_decay'?"},
+    {T "weight-decay = 1\n",
+     "cfg.ini:2:1: error: unknown key 'weight-decay' in [train]; did you mean 'weight_decay'?"},
     {T "qqqq = 1\n", "cfg.ini:2:1: error: unknown key 'qqqq' in [train]"},
     {T "lr = 1\nlr = 2\n", "cfg.ini:3:1: error: key 'lr' stands twice in [train]; first in line 2"},
-    {"[layer a]\nop = Conv\npads = 1\npads = 2\n", "cfg.ini:4:8: error: key 'pads' stands twice in [layer a]; first in line 3"},
+    {"[layer a]\nop = Conv\npads = 1\npads = 2\n",
+     "cfg.ini:4:8: error: key 'pads' stands twice in [layer a]; first in line 3"},
     /* numbers */
     {T "lr =\n", "cfg.ini:2:5: error: lr: has no value; expected: number, 0 to 1000000"},
     {T "lr = 1e400\n", "cfg.ini:2:6: error: lr: '1e400' is too large"},
@@ -290,7 +307,8 @@ static const struct {
     {T "lr = 1,5\n", "cfg.ini:2:6: error: lr: '1,5' is not a number"},
     {T "lr = 1_000\n", "cfg.ini:2:6: error: lr: '1_000' is not a number"},
     {T "lr = -1\n", "cfg.ini:2:6: error: lr: -1 is out of range (0 to 1000000)"},
-    {T "lr = 0.1 # fast\n", "cfg.ini:2:6: error: lr: '0.1 # fast' is not a number; write it like 0.1 or 1e-3 (after a value, comments begin with ';')"},
+    {T "lr = 0.1 # fast\n", "cfg.ini:2:6: error: lr: '0.1 # fast' is not a number; write it like 0.1 or 1e-3 "
+                            "(after a value, comments begin with ';')"},
     {T "epochs = 5 epochs\n", "cfg.ini:2:10: error: epochs: '5 epochs' is not a whole number"},
     {T "epochs = 1.5\n", "cfg.ini:2:10: error: epochs: '1.5' is not a whole number"},
     {T "epochs = 9223372036854775808\n", "cfg.ini:2:10: error: epochs: '9223372036854775808' is too large"},
@@ -304,9 +322,11 @@ static const struct {
     {"[limits]\nnodes = 0\n", "cfg.ini:2:9: error: nodes: 0 is out of range (>= 1)"},
     /* words */
     {T "nesterov = maybe\n", "cfg.ini:2:12: error: nesterov: 'maybe' is neither true nor false"},
-    {T "optimizer = adamv\n", "cfg.ini:2:13: error: optimizer: 'adamv' is unknown; did you mean 'adam'? (sgd, adam or adamw)"},
+    {T "optimizer = adamv\n",
+     "cfg.ini:2:13: error: optimizer: 'adamv' is unknown; did you mean 'adam'? (sgd, adam or adamw)"},
     {T "optimizer = SGD\n", "cfg.ini:2:13: error: optimizer: 'SGD' is unknown; did you mean 'sgd'?"},
-    {S "arch = vgg\n", "cfg.ini:2:8: error: arch: 'vgg' is unknown; it may be auto, mlp, cnn, resnet, wrn, mobilenetv2 or dscnn"},
+    {S "arch = vgg\n", "cfg.ini:2:8: error: arch: 'vgg' is unknown; it may be auto, mlp, cnn, resnet, wrn, "
+                       "mobilenetv2 or dscnn"},
     {T "no_decay = bias nrom\n", "cfg.ini:2:17: error: no_decay: 'nrom' is unknown; did you mean 'norm'?"},
     /* lists */
     {S "widths = 16 24 x\n", "cfg.ini:2:16: error: widths: 'x' is not a whole number"},
@@ -322,7 +342,8 @@ static const struct {
     {D "augment = crop:2 flop\n", "cfg.ini:2:18: error: augment: 'flop' is unknown; did you mean 'flip'?"},
     {D "augment = crop:\n", "cfg.ini:2:11: error: augment: '' is not a number"},
     {D "augment = \xc3\xa9 crop:x\n", "cfg.ini:2:11: error: augment: '\xc3\xa9' is unknown"},
-    {D "dir = \xc3\xa9\xc3\xa9\naugment = flip \xc3\xa9\n", "cfg.ini:3:16: error: augment: '\xc3\xa9' is unknown"},
+    {D "dir = \xc3\xa9\xc3\xa9\naugment = flip \xc3\xa9\n",
+     "cfg.ini:3:16: error: augment: '\xc3\xa9' is unknown"},
     /* between values */
     {D "augment = crop\n", "cfg.ini:2:11: error: augment: crop needs a number: pixels of padding"},
     {D "augment = crop:1.5\n", "cfg.ini:2:11: error: augment: crop needs a number: pixels of padding"},
@@ -334,21 +355,26 @@ static const struct {
     {D "val_labels = a\n", "cfg.ini:2:14: error: val_labels: belong to data.val"},
     {D "dir = a\ntrain = b\n", "cfg.ini:3:9: error: train: data.dir is set too"},
     {S "arch = mlp\nonnx = s.onnx\n", "cfg.ini:3:8: error: onnx: student.arch is set too"},
-    {S "arch = mlp\n[layer a]\nop = Relu\n", "cfg.ini:3:1: error: a [layer NAME] section beside student.arch"},
+    {S "arch = mlp\n[layer a]\nop = Relu\n",
+     "cfg.ini:3:1: error: a [layer NAME] section beside student.arch"},
     {"[layer a]\nkernel = 3\n", "cfg.ini:1:1: error: [layer a] has no op"},
     {S "from_scratch = yes\n", "cfg.ini:2:16: error: from_scratch: has a meaning only with student.onnx"},
     {T "schedule = step\n", "cfg.ini:2:12: error: schedule: step needs milestones"},
     {T "milestones = 5\n", "cfg.ini:2:14: error: milestones: have a meaning only with schedule = step"},
-    {T "schedule = step\nmilestones = 5 5\n", "cfg.ini:3:14: error: milestones: each must be above the one before"},
-    {T "epochs = 2\nwarmup = 2\n", "cfg.ini:3:10: error: warmup: is as long as the whole training (2 epochs)"},
+    {T "schedule = step\nmilestones = 5 5\n",
+     "cfg.ini:3:14: error: milestones: each must be above the one before"},
+    {T "epochs = 2\nwarmup = 2\n",
+     "cfg.ini:3:10: error: warmup: is as long as the whole training (2 epochs)"},
     {T "min_lr = 0.2\n", "cfg.ini:2:10: error: min_lr: is above lr"},
     {X "task = 0\nkd = 0\n", "cfg.ini:3:6: error: distill.task, distill.kd and all hints have weight 0"},
     {X "ramp = constant\nkd_end = 0\n", "cfg.ini:2:8: error: ramp: constant, but an ..._end value is set"},
-    {X "task_loss = mse\nlabel_smoothing = 0.1\n", "cfg.ini:3:19: error: label_smoothing: has a meaning only with task_loss = ce"},
+    {X "task_loss = mse\nlabel_smoothing = 0.1\n",
+     "cfg.ini:3:19: error: label_smoothing: has a meaning only with task_loss = ce"},
     {"[hint auto]\n", "cfg.ini:1:1: error: [hint auto] needs the number of pairs"},
     {"[hint auto]\npairs = 2\nstudent = a\n", "cfg.ini:1:1: error: [hint auto] finds its layers by itself"},
     {"[hint a]\nstudent = x\n", "cfg.ini:1:1: error: [hint a] needs student = LAYER and teacher = VALUE"},
-    {"[hint a]\nstudent = x\nteacher = y\npairs = 2\n", "cfg.ini:1:1: error: [hint a]: pairs has a meaning only in [hint auto]"},
+    {"[hint a]\nstudent = x\nteacher = y\npairs = 2\n",
+     "cfg.ini:1:1: error: [hint a]: pairs has a meaning only in [hint auto]"},
     {"[export]\nvariants = fp32 int8\n", "cfg.ini:2:12: error: variants: int8 comes with a later version"},
     {"[export]\nvariants =\n", "cfg.ini:2:11: error: variants: none"},
     {"[exec]\ndevice = gpu\n", "cfg.ini:2:10: error: device: 'gpu' is unknown"},
@@ -364,8 +390,8 @@ START_TEST(bad_files_are_refused)
         status st = config_load_text("cfg.ini", bad[i].ini, strlen(bad[i].ini), &nothing, &j);
         ck_assert_msg(st == ST_CONFIG, "no error in:\n%s", bad[i].ini);
         ck_assert_ptr_null(j);
-        ck_assert_msg(strncmp(status_message(), bad[i].want, strlen(bad[i].want)) == 0, "for:\n%s\ngot:  %s\nwant: %s",
-                      bad[i].ini, status_message(), bad[i].want);
+        ck_assert_msg(strncmp(status_message(), bad[i].want, strlen(bad[i].want)) == 0,
+                      "for:\n%s\ngot:  %s\nwant: %s", bad[i].ini, status_message(), bad[i].want);
         ck_assert_msg(strchr(status_message(), '\n') == NULL, "for:\n%s\nmore than one error: %s", bad[i].ini,
                       status_message());
     }
@@ -376,7 +402,8 @@ START_TEST(bytes_of_a_file)
 {
     job *j = NULL;
     static const char nul[] = "[train]\nlr = 1\0 2\n";
-    FAILS(ST_CONFIG, "cfg.ini:2:7: error: a NUL byte", config_load_text("cfg.ini", nul, sizeof nul - 1, &nothing, &j));
+    FAILS(ST_CONFIG, "cfg.ini:2:7: error: a NUL byte",
+          config_load_text("cfg.ini", nul, sizeof nul - 1, &nothing, &j));
     const char *dir = test_tmp_dir(), *path = test_path(dir, "a.ini");
     config_sources from = {.file = path};
     FAILS(ST_NO_INPUT, "a.ini: cannot be opened", config_load(&from, &j));
@@ -409,7 +436,8 @@ END_TEST
 /* Values of any length up to the line limit arrive as they are written, whatever inih's buffer. */
 START_TEST(long_lines)
 {
-    static const size_t lengths[] = {1, 150, 180, 190, 195, 196, 197, 198, 199, 200, 201, 202, 210, 390, 400, 1000, 65536 - 6};
+    static const size_t lengths[] = {1,   150, 180, 190, 195, 196, 197,  198,      199,
+                                     200, 201, 202, 210, 390, 400, 1000, 65536 - 6};
     rng r = rng_make(5, RNG_TEST, 0, 0);
     static const char letters[] = "ab /.=:;#[\\\"x\xc3\xa9";
     for (size_t i = 0; i < 400; i++) {
@@ -442,7 +470,8 @@ START_TEST(long_lines)
     while (ini.n < 7 + 65537)
         text_add(&ini, "x");
     job *j = NULL;
-    FAILS(ST_CONFIG, "cfg.ini:2:1: error: the line has 65537 bytes; 65536 are allowed", config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
+    FAILS(ST_CONFIG, "cfg.ini:2:1: error: the line has 65537 bytes; 65536 are allowed",
+          config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
     text_free(&ini);
     /* a list of single digits, long runs of blanks, and the column of a fault far to the right */
     text_add(&ini, "[train]\nschedule = step\nmilestones =");
@@ -453,7 +482,8 @@ START_TEST(long_lines)
     ck_assert(j->train.milestones.at[499] == 500);
     config_free(j);
     text_add(&ini, " y");
-    FAILS(ST_CONFIG, "cfg.ini:3:1906: error: milestones: 'y' is not a number", config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
+    FAILS(ST_CONFIG, "cfg.ini:3:1906: error: milestones: 'y' is not a number",
+          config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
     text_free(&ini);
     text_printf(&ini, "[train]\nlr =%*s0.5%*s; x\n", 190, "", 900, "");
     j = load(ini.s);
@@ -461,7 +491,8 @@ START_TEST(long_lines)
     config_free(j);
     text_free(&ini);
     text_printf(&ini, "[data]\ndir = a%*sb\n", 900, "");
-    FAILS(ST_CONFIG, "error: too many blanks or comment signs in a row", config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
+    FAILS(ST_CONFIG, "error: too many blanks or comment signs in a row",
+          config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
     text_free(&ini);
 }
 END_TEST
@@ -474,7 +505,8 @@ START_TEST(all_faults_at_once)
         text_printf(&ini, "qq%d = 1\n", i);
     job *j = NULL;
     for (int more = 0; more < 2; more++) {
-        FAILS(ST_CONFIG, "cfg.ini:2:1: error: unknown key 'qq0' in [train]", config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
+        FAILS(ST_CONFIG, "cfg.ini:2:1: error: unknown key 'qq0' in [train]",
+              config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
         int lines = 1;
         for (const char *p = status_message(); *p; p++)
             lines += *p == '\n';
@@ -489,9 +521,11 @@ START_TEST(all_faults_at_once)
     config_sources from = {.env = env, .set = set, .n_set = 1};
     static const char one[] = "[train]\nbatch = x\n";
     ck_assert_int_eq(config_load_text("cfg.ini", one, sizeof one - 1, &from, &j), ST_CONFIG);
-    ck_assert_str_eq(status_message(), "cfg.ini:2:9: error: batch: 'x' is not a whole number\n"
-                                       "environment DISTILL_TRAIN_LR: error: lr: 'x' is not a number; write it like 0.1 or 1e-3\n"
-                                       "--set train.epochs=x: error: epochs: 'x' is not a whole number");
+    ck_assert_str_eq(
+        status_message(),
+        "cfg.ini:2:9: error: batch: 'x' is not a whole number\n"
+        "environment DISTILL_TRAIN_LR: error: lr: 'x' is not a number; write it like 0.1 or 1e-3\n"
+        "--set train.epochs=x: error: epochs: 'x' is not a whole number");
 }
 END_TEST
 
@@ -506,7 +540,8 @@ START_TEST(too_much_is_refused)
     text_add(&ini, "[layer a]\nop = Relu\n");
     for (int i = 0; i < 257; i++)
         text_printf(&ini, "k%d = 1\n", i);
-    FAILS(ST_CONFIG, "cfg.ini:259:8: error: [layer a] has more than 256 keys", config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
+    FAILS(ST_CONFIG, "cfg.ini:259:8: error: [layer a] has more than 256 keys",
+          config_load_text("cfg.ini", ini.s, ini.n, &nothing, &j));
     text_free(&ini);
 }
 END_TEST
@@ -517,7 +552,8 @@ END_TEST
 static const char *another_value(const schema_key *k, const char *section)
 {
     static char buf[64];
-    if (strcmp(k->name, "variants") == 0 || strcmp(k->name, "from_scratch") == 0 || strcmp(section, "hint") == 0)
+    if (strcmp(k->name, "variants") == 0 || strcmp(k->name, "from_scratch") == 0 ||
+        strcmp(section, "hint") == 0)
         return NULL;
     switch (k->type) {
     case KEY_BOOL:
@@ -537,7 +573,7 @@ static const char *another_value(const schema_key *k, const char *section)
         return strcmp(k->name, "device") == 0 ? "cuda:1" : "some  text = x;y \xc3\xa9";
     case KEY_ENUM:
     case KEY_NAMES:
-        return k->choices ? k->choices[1].text : "a b";
+        return k->choices ? k->choices[strcmp(k->choices[0].text, k->dflt) == 0].text : "a b";
     case KEY_RANGES:
         return "3:5 7:";
     default:
@@ -590,7 +626,7 @@ START_TEST(every_key_reads_back_and_moves_the_hash)
     OK(config_hash(j, base));
     config_free(j);
     int keys = 0;
-    for (const schema_section *s = schema; s < schema + schema_n; s++)
+    for (const schema_section *s = config_schema; s < config_schema + config_schema_n; s++)
         for (const schema_key *k = s->keys; k < s->keys + s->n_keys; k++) {
             const char *value = another_value(k, s->name), *texts[3] = {set, NULL, NULL};
             size_t n = 1;
@@ -612,7 +648,8 @@ START_TEST(every_key_reads_back_and_moves_the_hash)
             j = load_set(layers_off ? NULL : "[layer l]\nop = Relu\n", texts, n);
             ck_assert_int_eq(config_origin(j, key)->kind, ORIGIN_SET);
             OK(config_hash(j, hash));
-            ck_assert_msg((strcmp(base, hash) == 0) == !!(k->flags & NO_RESULT), "%s = %s: the hash", key, value);
+            ck_assert_msg((strcmp(base, hash) == 0) == !!(k->flags & NO_RESULT), "%s = %s: the hash", key,
+                          value);
             check_round_trip(j);
             config_free(j);
             keys++;
@@ -630,10 +667,11 @@ START_TEST(defaults_are_printed_and_read_back)
     config_write(printed, &got);
     config_write(none, &want);
     ck_assert_str_eq(got.s, want.s);
-    for (const schema_section *s = schema; s < schema + schema_n; s++)
+    for (const schema_section *s = config_schema; s < config_schema + config_schema_n; s++)
         for (const schema_key *k = s->keys; k < s->keys + s->n_keys; k++) {
             char line[300], key[100];
-            snprintf(line, sizeof line, "\n%s%s =%s%s\n", s->named ? "; " : "", k->name, *k->dflt ? " " : "", k->dflt);
+            snprintf(line, sizeof line, "\n%s%s =%s%s\n", s->named ? "; " : "", k->name, *k->dflt ? " " : "",
+                     k->dflt);
             ck_assert_msg(strstr(t.s, line) != NULL, "[%s] %s is not printed", s->name, k->name);
             ck_assert_ptr_nonnull(strstr(t.s, k->meaning));
             snprintf(key, sizeof key, "%s.%s", s->name, k->name);
@@ -669,11 +707,11 @@ START_TEST(json_output)
     json_t *root = json_loadb(t.s, t.n, JSON_REJECT_DUPLICATES, &error);
     ck_assert_msg(root != NULL, "%s", error.text);
     json_t *sections = json_object_get(root, "sections");
-    ck_assert_uint_eq(json_array_size(sections), schema_n);
-    for (size_t i = 0; i < schema_n; i++) {
+    ck_assert_uint_eq(json_array_size(sections), config_schema_n);
+    for (size_t i = 0; i < config_schema_n; i++) {
         json_t *s = json_array_get(sections, i);
-        ck_assert_str_eq(json_string_value(json_object_get(s, "name")), schema[i].name);
-        ck_assert_uint_eq(json_array_size(json_object_get(s, "keys")), schema[i].n_keys);
+        ck_assert_str_eq(json_string_value(json_object_get(s, "name")), config_schema[i].name);
+        ck_assert_uint_eq(json_array_size(json_object_get(s, "keys")), config_schema[i].n_keys);
     }
     json_decref(root);
     text_free(&t);
@@ -696,7 +734,8 @@ END_TEST
 
 START_TEST(every_failing_allocation)
 {
-    static const char ini[] = "[data]\naugment = crop:2 flip\n[train]\nlr = 0.2\n[layer c1]\nop = Conv\npads = 1\n[layer c2]\nop = Relu\n";
+    static const char ini[] = "[data]\naugment = crop:2 flip\n[train]\nlr = 0.2\n[layer c1]\nop = Conv\npads "
+                              "= 1\n[layer c2]\nop = Relu\n";
     const char *set[] = {"train.batch=7"}, *env[] = {"DISTILL_TRAIN_SEED=3", NULL};
     config_sources from = {.set = set, .n_set = 1, .env = env};
     job *j = NULL;
@@ -728,8 +767,10 @@ END_TEST
 /* A good file with bytes changed: it loads and reads back, or is refused with a place. */
 START_TEST(changed_bytes)
 {
-    static const char good[] = "[data]\ndir = data\nlabelled = 0:600 700:\naugment = crop:2 flip\n[student]\narch = resnet\n"
-                               "widths = 16 24 32\n[train]\nlr = 0.1\nschedule = step\nmilestones = 3 6\n[hint a]\nstudent = x\nteacher = y\n";
+    static const char good[] =
+        "[data]\ndir = data\nlabelled = 0:600 700:\naugment = crop:2 flip\n[student]\narch = resnet\n"
+        "widths = 16 24 32\n[train]\nlr = 0.1\nschedule = step\nmilestones = 3 6\n[hint a]\nstudent = "
+        "x\nteacher = y\n";
     static const char letters[] = "[]=;:# \t\n\r\0aeltrin0129.-+\xff\xc3";
     rng r = rng_make(11, RNG_TEST, 0, 0);
     int fine = 0, refused = 0;

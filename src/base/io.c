@@ -142,11 +142,13 @@ static status check_name(const char *dir, const char *name)
     if (!*name)
         return fail(ST_BAD_DATA, "%s: an empty file name", dir);
     if (name[0] == '/')
-        return fail(ST_BAD_DATA, "%s: '%s' is an absolute path; only files beneath the folder are read", dir, name);
+        return fail(ST_BAD_DATA, "%s: '%s' is an absolute path; only files beneath the folder are read", dir,
+                    name);
     for (const char *p = name; *p;) {
         size_t n = strcspn(p, "/");
         if (n == 2 && p[0] == '.' && p[1] == '.')
-            return fail(ST_BAD_DATA, "%s: '%s' contains '..'; only files beneath the folder are read", dir, name);
+            return fail(ST_BAD_DATA, "%s: '%s' contains '..'; only files beneath the folder are read", dir,
+                        name);
         p += n + (p[n] == '/');
     }
     return ST_OK;
@@ -167,7 +169,8 @@ static int open_walk(int dir, const char *name)
         part[n] = 0;
         bool last = p[n] == 0;
         if (n > 0 || last) {
-            int next = call_open(at, n ? part : ".", (last ? O_NONBLOCK : O_DIRECTORY) | O_RDONLY | O_NOFOLLOW);
+            int next =
+                call_open(at, n ? part : ".", (last ? O_NONBLOCK : O_DIRECTORY) | O_RDONLY | O_NOFOLLOW);
             if (next < 0)
                 break;
             if (last) {
@@ -208,7 +211,8 @@ static status open_in(const char *dir, const char *name, int *fd, struct stat *s
     status st = ST_OK;
     int f = open_beneath(d, name);
     if (f < 0 && (errno == ELOOP || errno == EXDEV))
-        st = fail(ST_BAD_DATA, "%s/%s: is or leads through a symbolic link; only plain files beneath the folder are read",
+        st = fail(ST_BAD_DATA,
+                  "%s/%s: is or leads through a symbolic link; only plain files beneath the folder are read",
                   dir, name);
     else if (f < 0)
         st = fail(ST_NO_INPUT, "%s/%s: cannot be opened: %m", dir, name);
@@ -217,7 +221,8 @@ static status open_in(const char *dir, const char *name, int *fd, struct stat *s
     else if (!S_ISREG(sb->st_mode))
         st = fail(ST_BAD_DATA, "%s/%s: is not a regular file", dir, name);
     else if (sb->st_nlink != 1)
-        st = fail(ST_BAD_DATA, "%s/%s: has more than one name (hard link) and is not read; copy it to a file of its own",
+        st = fail(ST_BAD_DATA,
+                  "%s/%s: has more than one name (hard link) and is not read; copy it to a file of its own",
                   dir, name);
     call_close(d);
     if (st != ST_OK && f >= 0)
@@ -371,8 +376,9 @@ status file_commit(file_writer *w)
             mem_free(w->tmp);
             w->tmp = NULL;
             if (call_sync(w->dir) < 0)
-                w->st = fail(ST_IO, "%s: written, but its folder cannot be brought to the disk (fsync): %m; it may "
-                                    "be the old one after a power cut",
+                w->st = fail(ST_IO,
+                             "%s: written, but its folder cannot be brought to the disk (fsync): %m; it may "
+                             "be the old one after a power cut",
                              w->path);
         }
     }

@@ -65,7 +65,9 @@ int call_close(int fd)
     int err = errno, rc = close(fd);
     if (!ok)
         errno = err;
-    return errno != EINTR && (!ok || rc < 0) ? -1 : 0; /* a signal: it is closed, and its data were synced before */
+    return errno != EINTR && (!ok || rc < 0)
+               ? -1
+               : 0; /* a signal: it is closed, and its data were synced before */
 }
 
 int call_unlink(const char *path)

@@ -83,7 +83,10 @@ size_t utf8_length(const char *s, size_t n)
     if (p[0] < 0x80)
         return 1;
     /* lead byte -> length, lowest and highest second byte (Unicode 15, table 3-7) */
-    size_t len = p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : p[0] >= 0xE0 && p[0] <= 0xEF ? 3 : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4 : 0;
+    size_t len = p[0] >= 0xC2 && p[0] <= 0xDF   ? 2
+                 : p[0] >= 0xE0 && p[0] <= 0xEF ? 3
+                 : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4
+                                                : 0;
     if (len == 0 || n < len)
         return 0;
     unsigned lo = p[0] == 0xE0 ? 0xA0 : p[0] == 0xF0 ? 0x90 : 0x80;
@@ -313,8 +316,8 @@ status parse_bool(const char *s, const char *what, bool *out)
     static const struct {
         const char *name;
         bool value;
-    } names[] = {{"true", true},   {"false", false}, {"yes", true}, {"no", false},
-                 {"on", true},     {"off", false},   {"1", true},   {"0", false}};
+    } names[] = {{"true", true}, {"false", false}, {"yes", true}, {"no", false},
+                 {"on", true},   {"off", false},   {"1", true},   {"0", false}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcasecmp(s, names[i].name) == 0) {
             *out = names[i].value;

@@ -27,8 +27,8 @@ static void check_augment(const job *j, faults *f)
             FAULT("data.augment", "augment: %s takes no number", w->name);
         if (rules[w->kind].what && (!has || w->value < rules[w->kind].lo || w->value > rules[w->kind].hi ||
                                     (whole && floor(w->value) < w->value)))
-            FAULT("data.augment", "augment: %s needs a number: %s, e.g. %s:%s", w->name, rules[w->kind].what, w->name,
-                  whole ? "2" : "0.2");
+            FAULT("data.augment", "augment: %s needs a number: %s, e.g. %s:%s", w->name, rules[w->kind].what,
+                  w->name, whole ? "2" : "0.2");
         for (size_t k = 0; k < i; k++)
             if (j->data.augment.at[k].kind == w->kind)
                 FAULT("data.augment", "augment: %s stands twice", w->name);
@@ -58,7 +58,8 @@ static void check_student(const job *j, faults *f)
     if (onnx && arch)
         FAULT("student.onnx", "onnx: student.arch is set too; the student comes from one of them");
     if (j->n_layer && (onnx || arch))
-        faults_add(f, &j->layer[0].from, "a [layer NAME] section beside student.%s; the student comes from one of them",
+        faults_add(f, &j->layer[0].from,
+                   "a [layer NAME] section beside student.%s; the student comes from one of them",
                    onnx ? "onnx" : "arch");
     if (s->from_scratch && !onnx)
         FAULT("student.from_scratch", "from_scratch: has a meaning only with student.onnx");
@@ -111,7 +112,9 @@ static void check_hints(const job *j, faults *f)
         const job_hint *h = &j->hint[i];
         if (strcmp(h->name, "auto") == 0) {
             if (*h->student || *h->teacher)
-                faults_add(f, &h->from, "[hint auto] finds its layers by itself; name the section otherwise to give student and teacher");
+                faults_add(f, &h->from,
+                           "[hint auto] finds its layers by itself; name the section otherwise to give "
+                           "student and teacher");
             else if (h->pairs == 0)
                 faults_add(f, &h->from, "[hint auto] needs the number of pairs, e.g. pairs = 2");
         } else {
@@ -143,8 +146,10 @@ void config_check(const job *j, faults *f)
         FAULT("export.variants", "variants: none; this version writes fp32");
     for (size_t i = 0; i < j->export.variants.n; i++)
         if (strcmp(j->export.variants.at[i], "fp32") != 0)
-            FAULT("export.variants", "variants: %s comes with a later version of distill; this one writes fp32",
+            FAULT("export.variants",
+                  "variants: %s comes with a later version of distill; this one writes fp32",
                   j->export.variants.at[i]);
     if (!is_device(j->exec.device))
-        FAULT("exec.device", "device: '%.80s' is unknown; it may be auto, cpu, cuda or cuda:N", j->exec.device);
+        FAULT("exec.device", "device: '%.80s' is unknown; it may be auto, cpu, cuda or cuda:N",
+              j->exec.device);
 }

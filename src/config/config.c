@@ -114,12 +114,14 @@ static void unknown_section(loader *l, const char *section, const origin *at)
             faults_add(&l->faults, at, "section [%s] belongs to a later version of distill", section);
             return;
         }
-    faults_add(&l->faults, at, "unknown section [%.80s]%s", section,
-               suggest(nearest_name(section, &schema[0].name, schema_n, sizeof *schema), hint));
+    faults_add(
+        &l->faults, at, "unknown section [%.80s]%s", section,
+        suggest(nearest_name(section, &config_schema[0].name, config_schema_n, sizeof *config_schema), hint));
 }
 
 /* The section that "[section name]" stands for; named ones are made. *out NULL: there was a fault. */
-static status open_section(loader *l, const char *section, const char *name, const origin *from, config_section **out)
+static status open_section(loader *l, const char *section, const char *name, const origin *from,
+                           config_section **out)
 {
     job *j = l->job;
     const schema_section *s = schema_find(section);
@@ -150,7 +152,8 @@ static status open_section(loader *l, const char *section, const char *name, con
 
 /* ---- values -------------------------------------------------------------------------------------------------- */
 
-static status set_free_key(loader *l, config_section *c, const char *key, const char *value, const origin *from)
+static status set_free_key(loader *l, config_section *c, const char *key, const char *value,
+                           const origin *from)
 {
     arena *a = &l->job->memory;
     free_key *f = NULL;
@@ -158,8 +161,8 @@ static status set_free_key(loader *l, config_section *c, const char *key, const 
         if (strcmp(c->free[i].key, key) == 0)
             f = &c->free[i];
     if (f && f->from.kind == ORIGIN_FILE && from->kind == ORIGIN_FILE) {
-        faults_add(&l->faults, from, "key '%.80s' stands twice in [%s %s]; first in line %u", key, c->schema->name,
-                   c->name, f->from.line);
+        faults_add(&l->faults, from, "key '%.80s' stands twice in [%s %s]; first in line %u", key,
+                   c->schema->name, c->name, f->from.line);
         return ST_OK;
     }
     if (!f && c->n_free == FREE_MAX) {
@@ -195,7 +198,8 @@ static status set_value(loader *l, config_section *c, const char *key, const cha
     origin *known = &c->origins[k - s->keys];
     if (known->kind == ORIGIN_FILE && from->kind == ORIGIN_FILE) {
         at.column = 1;
-        faults_add(&l->faults, &at, "key '%s' stands twice in [%s]; first in line %u", key, s->name, known->line);
+        faults_add(&l->faults, &at, "key '%s' stands twice in [%s]; first in line %u", key, s->name,
+                   known->line);
         return ST_OK;
     }
     size_t offset;
@@ -227,8 +231,8 @@ static status on_section(void *ctx, const char *section, const char *name, unsig
     l->current = NONE;
     TRY(open_section(l, section, name, &from, &c));
     if (c && l->job->n_sections == before && c->from.line)
-        faults_add(&l->faults, &from, "section [%s%s%.80s] stands twice; first in line %u", section, *name ? " " : "",
-                   name, c->from.line);
+        faults_add(&l->faults, &from, "section [%s%s%.80s] stands twice; first in line %u", section,
+                   *name ? " " : "", name, c->from.line);
     else if (c) {
         c->from = from;
         l->current = (size_t)(c - l->job->sections);
@@ -266,7 +270,8 @@ static bool is_writable(const char *s)
         if (step == 0 || (c < 0x20 && c != '\t') || c == 0x7f)
             return false;
     }
-    return n == 0 || !(s[0] == ';' || strstr(s, " ;") || strstr(s, "\t;") || strchr(" \t", s[0]) || strchr(" \t", s[n - 1]));
+    return n == 0 || !(s[0] == ';' || strstr(s, " ;") || strstr(s, "\t;") || strchr(" \t", s[0]) ||
+                       strchr(" \t", s[n - 1]));
 }
 
 /* "section.key" or "section.NAME.key" in its three parts. */
@@ -289,7 +294,9 @@ static status override(loader *l, char *path, const char *value, origin_kind kin
     config_section *c;
     TRY(arena_strdup(&l->job->memory, &from.source, source));
     if (!is_writable(value))
-        faults_add(&l->faults, &from, "the value cannot stand in a file: no control characters, no blanks around it, no ';' after a blank");
+        faults_add(&l->faults, &from,
+                   "the value cannot stand in a file: no control characters, no blanks around it, no ';' "
+                   "after a blank");
     else if (!split_key(path, &section, &name, &key))
         faults_add(&l->faults, &from, "expected section.key=value (or section.NAME.key=value)");
     else {
@@ -364,7 +371,7 @@ typedef struct named_head {
 /* Named structs move into one array for each kind, in the order in which they came. */
 static status gather(job *j)
 {
-    for (const schema_section *s = schema; s < schema + schema_n; s++) {
+    for (const schema_section *s = config_schema; s < config_schema + config_schema_n; s++) {
         size_t n = 0;
         char *array;
         if (!s->named)
@@ -391,9 +398,9 @@ static status gather(job *j)
 static status load(loader *l, const char *ini, size_t n, const config_sources *from)
 {
     origin none = {.kind = ORIGIN_DEFAULT};
-    for (size_t i = 0; i < schema_n; i++)
-        if (!schema[i].named)
-            TRY(add_section(l, &schema[i], "", &none));
+    for (size_t i = 0; i < config_schema_n; i++)
+        if (!config_schema[i].named)
+            TRY(add_section(l, &config_schema[i], "", &none));
     if (ini) {
         ini_sink sink = {on_section, on_key, on_fault, l};
         status st = ini_read(ini, n, limits_default().ini_line, &sink);
@@ -456,8 +463,9 @@ const origin *config_origin(const job *j, const char *key)
     for (size_t i = 0; i < j->n_sections; i++) {
         const config_section *c = &j->sections[i];
         size_t n = strlen(c->schema->name), m = strlen(c->name);
-        bool same = (size_t)(first - key) == n && memcmp(key, c->schema->name, n) == 0 &&
-                    (first == last ? m == 0 : (size_t)(last - first - 1) == m && memcmp(first + 1, c->name, m) == 0);
+        bool same =
+            (size_t)(first - key) == n && memcmp(key, c->schema->name, n) == 0 &&
+            (first == last ? m == 0 : (size_t)(last - first - 1) == m && memcmp(first + 1, c->name, m) == 0);
         const schema_key *k = same ? schema_find_key(c->schema, last + 1) : NULL;
         if (k)
             return &c->origins[k - c->schema->keys];

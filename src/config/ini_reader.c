@@ -16,17 +16,17 @@
 #define KEY_MAX 100 /* bytes; a key and its '=' must lie in the first piece */
 
 typedef struct reader {
-    const char *next, *end;   /* what was not read yet */
-    const char *line, *stop;  /* the current line without its end */
-    unsigned number;          /* of the current line */
+    const char *next, *end;  /* what was not read yet */
+    const char *line, *stop; /* the current line without its end */
+    unsigned number;         /* of the current line */
     size_t max_line;
-    bool in_section, lost;    /* lost: the last header was at fault, its keys belong nowhere */
-    const char *sep;          /* its '=' or ':' */
-    const char *rest;         /* what inih did not get of the current line; NULL: all given */
-    const char *gap;          /* blanks between the last piece and the next: inih drops them */
+    bool in_section, lost; /* lost: the last header was at fault, its keys belong nowhere */
+    const char *sep;       /* its '=' or ':' */
+    const char *rest;      /* what inih did not get of the current line; NULL: all given */
+    const char *gap;       /* blanks between the last piece and the next: inih drops them */
     size_t gap_n;
-    bool given, got;          /* a key line was given to inih; it called back */
-    text key, value;          /* what it said */
+    bool given, got; /* a key line was given to inih; it called back */
+    text key, value; /* what it said */
     const ini_sink *sink;
     status st;
 } reader;
@@ -86,7 +86,8 @@ static void finish_key(reader *r)
     const char *end = trim_blanks(value, value + r->value.n);
     value = skip_blanks(value, end);
     r->value.s[end - r->value.s] = 0;
-    r->st = r->sink->key(r->sink->ctx, r->key.s, value, r->number, column_of(r, skip_blanks(r->sep + 1, r->stop)));
+    r->st = r->sink->key(r->sink->ctx, r->key.s, value, r->number,
+                         column_of(r, skip_blanks(r->sep + 1, r->stop)));
 }
 
 /* [section] or [section NAME] */
@@ -116,8 +117,9 @@ static void read_header(reader *r)
     text_add_n(&copy, name, (size_t)(name_end - name));
     text_add_n(&copy, "", 1);
     text_add_n(&copy, arg, (size_t)(stop - arg));
-    r->st = copy.st != ST_OK ? copy.st
-                             : r->sink->section(r->sink->ctx, copy.s, copy.s + (name_end - name) + 1, r->number);
+    r->st = copy.st != ST_OK
+                ? copy.st
+                : r->sink->section(r->sink->ctx, copy.s, copy.s + (name_end - name) + 1, r->number);
     text_free(&copy);
 }
 
@@ -135,17 +137,17 @@ static bool take_line(reader *r)
         r->stop--;
     if ((size_t)(r->stop - r->line) > r->max_line) {
         char message[120];
-        snprintf(message, sizeof message, "the line has %zu bytes; %zu are allowed", (size_t)(r->stop - r->line),
-                 r->max_line);
+        snprintf(message, sizeof message, "the line has %zu bytes; %zu are allowed",
+                 (size_t)(r->stop - r->line), r->max_line);
         fault(r, r->line, message);
         return false;
     }
     for (const char *p = r->line; p < r->stop;) {
         size_t n = utf8_length(p, (size_t)(r->stop - p));
         unsigned char c = (unsigned char)*p;
-        const char *message = n == 0      ? "a byte that is not UTF-8"
-                              : c == 0    ? "a NUL byte"
-                              : c == '\r' ? "a carriage return without a line feed"
+        const char *message = n == 0                                 ? "a byte that is not UTF-8"
+                              : c == 0                               ? "a NUL byte"
+                              : c == '\r'                            ? "a carriage return without a line feed"
                               : (c < 0x20 && c != '\t') || c == 0x7f ? "a control character"
                                                                      : NULL;
         if (message) {
@@ -164,7 +166,8 @@ static bool is_key_line(reader *r)
     if (first == r->stop || *first == ';' || *first == '#')
         return false;
     if (first > r->line) {
-        fault(r, first, "the line is indented; keys and sections begin in the first column, values are one line");
+        fault(r, first,
+              "the line is indented; keys and sections begin in the first column, values are one line");
         return false;
     }
     if (*first == '[') {
@@ -264,7 +267,8 @@ static int take_piece(void *user, const char *section, const char *key, const ch
 status ini_read(const char *ini, size_t n, size_t max_line, const ini_sink *sink)
 {
     reader r = {.next = ini, .end = ini + n, .max_line = max_line, .sink = sink};
-    (void)ini_parse_stream(next_piece, &r, take_piece, &r); /* its line numbers are of no use; faults are told above */
+    (void)ini_parse_stream(next_piece, &r, take_piece,
+                           &r); /* its line numbers are of no use; faults are told above */
     finish_key(&r);
     text_free(&r.key);
     text_free(&r.value);

@@ -5,8 +5,8 @@
 #include "config/schema.h"
 
 #define FAULTS_MAX 20
-#define NAMED_MAX 4096 /* sections with names */
-#define FREE_MAX 256   /* free keys of one section */
+#define NAMED_MAX  4096 /* sections with names */
+#define FREE_MAX   256  /* free keys of one section */
 
 /* One section of a job with the origin of each value. */
 typedef struct config_section {

@@ -20,7 +20,7 @@
 #include "config/schema.def"
 
 #define N_KEYS(section) (sizeof keys_##section / sizeof *keys_##section)
-const schema_section schema[] = {
+const schema_section config_schema[] = {
 #define SECTION(section, meaning)                                                                                 \
     {#section, meaning, keys_##section, N_KEYS(section), sizeof(job_##section), offsetof(job, section), 0, 0, false},
 #define NAMED(section, flags, meaning)                                                                            \
@@ -28,15 +28,15 @@ const schema_section schema[] = {
      offsetof(job, n_##section), flags,   true},
 #include "config/schema.def"
 };
-const size_t schema_n = sizeof schema / sizeof *schema;
+const size_t config_schema_n = sizeof config_schema / sizeof *config_schema;
 
 _Static_assert(sizeof(arch_kind) == sizeof(int), "enums are stored as int");
 
 const schema_section *schema_find(const char *section)
 {
-    for (size_t i = 0; i < schema_n; i++)
-        if (strcmp(schema[i].name, section) == 0)
-            return &schema[i];
+    for (size_t i = 0; i < config_schema_n; i++)
+        if (strcmp(config_schema[i].name, section) == 0)
+            return &config_schema[i];
     return NULL;
 }
 

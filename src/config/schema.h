@@ -5,18 +5,18 @@
 #include "config/config.h"
 
 typedef enum key_type {
-    KEY_BOOL,    /* bool */
-    KEY_INT,     /* int64_t */
-    KEY_FLOAT,   /* double */
-    KEY_STRING,  /* const char * */
-    KEY_PATH,    /* const char * */
-    KEY_ENUM,    /* an enum of schema.def */
-    KEY_INTS,    /* int_list */
-    KEY_FLOATS,  /* float_list */
-    KEY_NAMES,   /* name_list */
-    KEY_RANGES,  /* range_list */
-    KEY_WORDS, /* word_list */
-} key_type; /* value.c relies on the lists being last */
+    KEY_BOOL,   /* bool */
+    KEY_INT,    /* int64_t */
+    KEY_FLOAT,  /* double */
+    KEY_STRING, /* const char * */
+    KEY_PATH,   /* const char * */
+    KEY_ENUM,   /* an enum of schema.def */
+    KEY_INTS,   /* int_list */
+    KEY_FLOATS, /* float_list */
+    KEY_NAMES,  /* name_list */
+    KEY_RANGES, /* range_list */
+    KEY_WORDS,  /* word_list */
+} key_type;     /* value.c relies on the lists being last */
 
 enum {
     OPEN_LO = 1,   /* lo itself is outside the range */
@@ -53,8 +53,8 @@ typedef struct schema_section {
     bool named;
 } schema_section;
 
-extern const schema_section schema[];
-extern const size_t schema_n;
+extern const schema_section config_schema[];
+extern const size_t config_schema_n;
 
 const schema_section *schema_find(const char *section);
 const schema_key *schema_find_key(const schema_section *s, const char *key);

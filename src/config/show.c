@@ -15,7 +15,8 @@ static void write_line(const char *key, const char *value, const origin *from, t
     text_printf(out, "%s =%s%s", key, *value ? " " : "", value);
     if (from) {
         size_t n = out->n - begin;
-        text_printf(out, "%*s ; %s", n < COMMENT_COLUMN ? (int)(COMMENT_COLUMN - n) : 0, "", origin_text(from, where));
+        text_printf(out, "%*s ; %s", n < COMMENT_COLUMN ? (int)(COMMENT_COLUMN - n) : 0, "",
+                    origin_text(from, where));
     }
     text_add(out, "\n");
 }
@@ -96,18 +97,20 @@ void config_show_json(const job *j, text *out)
 
 void config_defaults(text *out)
 {
-    text_add(out, "; Every key of a distill job, with its default. Comments begin with ';' (after a value: with a blank before it).\n"
-                  "; Later sources win: defaults, this file, environment (DISTILL_TRAIN_LR=0.1), --set train.lr=0.1, options.\n");
-    for (const schema_section *s = schema; s < schema + schema_n; s++) {
+    text_add(out, "; Every key of a distill job, with its default. Comments begin with ';' (after a value: "
+                  "with a blank before it).\n"
+                  "; Later sources win: defaults, this file, environment (DISTILL_TRAIN_LR=0.1), --set "
+                  "train.lr=0.1, options.\n");
+    for (const schema_section *s = config_schema; s < config_schema + config_schema_n; s++) {
         const char *off = s->named ? "; " : "";
         text_printf(out, "\n; %s\n%s[%s%s]\n", s->meaning, off, s->name, s->named ? " NAME" : "");
         for (const schema_key *k = s->keys; k < s->keys + s->n_keys; k++) {
             text range = {0};
             schema_range(k, &range);
             text_printf(out, "\n; %s\n; %s%s%s\n%s%s =%s%s\n", k->meaning, schema_type_name(k->type),
-                        !range.n                 ? ""
-                        : k->type == KEY_ENUM    ? " "
-                                                 : ": ",
+                        !range.n              ? ""
+                        : k->type == KEY_ENUM ? " "
+                                              : ": ",
                         range.n ? range.s : "", off, k->name, *k->dflt ? " " : "", k->dflt);
             text_free(&range);
         }
@@ -119,7 +122,7 @@ void config_schema_json(text *out)
     json j = {.out = out, .pretty = true};
     json_put_object(&j, NULL);
     json_put_array(&j, "sections");
-    for (const schema_section *s = schema; s < schema + schema_n; s++) {
+    for (const schema_section *s = config_schema; s < config_schema + config_schema_n; s++) {
         json_put_object(&j, NULL);
         json_put_string(&j, "name", s->name);
         json_put_string(&j, "meaning", s->meaning);

@@ -15,9 +15,10 @@ static status unknown_choice(const schema_key *k, const char *word)
     const char *near = nearest_name(word, &k->choices->text, n, sizeof *k->choices);
     text all = {0};
     schema_range(k, &all);
-    status st = near ? fail(ST_CONFIG, "%s: '%.80s' is unknown; did you mean '%s'? (%s)", k->name, word, near,
-                            all.s ? all.s : "")
-                     : fail(ST_CONFIG, "%s: '%.80s' is unknown; it may be %s", k->name, word, all.s ? all.s : "");
+    status st =
+        near ? fail(ST_CONFIG, "%s: '%.80s' is unknown; did you mean '%s'? (%s)", k->name, word, near,
+                    all.s ? all.s : "")
+             : fail(ST_CONFIG, "%s: '%.80s' is unknown; it may be %s", k->name, word, all.s ? all.s : "");
     text_free(&all);
     return st;
 }
@@ -34,7 +35,8 @@ static status find_choice(const schema_key *k, const char *word, int *constant)
 
 static status check_bounds(const schema_key *k, double v, const char *value)
 {
-    bool low = k->flags & OPEN_LO ? v <= k->lo : v < k->lo, high = k->flags & OPEN_HI ? v >= k->hi : v > k->hi;
+    bool low = k->flags & OPEN_LO ? v <= k->lo : v < k->lo,
+         high = k->flags & OPEN_HI ? v >= k->hi : v > k->hi;
     if (!low && !high)
         return ST_OK;
     text range = {0};
@@ -72,7 +74,8 @@ static status parse_range(const schema_key *k, char *item, void *to)
         return ST_OK;
     char *colon = strchr(item, ':');
     if (!colon)
-        return fail(ST_CONFIG, "%s: '%.80s' is not a range; write it like 0:600, or all, or none", k->name, item);
+        return fail(ST_CONFIG, "%s: '%.80s' is not a range; write it like 0:600, or all, or none", k->name,
+                    item);
     *colon = 0;
     if (*item)
         TRY(parse_int(item, k->name, &r->begin));
@@ -80,7 +83,8 @@ static status parse_range(const schema_key *k, char *item, void *to)
         TRY(parse_int(colon + 1, k->name, &r->end));
     *colon = ':';
     if (r->begin < 0 || r->end <= r->begin)
-        return fail(ST_CONFIG, "%s: the range %.80s is empty; its end is excluded and must be above its begin", k->name,
+        return fail(ST_CONFIG,
+                    "%s: the range %.80s is empty; its end is excluded and must be above its begin", k->name,
                     item);
     return ST_OK;
 }
@@ -182,7 +186,8 @@ typedef struct any_list {
 
 static const struct {
     size_t size;
-    status (*parse)(const schema_key *k, char *item, void *to); /* may change the item's text, which outlives the list */
+    status (*parse)(const schema_key *k, char *item,
+                    void *to); /* may change the item's text, which outlives the list */
     void (*print)(const schema_key *k, const void *item, text *out);
 } item_types[] = {
     [KEY_INTS] = {sizeof(int64_t), parse_int_item, print_int_item},
