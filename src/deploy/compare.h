@@ -18,7 +18,7 @@ typedef struct difference {
     double mean_kl;        /* mean over samples of KL(softmax(a) || softmax(b)), nats */
 } difference;
 /* a is the reference (the teacher, or our own executor). ST_GATE, naming the first place, when a value of
- * either is not finite; then the figures are over the finite samples. */
+ * either is not finite: such a sample is a disagreement, and the other figures are over the finite ones. */
 MUST_USE status compare_logits(const float *a, const float *b, size_t n, size_t classes, difference *out);
 
 /* How well one model does on labelled samples. Arrays are owned (score_free). */
@@ -31,16 +31,17 @@ typedef struct score {
     uint32_t *confusion;     /* [classes label][classes prediction]; NULL above CONFUSION_MAX classes */
 } score;
 #define CONFUSION_MAX 256
-/* labels: [n], below 0 where there is none. A label >= classes is ST_BAD_DATA; a logit that is not finite is
- * ST_GATE. */
+/* labels: [n], below 0 where there is none. A label >= classes is ST_BAD_DATA. ST_GATE, naming the first place, when a
+ * logit is not finite: such a sample counts as wrong, in no column of the confusion (free *out also then). */
 MUST_USE status score_logits(const float *logits, const int32_t *labels, size_t n, size_t classes,
                              score *out);
 MUST_USE status score_new(size_t classes, score *out); /* all zero */
 double score_accuracy(const score *s);                 /* correct / labelled, NAN without labels */
 void score_free(score *s);
 
-/* The k samples on which b is farthest from a, by KL(softmax(a) || softmax(b)), farthest first, equals in
- * sample order. Writes min(k, n) of them and returns how many. kl may be NULL. */
+/* The k samples on which b is farthest from a, by KL(softmax(a) || softmax(b)), farthest first, equals in sample
+ * order; a sample with a value that is not finite is farthest of all (INFINITY). Writes min(k, n) samples and their KL,
+ * and returns how many. */
 size_t compare_farthest(const float *a, const float *b, size_t n, size_t classes, size_t k, size_t *sample,
                         double *kl);
 
