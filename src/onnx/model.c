@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "onnx/external.h"
+#include "onnx/names.h"
 #include "onnx/unpack.h"
 #include "onnx/wire.h"
 
@@ -83,6 +84,32 @@ status onnx_open(const char *path, const limits *l, onnx_model **out)
 done:
     mem_free(data);
     onnx_close(m);
+    return st;
+}
+
+status onnx_input_names(const onnx_model *m, const char ***names, size_t *n)
+{
+    static const Onnx__GraphProto none = ONNX__GRAPH_PROTO__INIT;
+    const Onnx__GraphProto *g = m->proto->graph ? m->proto->graph : &none;
+    name_map given = {0};
+    uint32_t *slot;
+    status st = ST_OK;
+    *n = 0;
+    TRY(mem_alloc(names, g->n_input, sizeof **names));
+    for (size_t i = 0; i < g->n_initializer; i++)
+        if (g->initializer[i]->name) {
+            TRY_DONE(name_map_put(&given, g->initializer[i]->name, &slot));
+            *slot = 1;
+        }
+    for (size_t i = 0; i < g->n_input; i++)
+        if (g->input[i]->name && !name_map_get(&given, g->input[i]->name))
+            (*names)[(*n)++] = g->input[i]->name;
+done:
+    name_map_free(&given);
+    if (st != ST_OK) {
+        mem_free(*names);
+        *names = NULL;
+    }
     return st;
 }
 

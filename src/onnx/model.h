@@ -27,6 +27,10 @@ MUST_USE status onnx_open(const char *path, const limits *l, onnx_model **out);
 MUST_USE status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l, onnx_model **out);
 void onnx_close(onnx_model *m); /* NULL allowed */
 
+/* Names of the model's inputs in its order, without those that have an initializer. The array is the caller's (mem_free),
+ * the names are the model's. */
+MUST_USE status onnx_input_names(const onnx_model *m, const char ***names, size_t *n);
+
 /* Where a TensorProto comes from. */
 typedef struct tensor_source {
     const char *path, *dir; /* as in onnx_model */
