@@ -10,7 +10,12 @@
     X(resize)             \
     X(update)
 
-#define CPU_SIMD_TABLES(X)
+#define CPU_SIMD_TABLES(X) \
+    X(batch_norm)          \
+    X(loss)                \
+    X(move)                \
+    X(row_norm)            \
+    X(update)
 
 #define CPU_ONCE_TABLES(X) \
     X(move)                \

@@ -142,7 +142,7 @@ const op_desc op_bce_loss = {
 };
 /* BceLossGrad: inputs dy (scalar), logits, targets; output dz. */
 const op_desc op_bce_loss_grad = {
-    .name = "BceLossGrad", .in = {3, 3}, .out = {1, 1}, .flags = OP_INTERNAL, .infer = loss_grad_infer,
+    .name = "BceLossGrad", .in = {3, 3}, .out = {1, 1}, .flags = OP_INPLACE | OP_INTERNAL, .infer = loss_grad_infer,
     NO_GRAD("second derivatives of a loss are not needed"),
 };
 
@@ -176,7 +176,7 @@ const op_desc op_regression_loss = {
 };
 /* RegressionLossGrad: inputs dy (scalar), a, b; output da. */
 const op_desc op_regression_loss_grad = {
-    .name = "RegressionLossGrad", .in = {3, 3}, .out = {1, 1}, .flags = OP_INTERNAL, .attrs = regression_rows,
+    .name = "RegressionLossGrad", .in = {3, 3}, .out = {1, 1}, .flags = OP_INPLACE | OP_INTERNAL, .attrs = regression_rows,
     .attr_size = sizeof(regression_loss_attrs), .infer = regression_infer,
     NO_GRAD("second derivatives of a loss are not needed"),
 };

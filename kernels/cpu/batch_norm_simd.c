@@ -1,0 +1,457 @@
+/* batch_norm_simd.c - batch norm and instance norm: fast float32.
+ *
+ * x is [n, c, s]: sample, channel, place. The work is cut into blocks of at most BLOCK_ELEMENTS elements of one channel:
+ * some whole rows of s, or a piece of one long row. A block is read twice (mean, then squares about it) while it lies in
+ * the cache; blocks are joined in their order, in double. When there are enough channels a thread does all of a channel,
+ * whose data it then finds in its cache for the second pass; else the blocks of all channels go over the threads and
+ * their sums meet in the workspace. The arithmetic is the same either way, so results do not depend on the threads.
+ * With s = 1 (behind a linear layer) channels are neighbours, and strips of COLUMNS channels take the place of rows. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/parallel.h"
+
+#include <math.h>
+
+typedef struct layout {
+    int64_t n, c, s;
+    int64_t rows;   /* of a block, when rows are short */
+    int64_t pieces; /* of a row, when rows are long (rows = 1) */
+    int64_t blocks; /* of a channel */
+} layout;
+
+static layout layout_of(const shape *x, bool samples_apart)
+{
+    layout l = {.n = x->dim[0], .c = x->dim[1], .s = 1, .rows = 1, .pieces = 1};
+    for (int i = 2; i < x->rank; i++)
+        l.s *= x->dim[i];
+    if (samples_apart) { /* instance norm: every row is a channel */
+        l.c *= l.n;
+        l.n = 1;
+    }
+    if (l.s > BLOCK_ELEMENTS)
+        l.pieces = block_count(l.s, BLOCK_ELEMENTS);
+    else if (l.s > 0)
+        l.rows = BLOCK_ELEMENTS / l.s;
+    l.blocks = block_count(l.n, l.rows) * l.pieces;
+    return l;
+}
+
+/* One block: rows of `length` elements, `step` apart, starting at element `at`. */
+typedef struct block {
+    int64_t at, rows, length, step;
+} block;
+
+static block block_of(const layout *l, int64_t c, int64_t b)
+{
+    int64_t row = b / l->pieces * l->rows, piece = b % l->pieces;
+    int64_t from = piece * BLOCK_ELEMENTS, to = block_end(piece, l->s, l->pieces > 1 ? BLOCK_ELEMENTS : l->s);
+    block k = {.rows = row + l->rows < l->n ? l->rows : l->n - row, .length = to - from, .step = l->c * l->s};
+    k.at = (row * l->c + c) * l->s + from;
+    return k;
+}
+
+/* ---- sums over one block ---- */
+
+typedef struct moments {
+    double n, mean, m2; /* elements, their mean, sum of squared distances to it */
+} moments;
+
+static moments block_moments(const float *x, block k)
+{
+    double n = (double)(k.rows * k.length);
+    float sum = 0, off = 0, square = 0;
+    for (int64_t r = 0; r < k.rows; r++) {
+        const float *row = x + k.at + r * k.step;
+        PRAGMA(omp simd reduction(+ : sum))
+        for (int64_t i = 0; i < k.length; i++)
+            sum += row[i];
+    }
+    const float pivot = sum / (float)n; /* the mean but for its rounding, which `off` then takes out */
+    for (int64_t r = 0; r < k.rows; r++) {
+        const float *row = x + k.at + r * k.step;
+        PRAGMA(omp simd reduction(+ : off, square))
+        for (int64_t i = 0; i < k.length; i++) {
+            float d = row[i] - pivot;
+            off += d;
+            square += d * d;
+        }
+    }
+    double shift = (double)off / n;
+    return (moments){n, (double)pivot + shift, (double)square - shift * (double)off};
+}
+
+/* Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances". */
+static void join(moments *a, moments b)
+{
+    double n = a->n + b.n, d = b.mean - a->mean;
+    if (b.n == 0)
+        return;
+    a->mean += d * b.n / n;
+    a->m2 += b.m2 + d * d * (a->n * b.n / n);
+    a->n = n;
+}
+
+typedef struct sums { /* of the backward pass: dy, dy * (x - mean) */
+    double dy, dy_x;
+} sums;
+
+static sums block_sums(const float *dy, const float *x, block k, float mean)
+{
+    float sum = 0, sum_x = 0;
+    for (int64_t r = 0; r < k.rows; r++) {
+        const float *g = dy + k.at + r * k.step, *row = x + k.at + r * k.step;
+        PRAGMA(omp simd reduction(+ : sum, sum_x))
+        for (int64_t i = 0; i < k.length; i++) {
+            sum += g[i];
+            sum_x += g[i] * (row[i] - mean);
+        }
+    }
+    return (sums){(double)sum, (double)sum_x};
+}
+
+/* ---- what is done to every element of a channel ---- */
+
+typedef struct affine { /* forward: y = (x - mean) * a + b; backward: dx = dy * a - (x - mean) * k - b */
+    float mean, a, b, k;
+} affine;
+
+static void block_forward(const float *x, float *y, block k, affine f)
+{
+    for (int64_t r = 0; r < k.rows; r++) {
+        const float *from = x + k.at + r * k.step;
+        float *to = y + k.at + r * k.step;
+        PRAGMA(omp simd)
+        for (int64_t i = 0; i < k.length; i++)
+            to[i] = (from[i] - f.mean) * f.a + f.b;
+    }
+}
+
+static void block_backward(const float *dy, const float *x, float *dx, block k, affine f)
+{
+    for (int64_t r = 0; r < k.rows; r++) {
+        const float *g = dy + k.at + r * k.step, *row = x + k.at + r * k.step;
+        float *to = dx + k.at + r * k.step;
+        PRAGMA(omp simd)
+        for (int64_t i = 0; i < k.length; i++)
+            to[i] = g[i] * f.a - (row[i] - f.mean) * f.k - f.b;
+    }
+}
+
+static affine forward_of(double mean, double var, double epsilon, float scale, float bias)
+{
+    return (affine){.mean = (float)mean, .a = (float)((double)scale / sqrt(var + epsilon)), .b = bias};
+}
+
+/* ---- one pass over everything, by channel or by block ---- */
+
+/* What a pass needs; `each` works on one channel's result. */
+typedef struct pass {
+    const kernel_args *a;
+    layout l;
+    const float *x, *dy;
+    float *y;
+    const float *mean, *var; /* given statistics (backward, inference) */
+    void (*finish)(const struct pass *p, int64_t c, moments m, sums s, affine *f);
+} pass;
+
+static bool whole_channels(const layout *l, int threads)
+{
+    return l->c % threads == 0 || l->c >= 4 * (int64_t)threads;
+}
+
+static void reduce_block(const pass *p, int64_t c, int64_t b, moments *m, sums *s)
+{
+    block k = block_of(&p->l, c, b);
+    if (p->dy)
+        *s = block_sums(p->dy, p->x, k, p->mean[c]);
+    else if (!p->mean)
+        *m = block_moments(p->x, k);
+}
+
+static void apply_block(const pass *p, int64_t c, int64_t b, affine f)
+{
+    block k = block_of(&p->l, c, b);
+    if (p->dy)
+        block_backward(p->dy, p->x, p->y, k, f);
+    else
+        block_forward(p->x, p->y, k, f);
+}
+
+typedef struct partial { /* of one block, in the workspace */
+    moments m;
+    sums s;
+} partial;
+
+static void run_by_channel(const pass *p)
+{
+    int64_t n = p->l.n * p->l.c * p->l.s;
+    PARALLEL_FOR(c, p->l.c, p->a->threads, n)
+    {
+        partial all = {0};
+        affine f = {0};
+        for (int64_t b = 0; b < p->l.blocks; b++) {
+            partial one = {0};
+            reduce_block(p, c, b, &one.m, &one.s);
+            join(&all.m, one.m);
+            all.s.dy += one.s.dy;
+            all.s.dy_x += one.s.dy_x;
+        }
+        p->finish(p, c, all.m, all.s, &f);
+        for (int64_t b = 0; b < p->l.blocks; b++)
+            apply_block(p, c, b, f);
+    }
+}
+
+static void run_by_block(const pass *p)
+{
+    int64_t units = p->l.c * p->l.blocks, n = p->l.n * p->l.c * p->l.s;
+    partial *one = p->a->work; /* [c][blocks], then affine [c] */
+    affine *f = (affine *)(one + units);
+    PARALLEL_FOR(u, units, p->a->threads, n)
+    {
+        one[u] = (partial){0};
+        reduce_block(p, u / p->l.blocks, u % p->l.blocks, &one[u].m, &one[u].s);
+    }
+    for (int64_t c = 0; c < p->l.c; c++) {
+        partial all = {0};
+        for (int64_t b = 0; b < p->l.blocks; b++) {
+            join(&all.m, one[c * p->l.blocks + b].m);
+            all.s.dy += one[c * p->l.blocks + b].s.dy;
+            all.s.dy_x += one[c * p->l.blocks + b].s.dy_x;
+        }
+        p->finish(p, c, all.m, all.s, &f[c]);
+    }
+    PARALLEL_FOR(u, units, p->a->threads, n)
+    apply_block(p, u / p->l.blocks, u % p->l.blocks, f[u / p->l.blocks]);
+}
+
+/* ---- s = 1: strips of channels ---- */
+
+#define COLUMNS 16
+#define COLUMN_ROWS 256 /* rows summed in float before they are joined in double */
+
+/* Columns c0 .. c0+COLUMNS-1 of rows r0 .. r1-1; the order of summation within a column is that of the rows. */
+static void strip_moments(const pass *p, int64_t c0, int64_t r0, int64_t r1, moments *all)
+{
+    const int64_t step = p->l.c;
+    const double n = (double)(r1 - r0);
+    float sum[COLUMNS] = {0}, off[COLUMNS] = {0}, square[COLUMNS] = {0}, pivot[COLUMNS];
+    for (int64_t r = r0; r < r1; r++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < COLUMNS; i++)
+            sum[i] += p->x[r * step + c0 + i];
+    for (int i = 0; i < COLUMNS; i++)
+        pivot[i] = sum[i] / (float)n;
+    for (int64_t r = r0; r < r1; r++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < COLUMNS; i++) {
+            float d = p->x[r * step + c0 + i] - pivot[i];
+            off[i] += d;
+            square[i] += d * d;
+        }
+    for (int i = 0; i < COLUMNS; i++) {
+        double shift = (double)off[i] / n;
+        join(&all[i], (moments){n, (double)pivot[i] + shift, (double)square[i] - shift * (double)off[i]});
+    }
+}
+
+static void strip_sums(const pass *p, int64_t c0, int64_t r0, int64_t r1, sums *all)
+{
+    const int64_t step = p->l.c;
+    float sum[COLUMNS] = {0}, sum_x[COLUMNS] = {0};
+    for (int64_t r = r0; r < r1; r++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < COLUMNS; i++) {
+            float g = p->dy[r * step + c0 + i];
+            sum[i] += g;
+            sum_x[i] += g * (p->x[r * step + c0 + i] - p->mean[c0 + i]);
+        }
+    for (int i = 0; i < COLUMNS; i++) {
+        all[i].dy += (double)sum[i];
+        all[i].dy_x += (double)sum_x[i];
+    }
+}
+
+static void strip_apply(const pass *p, int64_t c0, const affine *f)
+{
+    float mean[COLUMNS], a[COLUMNS], b[COLUMNS], k[COLUMNS];
+    for (int i = 0; i < COLUMNS; i++) {
+        mean[i] = f[i].mean;
+        a[i] = f[i].a;
+        b[i] = f[i].b;
+        k[i] = f[i].k;
+    }
+    for (int64_t r = 0; r < p->l.n; r++) {
+        const float *x = p->x + r * p->l.c + c0;
+        const float *dy = p->dy ? p->dy + r * p->l.c + c0 : NULL;
+        float *y = p->y + r * p->l.c + c0;
+        if (dy)
+            PRAGMA(omp simd)
+            for (int i = 0; i < COLUMNS; i++)
+                y[i] = dy[i] * a[i] - (x[i] - mean[i]) * k[i] - b[i];
+        else
+            PRAGMA(omp simd)
+            for (int i = 0; i < COLUMNS; i++)
+                y[i] = (x[i] - mean[i]) * a[i] + b[i];
+    }
+}
+
+static void run_strips(const pass *p)
+{
+    int64_t strips = p->l.c / COLUMNS, n = p->l.n * p->l.c;
+    PARALLEL_FOR(t, strips, p->a->threads, n)
+    {
+        moments m[COLUMNS] = {{0}};
+        sums s[COLUMNS] = {{0}};
+        affine f[COLUMNS];
+        for (int64_t r = 0; r < p->l.n; r += COLUMN_ROWS) {
+            int64_t end = r + COLUMN_ROWS < p->l.n ? r + COLUMN_ROWS : p->l.n;
+            if (p->dy)
+                strip_sums(p, t * COLUMNS, r, end, s);
+            else if (!p->mean)
+                strip_moments(p, t * COLUMNS, r, end, m);
+        }
+        for (int i = 0; i < COLUMNS; i++)
+            p->finish(p, t * COLUMNS + i, m[i], s[i], &f[i]);
+        strip_apply(p, t * COLUMNS, f);
+    }
+    for (int64_t c = strips * COLUMNS; c < p->l.c; c++) { /* channels that fill no strip */
+        partial all = {0};
+        affine f;
+        for (int64_t b = 0; b < p->l.blocks; b++) {
+            partial one = {0};
+            reduce_block(p, c, b, &one.m, &one.s);
+            join(&all.m, one.m);
+            all.s.dy += one.s.dy;
+            all.s.dy_x += one.s.dy_x;
+        }
+        p->finish(p, c, all.m, all.s, &f);
+        for (int64_t b = 0; b < p->l.blocks; b++)
+            apply_block(p, c, b, f);
+    }
+}
+
+static void run(const pass *p)
+{
+    if (p->l.s == 1 && p->l.c >= COLUMNS)
+        run_strips(p);
+    else if (whole_channels(&p->l, p->a->threads))
+        run_by_channel(p);
+    else
+        run_by_block(p);
+}
+
+static size_t partials_size(const layout *l)
+{
+    return (size_t)(l->c * l->blocks) * sizeof(partial) + (size_t)l->c * sizeof(affine);
+}
+
+/* ---- the operators ---- */
+
+static double epsilon_of(const pass *p)
+{
+    return ((const batch_norm_attrs *)p->a->attr)->epsilon;
+}
+
+static void finish_train(const pass *p, int64_t c, moments m, sums s, affine *f)
+{
+    (void)s;
+    double var = m.m2 / m.n;
+    ((float *)p->a->out[1].data)[c] = (float)m.mean;
+    ((float *)p->a->out[2].data)[c] = (float)var;
+    *f = forward_of(m.mean, var, epsilon_of(p), ((const float *)p->a->in[1].data)[c],
+                    ((const float *)p->a->in[2].data)[c]);
+}
+
+static void batch_norm_train(const kernel_args *a)
+{
+    pass p = {.a = a, .l = layout_of(&a->in[0].sh, false), .x = a->in[0].data, .y = a->out[0].data,
+              .finish = finish_train};
+    run(&p);
+}
+
+static size_t batch_norm_work(const kernel_args *a)
+{
+    layout l = layout_of(&a->out[0].sh, false);
+    return partials_size(&l);
+}
+
+/* Inference, and ONNX's training form: running = running * momentum + batch * (1 - momentum). */
+static void finish_inference(const pass *p, int64_t c, moments m, sums s, affine *f)
+{
+    const kernel_args *a = p->a;
+    const batch_norm_attrs *at = a->attr;
+    const float *mean = a->in[3].data, *var = a->in[4].data;
+    double use_mean = (double)mean[c], use_var = (double)var[c], keep = at->momentum;
+    (void)s;
+    if (at->training_mode) {
+        use_mean = m.mean;
+        use_var = m.m2 / m.n;
+        if (a->n_out > 1 && a->out[1].data)
+            ((float *)a->out[1].data)[c] = (float)((double)mean[c] * keep + use_mean * (1 - keep));
+        if (a->n_out > 2 && a->out[2].data)
+            ((float *)a->out[2].data)[c] = (float)((double)var[c] * keep + use_var * (1 - keep));
+    }
+    *f = forward_of(use_mean, use_var, at->epsilon, ((const float *)a->in[1].data)[c], ((const float *)a->in[2].data)[c]);
+}
+
+static void batch_norm(const kernel_args *a)
+{
+    bool training = ((const batch_norm_attrs *)a->attr)->training_mode;
+    pass p = {.a = a, .l = layout_of(&a->in[0].sh, false), .x = a->in[0].data, .y = a->out[0].data,
+              .mean = training ? NULL : a->in[3].data, .finish = finish_inference};
+    run(&p);
+}
+
+static void finish_grad(const pass *p, int64_t c, moments m, sums s, affine *f)
+{
+    const kernel_args *a = p->a;
+    const batch_norm_attrs *at = a->attr;
+    double inv = 1 / sqrt((double)p->var[c] + at->epsilon), count = (double)(p->l.n * p->l.s);
+    double scale = (double)((const float *)a->in[2].data)[c] * inv;
+    (void)m;
+    *f = (affine){.mean = p->mean[c], .a = (float)scale};
+    if (at->training_mode) {
+        f->k = (float)(scale * inv * inv * s.dy_x / count);
+        f->b = (float)(scale * s.dy / count);
+    }
+    if (a->n_out > 1 && a->out[1].data)
+        ((float *)a->out[1].data)[c] = (float)(s.dy_x * inv);
+    if (a->n_out > 2 && a->out[2].data)
+        ((float *)a->out[2].data)[c] = (float)s.dy;
+}
+
+static void batch_norm_grad(const kernel_args *a)
+{
+    pass p = {.a = a, .l = layout_of(&a->in[1].sh, false), .dy = a->in[0].data, .x = a->in[1].data,
+              .y = a->out[0].data, .mean = a->in[3].data, .var = a->in[4].data, .finish = finish_grad};
+    run(&p);
+}
+
+static void finish_instance(const pass *p, int64_t c, moments m, sums s, affine *f)
+{
+    int64_t channels = p->a->in[0].sh.dim[1];
+    (void)s;
+    *f = forward_of(m.mean, m.m2 / m.n, ((const instance_norm_attrs *)p->a->attr)->epsilon,
+                    ((const float *)p->a->in[1].data)[c % channels], ((const float *)p->a->in[2].data)[c % channels]);
+}
+
+static void instance_norm(const kernel_args *a)
+{
+    pass p = {.a = a, .l = layout_of(&a->in[0].sh, true), .x = a->in[0].data, .y = a->out[0].data,
+              .finish = finish_instance};
+    run(&p);
+}
+
+static size_t instance_norm_work(const kernel_args *a)
+{
+    layout l = layout_of(&a->in[0].sh, true);
+    return partials_size(&l);
+}
+
+KERNEL_TABLE(batch_norm) = {
+    {OP_BATCH_NORM, REAL_DTYPE, REAL_ISA, "batch_norm_f32", batch_norm, batch_norm_work},
+    {OP_BATCH_NORM_TRAIN, REAL_DTYPE, REAL_ISA, "batch_norm_train_f32", batch_norm_train, batch_norm_work},
+    {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_f32", batch_norm_grad, batch_norm_work},
+    {OP_INSTANCE_NORM, REAL_DTYPE, REAL_ISA, "instance_norm_f32", instance_norm, instance_norm_work},
+    KERNEL_END,
+};
