@@ -12,6 +12,7 @@
 
 #define CPU_SIMD_TABLES(X) \
     X(batch_norm)          \
+    X(conv_direct)         \
     X(loss)                \
     X(move)                \
     X(row_norm)            \
