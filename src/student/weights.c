@@ -57,7 +57,7 @@ static status divide(int64_t n, int64_t group, const char *what, int64_t *out)
 static status conv_weight(const weight_place *p, shape *out)
 {
     const conv_attrs *at = p->attr;
-    int64_t each, all;
+    int64_t each = 0, all = 0;
     TRY(check_conv(p, at));
     TRY(divide(p->x.dim[1], at->group, "input", &each));
     TRY(divide(p->ask->channels, at->group, "output", &all));
@@ -71,7 +71,7 @@ static status conv_weight(const weight_place *p, shape *out)
 static status conv_transpose_weight(const weight_place *p, shape *out)
 {
     const conv_attrs *at = p->attr;
-    int64_t each, all;
+    int64_t each = 0, all = 0;
     TRY(check_conv(p, at));
     TRY(divide(p->ask->channels, at->group, "output", &each));
     TRY(divide(p->x.dim[1], at->group, "input", &all));

@@ -1,0 +1,76 @@
+/* unary_simd.c - elementwise operators with one input: fast float32.
+ *
+ * x, y, dy, dx: any shape, all the same; the result may lie over an input (omp simd: elements do not depend on one
+ * another). What is computed is in ops/unary.def; accuracy of the functions in vmath.h. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/vmath.h"
+
+#include <math.h>
+
+typedef float real;
+#define C(number)       ((float)(number))
+#define EXP             v_exp
+#define EXPM1           v_expm1
+#define LOG             v_log
+#define TANH            v_tanh
+#define ERF             v_erf
+#define SQRT            sqrtf
+#define SIN             sinf
+#define COS             cosf
+#define FLOOR           floorf
+#define CEIL            ceilf
+#define RINT            rintf
+#define ABS             v_abs
+#define SIGMOID         v_sigmoid
+#define SOFTPLUS        v_softplus
+#define GELU            v_gelu
+#define GELU_BY_TANH       v_gelu_tanh
+#define GELU_SLOPE      v_gelu_slope
+#define GELU_BY_TANH_SLOPE v_gelu_tanh_slope
+
+#define FORWARD(object, A, ...)                                                                                   \
+    static void SIMD(object)(const kernel_args *a)                                                                \
+    {                                                                                                             \
+        AT_##A const float *in = a->in[0].data;                                                                   \
+        float *out = a->out[0].data;                                                                              \
+        const int64_t n = shape_count(&a->out[0].sh);                                                             \
+        PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)                                            \
+        {                                                                                                         \
+            const int64_t end = block_end(b, n, BLOCK_ELEMENTS);                                                  \
+            PRAGMA(omp simd)                                                                                      \
+            for (int64_t i = b * BLOCK_ELEMENTS; i < end; i++) {                                                  \
+                const float x = in[i];                                                                            \
+                out[i] = __VA_ARGS__;                                                                             \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+#define UNARY(E, object, text, flags, types, A, rows, ...) FORWARD(op_##object, A, __VA_ARGS__)
+#define UNARY_FLAT(E, object, text, types, ...)            FORWARD(op_##object, none, __VA_ARGS__)
+#define UNARY_GRAD(E, object, text, reads, A, rows, ...)                                                          \
+    static void SIMD(op_##object##_grad)(const kernel_args *a)                                                    \
+    {                                                                                                             \
+        AT_##A const float *grad = a->in[0].data, *kept = a->in[1].data;                                          \
+        float *out = a->out[0].data;                                                                              \
+        const int64_t n = shape_count(&a->out[0].sh);                                                             \
+        PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)                                            \
+        {                                                                                                         \
+            const int64_t end = block_end(b, n, BLOCK_ELEMENTS);                                                  \
+            PRAGMA(omp simd)                                                                                      \
+            for (int64_t i = b * BLOCK_ELEMENTS; i < end; i++) {                                                  \
+                const float dy = grad[i], reads = kept[i];                                                        \
+                out[i] = __VA_ARGS__;                                                                             \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+#include "ops/unary.def"
+
+KERNEL_TABLE(unary) = {
+#define UNARY(E, object, text, flags, types, A, rows, ...)                                                        \
+    {OP_##E, DTYPE_F32, REAL_ISA, #object, SIMD(op_##object), NULL, NULL},
+#define UNARY_FLAT(E, object, text, types, ...)                                                                   \
+    {OP_##E, DTYPE_F32, REAL_ISA, #object, SIMD(op_##object), NULL, NULL},
+#define UNARY_GRAD(E, object, text, reads, A, rows, ...)                                                          \
+    {OP_##E##_GRAD, DTYPE_F32, REAL_ISA, #object " grad", SIMD(op_##object##_grad), NULL, NULL},
+#include "ops/unary.def"
+    KERNEL_END};

@@ -1,0 +1,656 @@
+/* op_case.c - the engine behind op_case.h: a row becomes a graph, the graph runs in every way there is.
+ *
+ * Values of inputs and weights are made once per row as doubles that their type can hold, so that every run of the row,
+ * double or float, sees the same numbers. Value ids are the same in the float graph and in its double twin. */
+#include "op_case.h"
+#include "base/rng.h"
+#include "exec/exec.h"
+#include "harness.h"
+#include "op_run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LEVELS  4
+#define THREADS 3
+static const char *const level_names[LEVELS] = {"reference", "baseline", "AVX2", "AVX-512"};
+static const int thread_counts[THREADS] = {1, 2, 7};
+
+/* What a row became. Ids hold for both graphs. */
+typedef struct built {
+    const op_case *c;
+    graph *g;
+    int n_in, n_out;
+    value_id in[OP_CASE_IN], out[OP_CASE_OUT], weight[OP_CASE_OUT], grad[OP_CASE_IN], loss;
+    bool graded;
+    size_t forward_end; /* nodes before the gradients */
+} built;
+
+/* The largest error of an operator, in units of its tolerance. */
+typedef struct worst {
+    double error, tolerance;
+    const char *what;
+    bool seen;
+} worst;
+
+typedef struct engine {
+    backend *b[LEVELS]; /* NULL: this CPU lacks it */
+    worst worst[OP_COUNT];
+} engine;
+
+/* ---- input values ---- */
+
+static uint64_t name_seed(const char *s)
+{
+    uint64_t h = 14695981039346656037u;
+    for (; s && *s; s++)
+        h = (h ^ (unsigned char)*s) * 1099511628211u;
+    return h;
+}
+
+static double as_type(dtype t, double v)
+{
+    unsigned char one[8] = {0};
+    dtype_store(t, one, 0, v);
+    return dtype_load(t, one, 0);
+}
+
+static void default_range(const op_input *in, double *lo, double *hi)
+{
+    const dtype_info *t = dtype_of(in->type);
+    *lo = in->lo;
+    *hi = in->hi;
+    if (*lo != 0 || *hi != 0)
+        return;
+    *lo = t->is_float ? -2 : t->is_signed ? -5 : 0;
+    *hi = t->is_float ? 2 : t->is_signed ? 5 : in->type == DTYPE_BOOL ? 2 : 10;
+}
+
+static bool near_kink(const op_input *in, double v)
+{
+    double eps = in->avoid_eps > 0 ? in->avoid_eps : 0.02;
+    for (int i = 0; i < in->n_avoid; i++)
+        if (fabs(v - in->avoid[i]) < eps)
+            return true;
+    return false;
+}
+
+static status make_numbers(const op_input *in, rng *r, double *v)
+{
+    int64_t n = shape_count(&in->sh);
+    double lo, hi;
+    uint32_t *order = NULL;
+    default_range(in, &lo, &hi);
+    if (in->distinct) {
+        TRY(mem_alloc(&order, (size_t)n, sizeof *order));
+        for (int64_t i = 0; i < n; i++)
+            order[i] = (uint32_t)i;
+        rng_shuffle(r, order, (uint32_t)n);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double x;
+        if (in->fixed)
+            x = in->fixed[i % in->n_fixed];
+        else if (in->distinct)
+            x = lo + (hi - lo) * ((double)order[i] + 0.5) / (double)n;
+        else
+            do
+                x = lo + (hi - lo) * rng_uniform(r);
+            while (near_kink(in, x));
+        v[i] = as_type(in->type, dtype_of(in->type)->is_float || in->fixed ? x : floor(x));
+    }
+    mem_free(order);
+    return ST_OK;
+}
+
+/* ---- building ---- */
+
+static int count_inputs(const op_case *c)
+{
+    int n = c->n_in;
+    for (int i = 0; i < OP_CASE_IN && !c->n_in; i++)
+        if (c->in[i].type != DTYPE_NONE || c->in[i].same_as)
+            n = i + 1;
+    return n;
+}
+
+static status add_input(built *t, int i, const double *v)
+{
+    const op_input *in = &t->c->in[i];
+    char name[16];
+    unsigned char *data = NULL;
+    size_t bytes;
+    if (in->same_as) {
+        t->in[i] = t->in[in->same_as - 1];
+        return ST_OK;
+    }
+    if (in->type == DTYPE_NONE)
+        return ST_OK;
+    snprintf(name, sizeof name, "in%d", i);
+    if (in->kind == VALUE_TEMP)
+        return graph_add_input(t->g, name, in->type, in->sh, &t->in[i]);
+    TRY(shape_bytes(&in->sh, in->type, &bytes));
+    TRY(mem_alloc(&data, bytes, 1));
+    for (int64_t e = 0; e < shape_count(&in->sh); e++)
+        dtype_store(in->type, data, e, v[e]);
+    status st = graph_add_data(t->g, name, in->kind, in->type, in->sh, data, &t->in[i]);
+    mem_free(data);
+    return st;
+}
+
+static bool wants_grad(const built *t, int i)
+{
+    const op_input *in = &t->c->in[i];
+    return in->type == DTYPE_F32 && !in->no_grad && !in->same_as && in->kind != VALUE_CONST && in->kind != VALUE_STATE;
+}
+
+/* loss = sum over outputs of sum(output * weight); then the gradients. */
+static status add_loss(built *t)
+{
+    reduce_attrs all = {.keepdims = 0};
+    value_id wrt[OP_CASE_IN], got[OP_CASE_IN];
+    int which[OP_CASE_IN], n = 0;
+    for (int k = 0; k < t->n_out; k++) {
+        value_id part;
+        char name[16];
+        const value *y = graph_value(t->g, t->out[k]);
+        if (y->type != DTYPE_F32 || (t->c->loss_outs && !(t->c->loss_outs >> k & 1)))
+            continue;
+        snprintf(name, sizeof name, "weight%d", k);
+        TRY(graph_add_input(t->g, name, DTYPE_F32, y->sh, &t->weight[k]));
+        TRY(graph_add1(t->g, OP_MUL, NULL, t->out[k], t->weight[k], 0, &part));
+        TRY(graph_add1(t->g, OP_REDUCE_SUM, &all, part, 0, 0, &part));
+        if (t->loss)
+            TRY(graph_add1(t->g, OP_ADD, NULL, t->loss, part, 0, &part));
+        t->loss = part;
+    }
+    t->forward_end = t->g->n_node;
+    for (int i = 0; i < t->n_in; i++)
+        if (wants_grad(t, i)) {
+            which[n] = i;
+            wrt[n++] = t->in[i];
+        }
+    if (!t->loss || n == 0)
+        return ST_OK;
+    t->graded = true;
+    TRY(graph_gradients(t->g, t->loss, wrt, (size_t)n, got));
+    for (int i = 0; i < n; i++)
+        t->grad[which[i]] = got[i];
+    return ST_OK;
+}
+
+/* values[i]: numbers of input i (NULL while only the graph matters). */
+static status build(built *t, const op_case *c, double *const *values)
+{
+    const op_desc *d = op_of(c->op);
+    *t = (built){.c = c, .n_in = count_inputs(c), .n_out = c->n_out ? c->n_out : d->out.min};
+    TRY(graph_new(&t->g));
+    for (int i = 0; i < t->n_in; i++)
+        TRY(add_input(t, i, values[i]));
+    if (c->build)
+        TRY(c->build(t->g, c, t->in, t->out));
+    else
+        TRY(graph_add(t->g, c->op, c->attr, t->in, (size_t)t->n_in, t->out, (size_t)t->n_out));
+    t->forward_end = t->g->n_node;
+    if (!c->no_grad && (d->grad || c->build))
+        TRY(add_loss(t));
+    for (int k = 0; k < t->n_out; k++)
+        TRY(graph_add_output(t->g, t->out[k]));
+    for (int i = 0; i < t->n_in; i++)
+        if (t->grad[i])
+            TRY(graph_add_output(t->g, t->grad[i]));
+    return graph_validate(t->g);
+}
+
+/* ---- comparing ---- */
+
+static double error_of(double a, double b)
+{
+    if (isnan(a) || isnan(b))
+        return isnan(a) && isnan(b) ? 0 : (double)INFINITY;
+    if (isinf(a) || isinf(b))
+        return a == b ? 0 : (double)INFINITY;
+    return fabs(a - b) / fmax(1, fabs(b));
+}
+
+/* Elements of value v in run r against `want`, which is first rounded to the value's type when that is narrower. */
+static double largest_error(const op_run *r, value_id v, const double *want, int64_t n_want, int64_t *where)
+{
+    const value *x = &r->g->value[v];
+    double worst_error = 0;
+    *where = -1;
+    for (int64_t i = 0; i < shape_count(&x->sh); i++) {
+        double e = error_of(dtype_load(x->type, r->at[v].data, i), as_type(x->type, want[i % n_want]));
+        if (e > worst_error) {
+            worst_error = e;
+            *where = i;
+        }
+    }
+    return worst_error;
+}
+
+static void note_error(engine *e, op_id op, const char *what, double error, double tolerance)
+{
+    worst *w = &e->worst[op];
+    if (w->seen && error * (w->tolerance + 1e-300) <= w->error * (tolerance + 1e-300))
+        return;
+    *w = (worst){error, tolerance, what, true};
+}
+
+static status compare(engine *e, const built *t, const op_run *r, value_id v, const char *what, int index,
+                      const double *want, int64_t n_want, double tolerance)
+{
+    const value *x = &r->g->value[v];
+    int64_t at;
+    double tol = dtype_of(x->type)->is_float ? tolerance : 0;
+    double error = largest_error(r, v, want, n_want, &at);
+    note_error(e, t->c->op, what, error, tol);
+    if (error <= tol)
+        return ST_OK;
+    return fail(ST_GATE, "%s %d with %s kernels: element %lld of %lld is %.9g, expected %.9g (error %.3g, tolerance %.3g)",
+                what, index, level_names[r->b->level], (long long)at, (long long)shape_count(&x->sh),
+                dtype_load(x->type, r->at[v].data, at), want[at % n_want], error, tol);
+}
+
+static status same_bits(const built *t, const op_run *r, const op_run *first, value_id v, const char *what, int index)
+{
+    const unsigned char *a = r->at[v].data, *b = first->at[v].data;
+    size_t size = dtype_of(t->g->value[v].type)->size, bytes = r->at[v].bytes;
+    if (!v || memcmp(a, b, bytes) == 0)
+        return ST_OK;
+    size_t i = 0;
+    while (a[i] == b[i])
+        i++;
+    return fail(ST_GATE, "%s %d with %s kernels: element %zu is %.9g with %d threads and %.9g with %d", what, index,
+                level_names[r->b->level], i / size, dtype_load(t->g->value[v].type, a, (int64_t)(i / size)), r->threads,
+                dtype_load(t->g->value[v].type, b, (int64_t)(i / size)), first->threads);
+}
+
+static double *all_as_double(const op_run *r, value_id v)
+{
+    const value *x = &r->g->value[v];
+    double *to = NULL;
+    int64_t n = shape_count(&x->sh);
+    if (mem_alloc(&to, (size_t)(n ? n : 1), sizeof *to) != ST_OK)
+        return NULL;
+    for (int64_t i = 0; i < n; i++)
+        to[i] = dtype_load(x->type, r->at[v].data, i);
+    return to;
+}
+
+static bool mutated(const built *t, int i)
+{
+    const op_desc *d = op_of(t->c->op);
+    return (d->flags & OP_MUTATES) && (d->mutates >> i & 1) && t->in[i];
+}
+
+/* ---- one row ---- */
+
+typedef struct numbers { /* of one row, all owned */
+    double *in[OP_CASE_IN], *weight[OP_CASE_OUT];
+} numbers;
+
+static status load_inputs(const built *t, const numbers *x, op_run *r)
+{
+    for (int i = 0; i < t->n_in; i++) {
+        if (!t->in[i] || t->c->in[i].same_as)
+            continue;
+        const value *v = &r->g->value[t->in[i]];
+        for (int64_t e = 0; e < shape_count(&v->sh); e++)
+            dtype_store(v->type, r->at[t->in[i]].data, e, x->in[i][e]);
+    }
+    for (int k = 0; k < t->n_out; k++) {
+        if (!t->weight[k])
+            continue;
+        const value *v = &r->g->value[t->weight[k]];
+        for (int64_t e = 0; e < shape_count(&v->sh); e++)
+            dtype_store(v->type, r->at[t->weight[k]].data, e, x->weight[k][e]);
+    }
+    return ST_OK;
+}
+
+/* Loads the inputs and runs everything. The run is closed by the caller, also on failure. */
+static status run_all(const built *t, const numbers *x, const backend *b, int threads, op_run *r)
+{
+    TRY(op_run_open(r, t->g, b, threads));
+    TRY(load_inputs(t, x, r));
+    return op_run_nodes(r, t->g->n_node, true);
+}
+
+/* Rough cost of one forward run, in elements touched. */
+static double forward_cost(const built *t)
+{
+    double cost = 1000;
+    for (size_t k = 1; k < t->forward_end; k++) {
+        const node *n = &t->g->node[k];
+        for (int i = 0; i < n->n_in; i++)
+            cost += n->in[i] ? (double)shape_count(&t->g->value[n->in[i]].sh) : 0;
+        for (int i = 0; i < n->n_out; i++)
+            cost += n->out[i] ? (double)shape_count(&t->g->value[n->out[i]].sh) : 0;
+        cost += op_of(n->op)->macs ? op_of(n->op)->macs(t->g, n) : 0;
+    }
+    return cost;
+}
+
+/* Central differences of the loss against the gradients of run r (double, reference kernels). */
+static status check_numeric(engine *e, const built *t, op_run *r)
+{
+    double tol = t->c->grad_tol > 0 ? t->c->grad_tol : 1e-7, step = t->c->step > 0 ? t->c->step : 1e-5;
+    double each = 2e7 / forward_cost(t);
+    const double *loss = r->at[t->loss].data;
+    for (int i = 0; i < t->n_in; i++) {
+        if (!wants_grad(t, i) || !t->in[i])
+            continue;
+        double *x = r->at[t->in[i]].data;
+        const double *dx = t->grad[i] ? r->at[t->grad[i]].data : NULL;
+        int64_t n = shape_count(&t->g->value[t->in[i]].sh), stride = 1;
+        if ((double)n > each) /* a sample: every stride-th; an odd number, so that it visits all columns */
+            stride = (n / (int64_t)fmax(6, each)) | 1;
+        for (int64_t k = 0; k < n; k += stride) {
+            double was = x[k], h = step * fmax(1, fabs(was)), want, slope;
+            x[k] = was + h;
+            TRY(op_run_nodes(r, t->forward_end, false));
+            slope = *loss;
+            x[k] = was - h;
+            TRY(op_run_nodes(r, t->forward_end, false));
+            slope = (slope - *loss) / (2 * h);
+            x[k] = was;
+            want = dx ? dx[k] : 0;
+            double error = error_of(slope, want);
+            note_error(e, t->c->op, "numeric", error, tol);
+            if (!(error <= tol))
+                return fail(ST_GATE, "gradient of input %d, element %lld: autodiff gives %.9g, differences %.9g (error %.3g, "
+                            "tolerance %.3g)", i, (long long)k, want, slope, error, tol);
+        }
+    }
+    return op_run_nodes(r, t->forward_end, false);
+}
+
+/* Outputs and mutated inputs against what the row expects. */
+static status check_expected(engine *e, const built *t, const numbers *x, const op_run *r)
+{
+    const op_case *c = t->c;
+    double *in[OP_CASE_IN] = {0}, *out[OP_CASE_OUT] = {0};
+    status st = ST_OK;
+    for (int k = 0; k < t->n_out; k++)
+        if (c->want[k].n)
+            TRY_DONE(compare(e, t, r, t->out[k], "expected output", k, c->want[k].v, c->want[k].n, c->want_tol));
+    if (!c->expect)
+        return ST_OK;
+    for (int i = 0; i < t->n_in; i++) {
+        if (!t->in[i])
+            continue;
+        int64_t n = shape_count(&t->g->value[t->in[i]].sh);
+        TRY_DONE(mem_alloc(&in[i], (size_t)n + 1, sizeof *in[i]));
+        memcpy(in[i], x->in[c->in[i].same_as ? c->in[i].same_as - 1 : i], (size_t)n * sizeof *in[i]);
+    }
+    for (int k = 0; k < t->n_out; k++)
+        TRY_DONE(mem_alloc(&out[k], (size_t)shape_count(&t->g->value[t->out[k]].sh) + 1, sizeof *out[k]));
+    c->expect(c, in, out);
+    for (int k = 0; k < t->n_out; k++)
+        if (!c->want[k].n)
+            TRY_DONE(compare(e, t, r, t->out[k], "expected output", k, out[k],
+                             shape_count(&t->g->value[t->out[k]].sh) + 1, c->want_tol));
+    for (int i = 0; i < t->n_in; i++)
+        if (mutated(t, i))
+            TRY_DONE(compare(e, t, r, t->in[i], "expected contents of input", i, in[i],
+                             shape_count(&t->g->value[t->in[i]].sh) + 1, c->want_tol));
+done:
+    for (int i = 0; i < OP_CASE_IN; i++)
+        mem_free(in[i]);
+    for (int k = 0; k < OP_CASE_OUT; k++)
+        mem_free(out[k]);
+    return st;
+}
+
+/* Everything that a run of the float graph makes, against the double run. */
+static status check_level(engine *e, const built *t, const op_run *r, const op_run *exact)
+{
+    const op_case *c = t->c;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < (pass ? t->n_in : t->n_out); i++) {
+            value_id v = pass ? t->grad[i] : t->out[i];
+            double *want = v ? all_as_double(exact, v) : NULL;
+            if (!want)
+                continue;
+            status st = compare(e, t, r, v, pass ? "gradient" : "output", i, want, exact->g->value[v].sh.rank >= 0 ?
+                                shape_count(&exact->g->value[v].sh) : 1, pass ? c->bwd_tol : c->fwd_tol);
+            mem_free(want);
+            TRY(st);
+        }
+    for (int i = 0; i < t->n_in; i++) {
+        double *want = mutated(t, i) ? all_as_double(exact, t->in[i]) : NULL;
+        if (!want)
+            continue;
+        status st = compare(e, t, r, t->in[i], "new contents of input", i, want,
+                            shape_count(&exact->g->value[t->in[i]].sh), c->fwd_tol);
+        mem_free(want);
+        TRY(st);
+    }
+    return ST_OK;
+}
+
+static status check_same(const built *t, const op_run *r, const op_run *first)
+{
+    for (int k = 0; k < t->n_out; k++)
+        TRY(same_bits(t, r, first, t->out[k], "output", k));
+    for (int i = 0; i < t->n_in; i++) {
+        TRY(same_bits(t, r, first, t->grad[i], "gradient", i));
+        if (mutated(t, i))
+            TRY(same_bits(t, r, first, t->in[i], "new contents of input", i));
+    }
+    return ST_OK;
+}
+
+/* The real executor on the whole graph. */
+static status check_plan(const built *t, const numbers *x, backend *b, const op_run *first)
+{
+    exec *e = NULL;
+    store s = {0};
+    status st = ST_OK;
+    TRY_DONE(exec_open(t->g, b, &s, 0, &e));
+    for (int k = 0; k < t->n_in + t->n_out; k++) {
+        value_id v = k < t->n_in ? t->in[k] : t->weight[k - t->n_in];
+        const double *from = k < t->n_in ? x->in[k] : x->weight[k - t->n_in];
+        if (!v || (k < t->n_in && t->c->in[k].same_as) || t->g->value[v].kind != VALUE_INPUT)
+            continue;
+        for (int64_t i = 0; i < shape_count(&t->g->value[v].sh); i++)
+            dtype_store(t->g->value[v].type, exec_data(e, v), i, from[i]);
+    }
+    exec_run(e, PHASE_MAIN);
+    for (int k = 0; k < t->n_in + t->n_out + OP_CASE_IN; k++) {
+        value_id v = 0;
+        if (k < t->n_out)
+            v = t->out[k];
+        else if (k < t->n_out + t->n_in)
+            v = t->grad[k - t->n_out];
+        else if (k - t->n_out - t->n_in < t->n_in && mutated(t, k - t->n_out - t->n_in))
+            v = t->in[k - t->n_out - t->n_in];
+        if (v && first->at[v].bytes && memcmp(exec_data(e, v), first->at[v].data, first->at[v].bytes) != 0) {
+            st = fail(ST_GATE, "value '%s' differs between the executor and a run node by node", t->g->value[v].name);
+            goto done;
+        }
+    }
+done:
+    exec_close(e);
+    store_free(&s);
+    return st;
+}
+
+static status check_levels(engine *e, const built *t, const numbers *x, const op_run *exact)
+{
+    op_run first = {0}, again = {0};
+    int best = 0;
+    status st = ST_OK;
+    for (int level = 0; level < LEVELS; level++) {
+        if (!e->b[level])
+            continue;
+        best = level;
+        op_run_close(&first);
+        TRY_DONE(run_all(t, x, e->b[level], 1, &first));
+        TRY_DONE(check_level(e, t, &first, exact));
+        for (int i = 1; i < THREADS; i++) {
+            TRY_DONE(run_all(t, x, e->b[level], thread_counts[i], &again));
+            TRY_DONE(check_same(t, &again, &first));
+            op_run_close(&again);
+        }
+    }
+    st = check_plan(t, x, e->b[best], &first);
+done:
+    op_run_close(&again);
+    op_run_close(&first);
+    return st;
+}
+
+static status check_refused(const op_case *c, const numbers *x)
+{
+    built t = {0};
+    status st = build(&t, c, x->in);
+    graph_free(t.g);
+    if (st == ST_OK)
+        return fail(ST_GATE, "was accepted; a refusal with '%s' is expected", c->refuse);
+    if (st != ST_BAD_DATA || !strstr(status_message(), c->refuse))
+        return fail_within(ST_GATE, "refused with status %d where %d and '%s' are expected", (int)st, (int)ST_BAD_DATA,
+                           c->refuse);
+    return ST_OK;
+}
+
+static status make_inputs(const op_case *c, numbers *x)
+{
+    for (int i = 0; i < count_inputs(c); i++) {
+        rng r = rng_make(name_seed(op_of(c->op)->name), RNG_TEST, name_seed(c->note) & 0xffffffff, (uint32_t)i);
+        int64_t n = shape_count(&c->in[i].sh);
+        TRY(mem_alloc(&x->in[i], (size_t)(n > 0 ? n : 1), sizeof **x->in));
+        if (c->in[i].type != DTYPE_NONE && n > 0)
+            TRY(make_numbers(&c->in[i], &r, x->in[i]));
+    }
+    return ST_OK;
+}
+
+static status make_weights(const built *t, numbers *x)
+{
+    for (int k = 0; k < t->n_out; k++) {
+        if (!t->weight[k])
+            continue;
+        rng r = rng_make(name_seed(op_of(t->c->op)->name), RNG_TEST, 0, 1000 + (uint32_t)k);
+        op_input in = {.type = DTYPE_F32, .sh = t->g->value[t->weight[k]].sh, .lo = -1, .hi = 1};
+        TRY(mem_alloc(&x->weight[k], (size_t)shape_count(&in.sh) + 1, sizeof **x->weight));
+        TRY(make_numbers(&in, &r, x->weight[k]));
+    }
+    return ST_OK;
+}
+
+static status run_case(engine *e, const op_case *c)
+{
+    built t = {0}, wide = {0};
+    numbers x = {{0}};
+    op_run exact = {0};
+    status st = ST_OK;
+    TRY_DONE(make_inputs(c, &x));
+    if (c->refuse) {
+        st = check_refused(c, &x);
+        goto done;
+    }
+    TRY_DONE(build(&t, c, x.in));
+    TRY_DONE(build(&wide, c, x.in));
+    TRY_DONE(make_weights(&t, &x));
+    TRY_DONE(pass_to_double(wide.g));
+    TRY_DONE(graph_validate(wide.g));
+    TRY_DONE(run_all(&wide, &x, e->b[ISA_REF], 1, &exact));
+    TRY_DONE(check_expected(e, &wide, &x, &exact));
+    if (wide.graded)
+        TRY_DONE(check_numeric(e, &wide, &exact));
+    st = check_levels(e, &t, &x, &exact);
+done:
+    op_run_close(&exact);
+    for (int i = 0; i < OP_CASE_IN; i++)
+        mem_free(x.in[i]);
+    for (int k = 0; k < OP_CASE_OUT; k++)
+        mem_free(x.weight[k]);
+    graph_free(t.g);
+    graph_free(wide.g);
+    return st;
+}
+
+/* ---- families ---- */
+
+static status open_backends(engine *e, const char *family)
+{
+    for (int level = 0; level < LEVELS; level++) {
+        backend_options o = {.threads = 2, .max_isa = (isa)level};
+        char reason[64];
+        TRY(backend_open("cpu", &o, &e->b[level]));
+        if ((int)e->b[level]->level == level)
+            continue;
+        backend_close(e->b[level]);
+        e->b[level] = NULL;
+        snprintf(reason, sizeof reason, "this CPU has no %s", level_names[level]);
+        test_skip(family, reason);
+    }
+    return ST_OK;
+}
+
+static void print_errors(const engine *e)
+{
+    for (int op = 1; op < OP_COUNT; op++) {
+        char name[80];
+        if (!e->worst[op].seen)
+            continue;
+        snprintf(name, sizeof name, "%s (%s)", op_of((op_id)op)->name, e->worst[op].what);
+        test_max_error(name, e->worst[op].error, e->worst[op].tolerance);
+    }
+}
+
+int op_cases_run(const char *family, const op_case *rows)
+{
+    static engine e; /* too large for the stack; every call starts it anew */
+    const char *only = getenv("DISTILL_OP_CASE");
+    int failed = 0;
+    e = (engine){0};
+    if (open_backends(&e, family) != ST_OK) {
+        printf("FAIL %s: %s\n", family, status_message());
+        return 1;
+    }
+    for (const op_case *c = rows; c->op != OP_NONE; c++) {
+        if (only && strcmp(only, op_of(c->op)->name) != 0)
+            continue;
+        if (run_case(&e, c) == ST_OK)
+            continue;
+        failed++;
+        printf("FAIL %s row %d: %s%s%s: %s\n", family, (int)(c - rows), op_of(c->op)->name, c->note ? ", " : "",
+               c->note ? c->note : "", status_message());
+    }
+    print_errors(&e);
+    for (int level = 0; level < LEVELS; level++)
+        backend_close(e.b[level]);
+    return failed;
+}
+
+status op_cases_cover(const op_case *rows, bool *seen, bool *graded)
+{
+    status st = ST_OK;
+    for (const op_case *c = rows; c->op != OP_NONE && st == ST_OK; c++) {
+        built t = {0};
+        numbers x = {{0}};
+        if (c->refuse)
+            continue;
+        st = make_inputs(c, &x);
+        if (st == ST_OK)
+            st = build(&t, c, x.in);
+        if (st == ST_OK) {
+            seen[c->op] = true; /* the loss's own nodes do not count as cases of Mul, Add and ReduceSum */
+            graded[c->op] |= t.graded;
+            for (size_t k = 1; k < t.g->n_node; k++)
+                if (op_of(t.g->node[k].op)->flags & OP_INTERNAL)
+                    seen[t.g->node[k].op] = true;
+        } else {
+            st = fail_within(st, "%s, %s", op_of(c->op)->name, c->note ? c->note : "");
+        }
+        for (int i = 0; i < OP_CASE_IN; i++)
+            mem_free(x.in[i]);
+        graph_free(t.g);
+    }
+    return st;
+}

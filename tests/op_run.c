@@ -1,0 +1,245 @@
+/* op_run.c - runs a graph node by node, every operand and workspace between guard bytes. */
+#include "op_run.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define POISON(p, n)   __asan_poison_memory_region(p, n)
+#define UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
+#else
+#define POISON(p, n)   ((void)0)
+#define UNPOISON(p, n) ((void)0)
+#endif
+
+#define GUARD    256
+#define OPERANDS 64 /* more operands a node than any test row has */
+
+/* 0xFFE5 repeated: a NaN as float16, float32 and float64, so that a read outside spoils the result. */
+static void fill_garbage(void *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ((unsigned char *)to)[i] = i & 1 ? 0xFF : 0xE5;
+}
+
+static bool is_garbage(const unsigned char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != (i & 1 ? 0xFF : 0xE5))
+            return false;
+    return true;
+}
+
+static status guarded_make(guarded *b, size_t bytes)
+{
+    TRY(mem_alloc(&b->raw, bytes + 2 * GUARD + 64, 1));
+    uintptr_t start = (uintptr_t)b->raw + GUARD;
+    b->data = b->raw + GUARD + (64 - start % 64) % 64;
+    b->bytes = bytes;
+    fill_garbage((unsigned char *)b->data - GUARD, GUARD);
+    fill_garbage(b->data, bytes);
+    fill_garbage((unsigned char *)b->data + bytes, GUARD);
+    POISON((unsigned char *)b->data - GUARD, GUARD);
+    POISON((unsigned char *)b->data + bytes, GUARD);
+    return ST_OK;
+}
+
+static bool guarded_intact(const guarded *b)
+{
+    unsigned char *p = b->data;
+    if (!p)
+        return true;
+    UNPOISON(p - GUARD, GUARD);
+    UNPOISON(p + b->bytes, GUARD);
+    bool ok = is_garbage(p - GUARD, GUARD) && is_garbage(p + b->bytes, GUARD);
+    POISON(p - GUARD, GUARD);
+    POISON(p + b->bytes, GUARD);
+    return ok;
+}
+
+static void guarded_free(guarded *b)
+{
+    if (b->raw) {
+        UNPOISON((unsigned char *)b->data - GUARD, GUARD);
+        UNPOISON((unsigned char *)b->data + b->bytes, GUARD);
+    }
+    mem_free(b->raw);
+    *b = (guarded){0};
+}
+
+static size_t bytes_of(const value *v)
+{
+    return (size_t)shape_count(&v->sh) * dtype_of(v->type)->size;
+}
+
+/* The node's operands; in and out have OPERANDS places. */
+static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
+{
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = (kernel_tensor){r->at[n->in[i]].data, r->g->value[n->in[i]].type, r->g->value[n->in[i]].sh};
+    for (int i = 0; i < n->n_out; i++)
+        out[i] = (kernel_tensor){r->at[n->out[i]].data, r->g->value[n->out[i]].type, r->g->value[n->out[i]].sh};
+    *a = (kernel_args){.in = in, .out = out, .n_in = n->n_in, .n_out = n->n_out, .attr = n->attr,
+                       .threads = r->threads};
+}
+
+static status choose(op_run *r, size_t k)
+{
+    const node *n = &r->g->node[k];
+    kernel_tensor in[OPERANDS], out[OPERANDS];
+    kernel_args a;
+    if (n->n_in > OPERANDS || n->n_out > OPERANDS)
+        return fail(ST_INTERNAL, "node '%s' has too many operands for a test", n->name);
+    if (op_of(n->op)->flags & OP_VIEW)
+        return ST_OK;
+    operands(r, n, in, out, &a);
+    r->row[k] = r->b->find(r->b, n->op, &a);
+    if (!r->row[k])
+        return fail(ST_BAD_DATA, "node '%s': no kernel for %s on %s", n->name, op_of(n->op)->name,
+                    dtype_of(n->n_in ? in[0].type : out[0].type)->name);
+    return ST_OK;
+}
+
+status op_run_open(op_run *r, const graph *g, const backend *b, int threads)
+{
+    *r = (op_run){.g = g, .b = b, .threads = threads};
+    TRY(mem_alloc(&r->at, g->n_value, sizeof *r->at));
+    TRY(mem_alloc(&r->row, g->n_node, sizeof *r->row));
+    for (size_t v = 1; v < g->n_value; v++) {
+        const value *x = &g->value[v];
+        TRY(guarded_make(&r->at[v], bytes_of(x)));
+        if (x->data)
+            memcpy(r->at[v].data, x->data, bytes_of(x));
+        else if (x->kind != VALUE_TEMP)
+            memset(r->at[v].data, 0, bytes_of(x));
+    }
+    for (size_t k = 1; k < g->n_node; k++)
+        TRY(choose(r, k));
+    return ST_OK;
+}
+
+void op_run_close(op_run *r)
+{
+    for (size_t v = 1; r->at && v < r->g->n_value; v++)
+        guarded_free(&r->at[v]);
+    guarded_free(&r->work);
+    mem_free(r->at);
+    mem_free(r->row);
+    *r = (op_run){0};
+}
+
+/* A workspace of exactly the size that was asked for. */
+static status run_row(op_run *r, const kernel_row *row, kernel_args *a)
+{
+    size_t want = row->workspace ? row->workspace(a) : 0;
+    if (!r->work.raw || r->work.bytes != want) {
+        guarded_free(&r->work);
+        TRY(guarded_make(&r->work, want));
+    }
+    fill_garbage(r->work.data, want);
+    a->work = r->work.data;
+    a->work_size = want;
+    row->run(a);
+    return ST_OK;
+}
+
+/* Runs the node once more with out[0] over a copy of input i and the other outputs elsewhere; compares all of them. */
+static status check_in_place(op_run *r, const node *n, const kernel_row *row, int i)
+{
+    kernel_tensor in[OPERANDS], out[OPERANDS];
+    guarded fresh[OPERANDS] = {{0}};
+    kernel_args a;
+    status st = ST_OK;
+    operands(r, n, in, out, &a);
+    for (int o = 0; o < n->n_out; o++) {
+        if (!n->out[o])
+            continue;
+        TRY_DONE(guarded_make(&fresh[o], r->at[n->out[o]].bytes));
+        out[o].data = fresh[o].data;
+    }
+    memcpy(out[0].data, in[i].data, fresh[0].bytes);
+    in[i].data = out[0].data;
+    TRY_DONE(run_row(r, row, &a));
+    for (int o = 0; o < n->n_out; o++) {
+        if (!n->out[o])
+            continue;
+        if (!guarded_intact(&fresh[o]))
+            st = fail(ST_INTERNAL, "node '%s' (%s) in place over input %d: wrote outside output %d", n->name, row->name, i,
+                      o);
+        else if (memcmp(fresh[o].data, r->at[n->out[o]].data, fresh[o].bytes) != 0)
+            st = fail(ST_INTERNAL, "node '%s' (%s) in place over input %d: output %d differs", n->name, row->name, i, o);
+    }
+done:
+    for (int o = 0; o < n->n_out; o++)
+        guarded_free(&fresh[o]);
+    return st;
+}
+
+static status check_all_in_place(op_run *r, const node *n, const kernel_row *row)
+{
+    if (!(op_of(n->op)->flags & OP_INPLACE) || n->n_out < 1 || !n->out[0])
+        return ST_OK;
+    const value *y = &r->g->value[n->out[0]];
+    for (int i = 0; i < n->n_in; i++) {
+        const value *x = &r->g->value[n->in[i]];
+        int reads = 0;
+        for (int j = 0; j < n->n_in; j++)
+            reads += n->in[j] == n->in[i];
+        if (n->in[i] && reads == 1 && x->type == y->type && shape_equal(&x->sh, &y->sh))
+            TRY(check_in_place(r, n, row, i));
+    }
+    return ST_OK;
+}
+
+static status run_checked(op_run *r, const node *n, const kernel_row *row, kernel_args *a)
+{
+    guarded before[OPERANDS] = {{0}};
+    status st = ST_OK;
+    for (int i = 0; i < n->n_in; i++) {
+        TRY_DONE(guarded_make(&before[i], r->at[n->in[i]].bytes));
+        if (n->in[i])
+            memcpy(before[i].data, a->in[i].data, before[i].bytes);
+    }
+    TRY_DONE(run_row(r, row, a));
+    for (int i = 0; i < n->n_in && st == ST_OK; i++) {
+        bool may_write = (op_of(n->op)->flags & OP_MUTATES) && (op_of(n->op)->mutates >> i & 1);
+        if (!guarded_intact(&r->at[n->in[i]]))
+            st = fail(ST_INTERNAL, "node '%s' (%s): wrote outside input %d", n->name, row->name, i);
+        else if (n->in[i] && !may_write && memcmp(before[i].data, a->in[i].data, before[i].bytes) != 0)
+            st = fail(ST_INTERNAL, "node '%s' (%s): changed input %d", n->name, row->name, i);
+    }
+    for (int o = 0; o < n->n_out && st == ST_OK; o++)
+        if (!guarded_intact(&r->at[n->out[o]]))
+            st = fail(ST_INTERNAL, "node '%s' (%s): wrote outside output %d", n->name, row->name, o);
+    if (st == ST_OK && !guarded_intact(&r->work))
+        st = fail(ST_INTERNAL, "node '%s' (%s): wrote outside its workspace", n->name, row->name);
+    if (st == ST_OK)
+        st = check_all_in_place(r, n, row);
+done:
+    for (int i = 0; i < n->n_in; i++)
+        guarded_free(&before[i]);
+    return st;
+}
+
+status op_run_nodes(op_run *r, size_t end, bool checked)
+{
+    kernel_tensor in[OPERANDS], out[OPERANDS];
+    kernel_args a;
+    for (size_t k = 1; k < end; k++) {
+        const node *n = &r->g->node[k];
+        if (!r->row[k]) {
+            memcpy(r->at[n->out[0]].data, r->at[n->in[0]].data, r->at[n->out[0]].bytes);
+            continue;
+        }
+        operands(r, n, in, out, &a);
+        for (int o = 0; checked && o < n->n_out; o++)
+            if (n->out[o])
+                fill_garbage(out[o].data, r->at[n->out[o]].bytes);
+        if (checked)
+            TRY(run_checked(r, n, r->row[k], &a));
+        else
+            TRY(run_row(r, r->row[k], &a));
+    }
+    return ST_OK;
+}

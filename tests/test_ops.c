@@ -1,0 +1,35 @@
+/* test_ops.c - every operator, by the rows of tests/op_cases_FAMILY.c. */
+#include "harness.h"
+#include "op_case.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FAMILY(name)                                                                                              \
+    START_TEST(family_##name)                                                                                     \
+    {                                                                                                             \
+        int failed = op_cases_run(#name, op_cases_##name);                                                        \
+        ck_assert_msg(failed == 0, "%d rows of family " #name " failed", failed);                                 \
+    }                                                                                                             \
+    END_TEST
+OP_CASE_FAMILIES(FAMILY)
+
+START_TEST(rows_of_the_operator_table_are_sound)
+{
+    for (int op = 1; op < OP_COUNT; op++) {
+        const op_desc *d = op_of((op_id)op);
+        ck_assert_msg(op_from_name(d->name) == (op_id)op, "operator name '%s' is used twice", d->name);
+        ck_assert_msg(d->infer != NULL, "%s has no inference", d->name);
+        ck_assert_msg((d->grad != NULL) != (d->no_grad != NULL), "%s: a gradient or a reason, not both", d->name);
+        ck_assert_msg((d->attrs != NULL) <= (d->attr_size > 0), "%s: attributes without a struct", d->name);
+        ck_assert_msg(!(d->flags & OP_MUTATES) == !d->mutates, "%s: OP_MUTATES and its mask disagree", d->name);
+        for (const attr_desc *a = d->attrs; a && a->name; a++)
+            ck_assert_msg(a->offset + sizeof(int64_t) <= d->attr_size, "%s: attribute %s lies outside the struct",
+                          d->name, a->name);
+    }
+    ck_assert(op_from_name("NoSuchOperator") == OP_NONE);
+}
+END_TEST
+
+#define ENTRY(name) TEST(family_##name),
+const test_entry test_table[] = {OP_CASE_FAMILIES(ENTRY) TEST(rows_of_the_operator_table_are_sound), {0}};
