@@ -62,58 +62,69 @@ static status one_dtype(const attr_desc *a, const char *s, int64_t *out)
     return fail(ST_CONFIG, "%s = %s is no element type (float32, int64 ...)", a->name, s);
 }
 
-/* Calls for every word of a list separated by blanks or commas; the word is a copy. */
-static status list_words(const attr_desc *a, const char *s, arena *mem, char ***words, size_t *n)
+/* A list separated by blanks or commas: copies of its words, and where each begins. */
+typedef struct word {
+    char *s;
+    size_t at;
+} word;
+static const char blanks[] = " \t,";
+
+static status list_words(const attr_desc *a, const char *s, arena *mem, word **words, size_t *n)
 {
-    static const char blank[] = " \t,";
     *n = 0;
-    for (const char *c = s + strspn(s, blank); *c; c += strspn(c, blank)) {
-        c += strcspn(c, blank);
+    for (const char *c = s + strspn(s, blanks); *c; c += strspn(c, blanks)) {
+        c += strcspn(c, blanks);
         ++*n;
     }
     if (*n > MAX_LIST)
         return fail(ST_CONFIG, "%s has %zu numbers; at most %d are possible", a->name, *n, MAX_LIST);
     TRY(arena_alloc(mem, words, *n + 1, sizeof **words));
-    size_t k = 0;
-    for (const char *c = s + strspn(s, blank); *c; c += strspn(c, blank)) {
-        size_t len = strcspn(c, blank);
-        TRY(arena_alloc(mem, &(*words)[k], len + 1, 1));
-        memcpy((*words)[k++], c, len);
+    word *w = *words;
+    for (const char *c = s + strspn(s, blanks); *c; c += strspn(c, blanks), w++) {
+        size_t len = strcspn(c, blanks);
+        TRY(arena_alloc(mem, &w->s, len + 1, 1));
+        memcpy(w->s, c, len);
+        w->at = (size_t)(c - s);
         c += len;
     }
     return ST_OK;
 }
 
-static status parse_ints(arena *mem, const attr_desc *a, const char *s, attr_ints *out)
+static status parse_ints(arena *mem, const attr_desc *a, const char *s, attr_ints *out, size_t *at)
 {
-    char **word;
+    word *w;
     size_t n;
     int64_t *v;
-    TRY(list_words(a, s, mem, &word, &n));
+    TRY(list_words(a, s, mem, &w, &n));
     TRY(arena_alloc(mem, &v, n + 1, sizeof *v)); /* given and empty is not NULL */
-    for (size_t i = 0; i < n; i++)
-        TRY(one_int(a, word[i], &v[i]));
+    for (size_t i = 0; i < n; i++) {
+        *at = w[i].at;
+        TRY(one_int(a, w[i].s, &v[i]));
+    }
     *out = (attr_ints){(int64_t)n, v};
     return ST_OK;
 }
 
-static status parse_floats(arena *mem, const attr_desc *a, const char *s, attr_floats *out)
+static status parse_floats(arena *mem, const attr_desc *a, const char *s, attr_floats *out, size_t *at)
 {
-    char **word;
+    word *w;
     size_t n;
     double *v;
-    TRY(list_words(a, s, mem, &word, &n));
+    TRY(list_words(a, s, mem, &w, &n));
     TRY(arena_alloc(mem, &v, n + 1, sizeof *v));
-    for (size_t i = 0; i < n; i++)
-        TRY(one_float(a, word[i], &v[i]));
+    for (size_t i = 0; i < n; i++) {
+        *at = w[i].at;
+        TRY(one_float(a, w[i].s, &v[i]));
+    }
     *out = (attr_floats){(int64_t)n, v};
     return ST_OK;
 }
 
-status attr_parse(arena *mem, const attr_desc *a, const char *s, void *attr)
+status attr_parse(arena *mem, const attr_desc *a, const char *s, void *attr, size_t *at)
 {
     void *field = (char *)attr + a->offset;
     attr_tensor *t = field;
+    *at = 0;
     switch (a->type) {
     case ATTR_INT:
         return one_int(a, s, field);
@@ -124,9 +135,9 @@ status attr_parse(arena *mem, const attr_desc *a, const char *s, void *attr)
     case ATTR_DTYPE:
         return one_dtype(a, s, field);
     case ATTR_INTS:
-        return parse_ints(mem, a, s, field);
+        return parse_ints(mem, a, s, field, at);
     case ATTR_FLOATS:
-        return parse_floats(mem, a, s, field);
+        return parse_floats(mem, a, s, field, at);
     case ATTR_TENSOR:
         t->type = DTYPE_F32;
         return one_float(a, s, &t->v);

@@ -104,8 +104,8 @@ MUST_USE status build_from_onnx(const student_spec *s, int64_t batch, graph **ou
 /* ---- attrs.c: attributes from text ---- */
 
 /* Parses text s into the field of `attr` that row `a` describes; lists go to `mem`. The message says what is wrong with
- * the value, not where. */
-MUST_USE status attr_parse(arena *mem, const attr_desc *a, const char *s, void *attr);
+ * the value; *at is the place in s (bytes). */
+MUST_USE status attr_parse(arena *mem, const attr_desc *a, const char *s, void *attr, size_t *at);
 const attr_desc *attr_find(const attr_desc *rows, const char *name); /* NULL: none, or hidden */
 
 #endif

@@ -261,9 +261,12 @@ static status parse_key(parser *p, layer *l, const free_key *k)
         unknown_key(p, l, k);
         return ST_OK;
     }
-    status st = a ? attr_parse(p->mem, a, k->value, l->attr) : known->take(p, l, k->value);
+    size_t place = 0;
+    origin at = k->from;
+    status st = a ? attr_parse(p->mem, a, k->value, l->attr, &place) : known->take(p, l, k->value);
+    at.column += (unsigned)place;
     if (st == ST_CONFIG)
-        add_fault(p, &k->from, "%s", status_message());
+        add_fault(p, &at, "%s", status_message());
     return st == ST_CONFIG ? ST_OK : st;
 }
 
@@ -415,7 +418,7 @@ static void check_inputs(parser *p, const layer *l)
 static status parse_inputs(parser *p, size_t i)
 {
     layer *l = &p->at[i];
-    bool takes_none = !l->block && op_of(l->op)->in.max == 0;
+    bool takes_none = l->op != OP_NONE && op_of(l->op)->in.max == 0;
     l->n_in = l->from->input.n ? l->from->input.n : takes_none ? 0 : 1;
     TRY(arena_alloc(p->mem, &l->in, l->n_in, sizeof *l->in));
     for (size_t k = 0; k < l->from->input.n; k++)
@@ -440,12 +443,11 @@ static status parse_layer(parser *p, size_t i)
     l->ask = (weight_ask){.channels = l->from->channels, .bias = true};
     check_name(p, i);
     l->n_out = MAX_OUTPUTS; /* as long as nobody knows better: no second fault for those who read it */
-    if (!parse_op(p, l, &st)) {
-        if (i + 1 < p->n)
-            l->used = true;
-        return st;
-    }
+    bool known = parse_op(p, l, &st);
+    TRY(st);
     TRY(parse_inputs(p, i));
+    if (!known)
+        return ST_OK;
     check_inputs(p, l);
     for (size_t k = 0; k < l->from->n_free; k++)
         TRY(parse_key(p, l, &l->from->free[k]));
