@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { IR_MIN = 3, IR_KNOWN = 13, OPSET_MIN = 6, OPSET_KNOWN = 28, FUNCTION_DEFAULTS_FIELD = 11 };
+enum { IR_MIN = 3, IR_KNOWN = 13, OPSET_MIN = 1, OPSET_KNOWN = 28, FUNCTION_DEFAULTS_FIELD = 11 };
 
 /* ---- versions ---- */
 
