@@ -11,6 +11,7 @@ void page_count(text *t, int64_t n);       /* 31,434; below 0: a dash */
 void page_number(text *t, double v,
                  const char *format);     /* printf format of one double; a word when not finite */
 void page_percent(text *t, double share); /* 90.05 %; NAN: a dash */
+void page_points(text *t, double share);  /* a difference of shares in percent points, with its sign */
 void page_command(text *t, const char *const *word, size_t n);       /* as a shell line */
 void page_tick(text *t, bool good, const char *yes, const char *no); /* a sign and a word */
 
@@ -37,6 +38,14 @@ status page_farthest(text *t, const validation *v);
 const char *page_class_name(const validation *v, int32_t c); /* "none" below 0 */
 /* The runtime whose latency stands in summaries: ONNX Runtime's, else any; NULL: none was measured. */
 const runtime_result *page_latency_of(const validation *v, const char *model);
+
+/* report_head.c */
+void page_headline(text *t, const report_data *r);
+
+/* report_facts.c */
+void page_summary(text *t, const report_data *r);
+void page_checks(text *t, const validation *v);
+void page_facts(text *t, const report_data *r);
 
 /* report_style.c */
 extern const char page_style[];

@@ -70,7 +70,7 @@ static void put_class(text *t, const validation *v, const class_row *row)
         if (isnan(teacher) || isnan(row->student))
             page_escaped(t, NULL);
         else
-            text_printf(t, "%+.2f", 100 * (row->student - teacher));
+            page_points(t, row->student - teacher);
     }
     text_add(t, "</td>");
     put_bar(t, teacher, row->student);
@@ -93,7 +93,8 @@ void page_per_class(text *t, const validation *v)
     text_printf(t, "<p class=\"quiet\">%sThe bar is the student%s.</p>\n",
                 shown < v->classes ? "The weakest classes of the student. " : "",
                 v->has_teacher ? ", the mark on it the teacher" : "");
-    text_add(t, "<div class=\"scroll\"><table class=\"classes\">\n<thead><tr><th scope=\"col\">Class</th>"
+    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><table class=\"classes\">\n<thead><tr><th "
+                "scope=\"col\">Class</th>"
                 "<th scope=\"col\">Samples</th>");
     text_add(t, v->has_teacher ? "<th scope=\"col\">Teacher</th><th scope=\"col\">Student</th>"
                                  "<th scope=\"col\">Difference, points</th>"
@@ -140,7 +141,8 @@ static void put_pairs(text *t, const validation *v, const pair_count *pairs, siz
 {
     text_add(
         t,
-        "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">Label</th><th scope=\"col\">taken "
+        "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\">Label</th><th "
+        "scope=\"col\">taken "
         "for</th>"
         "<th scope=\"col\">Times</th><th scope=\"col\">of the label's samples</th></tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < n; i++) {
@@ -176,7 +178,8 @@ static void put_cell(text *t, const score *s, size_t label, size_t guess)
 static void put_matrix(text *t, const validation *v)
 {
     const score *s = &v->student;
-    text_add(t, "<div class=\"scroll\"><table class=\"confusion\">\n<thead><tr><td class=\"corner\">label "
+    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><table class=\"confusion\">\n<thead><tr><td "
+                "class=\"corner\">label "
                 "\xe2\x86\x93 "
                 "&nbsp;student says \xe2\x86\x92</td>");
     for (size_t c = 0; c < s->classes; c++) {
@@ -308,11 +311,14 @@ void page_runtimes(text *t, const validation *v)
         "<p class=\"quiet\">Differences are to our own executor: the largest of any logit, and the samples "
         "where "
         "the predicted class differs. Latency is of one call.</p>\n"
-        "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">Model</th><th scope=\"col\">Runtime</th>"
-        "<th scope=\"col\">Precision</th><th scope=\"col\">Result</th><th scope=\"col\">Accuracy</th>"
+        "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\">Model</th><th "
+        "scope=\"col\" "
+        "class=\"word\">Runtime</th>"
+        "<th scope=\"col\" class=\"word\">Precision</th><th scope=\"col\" class=\"word\">Result</th><th "
+        "scope=\"col\">Accuracy</th>"
         "<th scope=\"col\">Largest difference</th><th scope=\"col\">Other class</th>"
         "<th scope=\"col\">p50, ms</th><th scope=\"col\">p90</th><th scope=\"col\">p99</th>"
-        "<th scope=\"col\">One call</th></tr></thead>\n<tbody>\n");
+        "<th scope=\"col\" class=\"word\">One call</th></tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < v->n_runtimes; i++)
         put_runtime(t, &v->runtimes[i]);
     text_add(t, "</tbody></table></div>\n");
@@ -327,7 +333,7 @@ static void put_answer(text *t, const validation *v, const char *who, int32_t an
     if (isfinite(p))
         text_printf(t, " <span class=\"quiet\">%.0f\xc2\xa0%%</span>", 100 * p);
     if (label >= 0) {
-        text_add(t, " ");
+        text_add(t, "<br>");
         page_tick(t, answer == label, "right", "wrong");
     }
     text_add(t, "</dd>\n");

@@ -66,6 +66,12 @@ void page_percent(text *t, double share)
         text_printf(t, "%.2f\xc2\xa0%%", 100 * share);
 }
 
+void page_points(text *t, double share)
+{
+    double points = round(1e4 * share) / 100;
+    text_printf(t, "%s%.2f", points < 0 ? "\xe2\x88\x92" : points > 0 ? "+" : "", fabs(points));
+}
+
 /* Letters that a shell leaves alone. */
 static bool is_plain(const char *word)
 {
