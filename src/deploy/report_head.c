@@ -107,9 +107,15 @@ static void put_decision(text *t, const report_data *r)
     text_add(t, "</p>\n");
 }
 
-static void put_tile(text *t, const char *value, const char *label, const char *more)
+/* Frees value and more. */
+static void put_tile(text *t, text *value, const char *label, text *more)
 {
-    text_printf(t, "<li><strong>%s</strong><span>%s</span><span>%s</span></li>\n", value, label, more);
+    text_printf(t, "<li><strong>%s</strong><span>%s</span><span>%s</span></li>\n", value->s ? value->s : "",
+                label, more->s ? more->s : "");
+    if (value->st != ST_OK || more->st != ST_OK)
+        t->st = value->st != ST_OK ? value->st : more->st;
+    text_free(value);
+    text_free(more);
 }
 
 static void put_ratio_tile(text *t, int64_t teacher, int64_t student, const char *fewer, const char *plain)
@@ -124,10 +130,7 @@ static void put_ratio_tile(text *t, int64_t teacher, int64_t student, const char
         text_printf(&more, "%s", human_count((double)student, buf));
     if (teacher > 0 && student >= 0)
         text_printf(&more, " instead of %s", human_count((double)teacher, buf));
-    if (value.st == ST_OK && more.st == ST_OK)
-        put_tile(t, value.s, teacher > 0 ? fewer : plain, more.s ? more.s : "");
-    text_free(&value);
-    text_free(&more);
+    put_tile(t, &value, teacher > 0 ? fewer : plain, &more);
 }
 
 static void put_accuracy_tile(text *t, const report_data *r)
@@ -138,10 +141,7 @@ static void put_accuracy_tile(text *t, const report_data *r)
         text_add(&more, "teacher ");
         page_percent(&more, score_accuracy(&r->val.teacher));
     }
-    if (value.st == ST_OK && more.st == ST_OK)
-        put_tile(t, value.s, "student's accuracy", more.s ? more.s : "");
-    text_free(&value);
-    text_free(&more);
+    put_tile(t, &value, "student's accuracy", &more);
 }
 
 static void put_latency_tile(text *t, const report_data *r)
@@ -155,10 +155,7 @@ static void put_latency_tile(text *t, const report_data *r)
         text_add(&value, "\xe2\x80\x93");
     if (s && teacher)
         text_printf(&more, "teacher %.3g\xc2\xa0ms", teacher->time.p50);
-    if (value.st == ST_OK && more.st == ST_OK)
-        put_tile(t, value.s, "latency, median", more.s ? more.s : "");
-    text_free(&value);
-    text_free(&more);
+    put_tile(t, &value, "latency, median", &more);
 }
 
 static void put_tiles(text *t, const report_data *r)

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FULL_CLASSES  24 /* up to here the whole confusion is shown, and every class */
-#define WORST_CLASSES 30
+#define FULL_CLASSES  24 /* up to here the whole confusion is shown */
+#define WORST_CLASSES 30 /* up to here every class is shown, beyond the weakest */
 #define WORST_PAIRS   20
 
 const char *page_class_name(const validation *v, int32_t c)
@@ -80,7 +80,7 @@ static void put_class(text *t, const validation *v, const class_row *row)
 void page_per_class(text *t, const validation *v)
 {
     class_row *rows;
-    size_t shown = v->classes <= FULL_CLASSES ? v->classes : WORST_CLASSES;
+    size_t shown = v->classes <= WORST_CLASSES ? v->classes : WORST_CLASSES;
     status st = mem_alloc(&rows, v->classes, sizeof *rows);
     if (st != ST_OK) {
         t->st = st;
