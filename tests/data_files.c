@@ -209,6 +209,24 @@ const char *save_text(const char *dir, const char *name, const char *s)
     return bytes_save(&t, dir, name);
 }
 
+const char *test_python(const char *module)
+{
+    static char found[4096];
+    const char *named = getenv("DISTILL_PYTHON");
+    const char *const candidates[] = {named, SOURCE_DIR "/.venv/bin/python", "python3"};
+    for (size_t i = 0; i < 3; i++) {
+        char command[8192];
+        if (!candidates[i])
+            continue;
+        snprintf(command, sizeof command, "%s -c 'import %s' >/dev/null 2>&1", candidates[i], module);
+        if (system(command) != 0)
+            continue;
+        snprintf(found, sizeof found, "%s", candidates[i]);
+        return found;
+    }
+    return NULL;
+}
+
 void picture(uint8_t *px, int w, int h, int c, unsigned seed)
 {
     for (int y = 0; y < h; y++)

@@ -28,6 +28,8 @@ void bytes_tga24(text *t, unsigned w, unsigned h, const uint8_t *px);
 /* Writes t to dir/name (folders made), frees it, and returns the path (test_path). */
 const char *bytes_save(text *t, const char *dir, const char *name);
 const char *save_text(const char *dir, const char *name, const char *s);
+/* A Python that can import `module`: $DISTILL_PYTHON, the checkout's .venv, python3; or NULL. */
+const char *test_python(const char *module);
 /* A picture whose pixels differ: w * h * c bytes into px. */
 void picture(uint8_t *px, int w, int h, int c, unsigned seed);
 
