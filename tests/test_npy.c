@@ -25,7 +25,10 @@ static void make(tensor *t, dtype type, shape sh, const char *name)
 {
     OK(tensor_new(t, name, type, sh));
     for (int64_t i = 0; i < shape_count(&sh); i++)
-        tensor_put(t, i, type == DTYPE_BOOL ? (double)(i % 2) : (double)(i % 100) - (dtype_of(type)->is_signed || dtype_of(type)->is_float ? 50 : 0));
+        tensor_put(t, i,
+                   type == DTYPE_BOOL ? (double)(i % 2)
+                                      : (double)(i % 100) -
+                                            (dtype_of(type)->is_signed || dtype_of(type)->is_float ? 50 : 0));
 }
 
 static void same(const tensor *a, const tensor *b)
@@ -42,7 +45,8 @@ static bool is_shape(const tensor *t, shape sh)
 
 START_TEST(own_round_trip)
 {
-    const shape shapes[] = {{0}, SHAPE(5), SHAPE(1), SHAPE(0), SHAPE(3, 4), SHAPE(2, 0, 3), SHAPE(2, 1, 3, 1, 2, 1, 2, 2)};
+    const shape shapes[] = {
+        {0}, SHAPE(5), SHAPE(1), SHAPE(0), SHAPE(3, 4), SHAPE(2, 0, 3), SHAPE(2, 1, 3, 1, 2, 1, 2, 2)};
     const char *path = test_path(test_tmp_dir(), "a.npy");
     for (size_t k = 0; k < TYPES; k++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
@@ -134,7 +138,8 @@ static const char script[] =
     "np.save(os.path.join(d, 'big.npy'), a.astype('>i4'))\n"
     "np.save(os.path.join(d, 'bigfortran.npy'), np.asfortranarray(a.astype('>i4')))\n"
     "for v in ((1, 0), (2, 0), (3, 0)):\n"
-    "    with open(os.path.join(d, 'v%d.npy' % v[0]), 'wb') as f: np.lib.format.write_array(f, a, version=v)\n"
+    "    with open(os.path.join(d, 'v%d.npy' % v[0]), 'wb') as f: np.lib.format.write_array(f, a, "
+    "version=v)\n"
     "np.savez(os.path.join(d, 'z.npz'), a=a, b=a.T, c=np.float64(3.5))\n"
     "np.savez_compressed(os.path.join(d, 'zc.npz'), a=a, b=a.T, c=np.float64(3.5))\n"
     "np.save(os.path.join(d, 'object.npy'), np.array([{}, 1], dtype=object), allow_pickle=True)\n"
@@ -168,7 +173,8 @@ START_TEST(numpy_reads_ours_and_we_read_numpys)
     OK(npy_write(test_path(dir, "one.npy"), &a));
     snprintf(command, sizeof command, "%s %s %s", python, save_text(dir, "check.py", script), dir);
     ck_assert_int_eq(system(command), 0);
-    static const char *const same_values[] = {"fortran.npy", "big.npy", "bigfortran.npy", "v1.npy", "v2.npy", "v3.npy"};
+    static const char *const same_values[] = {"fortran.npy", "big.npy", "bigfortran.npy",
+                                              "v1.npy",      "v2.npy",  "v3.npy"};
     for (size_t i = 0; i < sizeof same_values / sizeof *same_values; i++)
         reads_as(dir, same_values[i], &a);
     for (int c = 0; c < 2; c++) {

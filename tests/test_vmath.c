@@ -101,7 +101,8 @@ START_TEST(special_values)
         ck_assert_msg(isnan(functions[k].fast(NAN)), "%s(NaN) is a number", functions[k].name);
     ck_assert(v_exp(-inf) == 0 && v_exp(inf) == inf && v_exp(0) == 1);
     ck_assert(v_expm1(-inf) == -1 && v_expm1(inf) == inf);
-    ck_assert(v_log(0) == -inf && v_log(-0.0f) == -inf && v_log(inf) == inf && isnan(v_log(-1)) && v_log(1) == 0);
+    ck_assert(v_log(0) == -inf && v_log(-0.0f) == -inf && v_log(inf) == inf && isnan(v_log(-1)) &&
+              v_log(1) == 0);
     ck_assert(v_tanh(inf) == 1 && v_tanh(-inf) == -1 && signbit(v_tanh(-0.0f)));
     ck_assert(v_sigmoid(inf) == 1 && v_sigmoid(-inf) == 0 && v_sigmoid(0) == 0.5f);
     ck_assert(v_softplus(inf) == inf && v_softplus(-inf) == 0);

@@ -373,8 +373,8 @@ static status take_members(const data_options *o, const char *path, tensor_list 
         bool is_label;
         char where[512];
         tensor *t = &l->at[i];
-        if (!classify(t->name, parts, &part, &is_label) || is_label != want_label)
-            continue;
+        if (!t->name || !classify(t->name, parts, &part, &is_label) || is_label != want_label)
+            continue; /* without a name: already taken */
         source *s = &set->part[part];
         snprintf(where, sizeof where, "%s: array '%s'", path, t->name);
         if (parts && (want_label ? s->label || s->target.data : s->n_in > 0))

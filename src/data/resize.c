@@ -2,7 +2,8 @@
  *
  * The arithmetic is Pillow's (Resample.c: triangle filter of support max(1, in/out), weights in fixed point of 22 bits,
  * columns first, rounded to uint8 between the axes), so that a model which was trained on images resized by
- * Pillow or torchvision sees the same bytes. A box is resized as if it had been cut out first. */
+ * Pillow or torchvision sees the same bytes. (Pillow 13 takes the rows first where they shrink and the columns grow; there a few
+ * values differ by one.) A box is resized as if it had been cut out first. */
 #include "data/image.h"
 
 #include "base/mem.h"
@@ -104,13 +105,19 @@ static void rows(const resizer *r, int32_t k, const uint8_t *px, size_t pitch, s
     }
 }
 
+/* floor((i + 0.5) * in / out), exactly. */
+static size_t nearest_pixel(int32_t i, int32_t in, int32_t out)
+{
+    return (size_t)((2 * (int64_t)i + 1) * in / (2 * (int64_t)out));
+}
+
 static void nearest(const uint8_t *px, size_t pitch, int32_t h, int32_t w, int32_t c, int32_t H, int32_t W,
                     uint8_t *to)
 {
     for (int32_t y = 0; y < H; y++) {
-        const uint8_t *row = px + (size_t)((y + 0.5) * ((double)h / H)) * pitch;
+        const uint8_t *row = px + nearest_pixel(y, h, H) * pitch;
         for (int32_t x = 0; x < W; x++, to += c)
-            memcpy(to, row + (size_t)((x + 0.5) * ((double)w / W)) * (size_t)c, (size_t)c);
+            memcpy(to, row + nearest_pixel(x, w, W) * (size_t)c, (size_t)c);
     }
 }
 
