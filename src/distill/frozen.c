@@ -1,5 +1,5 @@
-/* teacher.c - runs the frozen teacher by full batches and remembers logits. */
-#include "distill/teacher.h"
+/* frozen.c - runs a frozen model by full batches and remembers logits. */
+#include "distill/frozen.h"
 
 #include <string.h>
 
@@ -7,25 +7,25 @@ static status check_outputs(const graph *g)
 {
     char buf[200];
     if (g->n_input != 1 || g->value[g->input[0]].type != DTYPE_F32)
-        return fail(ST_BAD_DATA, "the teacher must have one float32 input, it has %zu inputs", g->n_input);
+        return fail(ST_BAD_DATA, "a frozen model must have one float32 input, this one has %zu inputs", g->n_input);
     int64_t rows = g->value[g->input[0]].sh.dim[0];
     for (size_t i = 0; i < g->n_output; i++) {
         const value *v = &g->value[g->output[i]];
         if (v->type != DTYPE_F32 || v->sh.rank < 1 || v->sh.dim[0] != rows)
-            return fail(ST_BAD_DATA, "the teacher's value '%s' is %s %s; what a student learns from must be float32 "
+            return fail(ST_BAD_DATA, "value '%s' is %s %s; it must be float32 "
                         "[batch, ...]", v->name, dtype_of(v->type)->name, shape_print(&v->sh, buf));
     }
     if (g->n_output < 1 || g->value[g->output[0]].sh.rank != 2)
-        return fail(ST_BAD_DATA, "the teacher's logits must be [batch, classes]; name the right value with "
+        return fail(ST_BAD_DATA, "the logits must be [batch, classes]; name the right value with "
                     "teacher.output");
     return ST_OK;
 }
 
-status teacher_open(graph *g, backend *b, size_t memory_limit, teacher_net *out)
+status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out)
 {
-    teacher_net *t = out;
+    frozen_net *t = out;
     status st = ST_OK;
-    *t = (teacher_net){.g = g};
+    *t = (frozen_net){.g = g};
     TRY_DONE(check_outputs(g));
     TRY_DONE(pass_drop_identity(g));
     TRY_DONE(pass_fold_batch_norm(g));
@@ -41,21 +41,21 @@ status teacher_open(graph *g, backend *b, size_t memory_limit, teacher_net *out)
     t->classes = g->value[g->output[0]].sh.dim[1];
     return ST_OK;
 done:
-    teacher_close(t);
+    frozen_close(t);
     return st;
 }
 
-void teacher_close(teacher_net *t)
+void frozen_close(frozen_net *t)
 {
     exec_close(t->e);
     graph_free(t->g);
     mem_free(t->width);
     mem_free(t->cache);
     mem_free(t->known);
-    *t = (teacher_net){0};
+    *t = (frozen_net){0};
 }
 
-status teacher_cache(teacher_net *t, uint32_t views, uint32_t samples)
+status frozen_remember(frozen_net *t, uint32_t views, uint32_t samples)
 {
     size_t rows;
     if (!size_mul(views, samples, &rows))
@@ -67,7 +67,7 @@ status teacher_cache(teacher_net *t, uint32_t views, uint32_t samples)
     return ST_OK;
 }
 
-void teacher_run(teacher_net *t, const float *x, size_t n, float *const *out)
+void frozen_run(frozen_net *t, const float *x, size_t n, float *const *out)
 {
     size_t batch = (size_t)t->batch;
     float *in = exec_data(t->e, t->g->input[0]);
@@ -85,7 +85,7 @@ void teacher_run(teacher_net *t, const float *x, size_t n, float *const *out)
 }
 
 /* Runs the `count` samples gathered in the teacher's input and files their logits. */
-static void run_gathered(teacher_net *t, size_t count, const size_t *row)
+static void run_gathered(frozen_net *t, size_t count, const size_t *row)
 {
     float *in = exec_data(t->e, t->g->input[0]);
     size_t classes = (size_t)t->classes;
@@ -101,7 +101,7 @@ static void run_gathered(teacher_net *t, size_t count, const size_t *row)
 
 #define GATHER_MAX 256
 
-void teacher_run_cached(teacher_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
+void frozen_run_remembered(frozen_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
                         float *logits)
 {
     size_t classes = (size_t)t->classes, room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX;

@@ -1,14 +1,14 @@
-/* teacher.h - the frozen teacher: planned with a batch of its own, run over any number of samples, remembered where the
+/* frozen.h - a frozen model (the teacher, an exported student): planned with a batch of its own, run over any number of samples, remembered where the
  * same input comes again.
  *
  * A sample's outputs do not depend on its place in a batch: the graph has no coupling across the batch, and every run is
  * over a full batch (short ones are filled up). So what the cache holds is what a fresh run would give, bit for bit. */
-#ifndef DISTILL_DISTILL_TEACHER_H
-#define DISTILL_DISTILL_TEACHER_H
+#ifndef DISTILL_DISTILL_FROZEN_H
+#define DISTILL_DISTILL_FROZEN_H
 
 #include "exec/exec.h"
 
-typedef struct teacher_net {
+typedef struct frozen_net {
     graph *g; /* owned */
     exec *e;
     int64_t batch;                  /* of the plan */
@@ -20,19 +20,19 @@ typedef struct teacher_net {
     uint8_t *known;                 /* [views][samples] */
     uint32_t views, samples;
     uint64_t runs, hits;            /* samples computed, samples remembered */
-} teacher_net;
+} frozen_net;
 
 /* Takes g (a frozen inference graph with one float input and outputs [batch, ...], planned as it is); runs the passes
  * for frozen graphs on it. Also on failure g is taken. */
-MUST_USE status teacher_open(graph *g, backend *b, size_t memory_limit, teacher_net *out);
-void teacher_close(teacher_net *t);
+MUST_USE status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out);
+void frozen_close(frozen_net *t);
 /* Makes room to remember the logits of `samples` samples in `views` views. */
-MUST_USE status teacher_cache(teacher_net *t, uint32_t views, uint32_t samples);
+MUST_USE status frozen_remember(frozen_net *t, uint32_t views, uint32_t samples);
 
 /* n samples x [n, sample] through the teacher; out[i]: [n, width[i]] or NULL when not wanted. */
-void teacher_run(teacher_net *t, const float *x, size_t n, float *const *out);
+void frozen_run(frozen_net *t, const float *x, size_t n, float *const *out);
 /* The same for the logits alone, remembered by (view, index). */
-void teacher_run_cached(teacher_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
+void frozen_run_remembered(frozen_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
                         float *logits);
 
 #endif

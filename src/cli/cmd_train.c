@@ -1,0 +1,426 @@
+/* cmd_train.c - the default command: the whole way from a teacher to a proven student. */
+#include "base/hash.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "deploy/prove.h"
+#include "deploy/report.h"
+#include "onnx/export.h"
+#include "train/job_spec.h"
+#include "train/loop.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct job_run {
+    cli *c;
+    job *j;
+    session s;
+    bool open;
+    arena mem;
+    const char *dir, *model, *validation_file, *report_file, *run_file;
+    char started[32];
+    double began;
+    loop_result loop;
+    validation v;
+    proof p;
+    text device;
+    int lock;
+} job_run;
+
+/* ---- where ---- */
+
+/* runs/STEM of the job file unless --out says else. */
+static status choose_folder(job_run *x)
+{
+    const char *file = x->c->o.student, *slash = strrchr(file, '/'), *stem = slash ? slash + 1 : file;
+    const char *dot = strrchr(stem, '.');
+    int length = (int)(dot && dot != stem ? (size_t)(dot - stem) : strlen(stem));
+    if (x->c->o.out)
+        TRY(arena_strdup(&x->mem, &x->dir, x->c->o.out));
+    else
+        TRY(arena_printf(&x->mem, &x->dir, "runs/%.*s", length, stem));
+    TRY(arena_printf(&x->mem, &x->model, "%s/student.onnx", x->dir));
+    TRY(arena_printf(&x->mem, &x->validation_file, "%s/validation.json", x->dir));
+    TRY(arena_printf(&x->mem, &x->report_file, "%s/report.html", x->dir));
+    return arena_printf(&x->mem, &x->run_file, "%s/run.json", x->dir);
+}
+
+/* ---- the plan ---- */
+
+static uint64_t available_memory(void)
+{
+    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+}
+
+static void model_line(text *t, const char *what, const char *name, const graph_stats *g)
+{
+    char parameters[24], macs[24];
+    text_printf(t, "  %-8s %-28s %6zu layers %10s parameters %10s MACs\n", what, name, g->layers,
+                human_count((double)g->parameters, parameters), human_count(g->macs, macs));
+}
+
+static void memory_line(text *t, const char *what, size_t bytes)
+{
+    char b[24];
+    if (bytes)
+        text_printf(t, "    %-34s %12s\n", what, human_bytes((double)bytes, b));
+}
+
+static status print_plan(job_run *x)
+{
+    const session *s = &x->s;
+    const data_info *d = s->info;
+    const session_memory m = session_measure_memory(s);
+    char buf[200], a[24], b[24];
+    const char *method;
+    text t = {0};
+    TRY(job_method(s, &x->mem, &method));
+    text_add(&t, "plan\n");
+    if (s->teacher_file)
+        model_line(&t, "teacher", s->teacher_file->path, &s->teacher_stats);
+    model_line(&t, "student", s->title, &s->student_stats);
+    if (s->teacher_file && s->student_stats.parameters > 0)
+        text_printf(&t, "  the student has %.1f times fewer parameters and %.1f times fewer MACs\n",
+                    (double)s->teacher_stats.parameters / (double)s->student_stats.parameters,
+                    s->teacher_stats.macs / s->student_stats.macs);
+    text_printf(&t, "  data     %s (%s), samples %s, %u to train on (%u labelled), %u to validate%s\n", d->path, d->kind,
+                shape_print(&d->input[0].sh, buf), d->part[DATA_TRAIN].n, d->part[DATA_TRAIN].labelled,
+                d->part[DATA_VAL].n, d->split ? " (split off)" : "");
+    text_printf(&t, "  loss     %s\n", method);
+    text_printf(&t, "  steps    %" PRIu64 " (%g epochs of %" PRIu64 "), batch %" PRId64 "%s\n", s->steps,
+                (double)s->steps / (double)s->steps_per_epoch, s->steps_per_epoch, s->j->train.batch,
+                s->t.cache ? ", teacher outputs remembered by view" : "");
+    size_t total = m.data + m.batches + m.parameters + m.optimizer + m.activations + m.workspace + m.teacher +
+                   m.teacher_cache + m.evaluation;
+    uint64_t here = available_memory();
+    text_printf(&t, "  memory   %s planned", human_bytes((double)total, a));
+    text_printf(&t, here ? ", %s free\n" : "\n", human_bytes((double)here, b));
+    memory_line(&t, "samples", m.data);
+    memory_line(&t, "batches in preparation", m.batches);
+    memory_line(&t, "parameters", m.parameters);
+    memory_line(&t, "optimizer and statistics", m.optimizer);
+    memory_line(&t, "activations and gradients", m.activations);
+    memory_line(&t, "workspace", m.workspace);
+    memory_line(&t, "teacher", m.teacher);
+    memory_line(&t, "remembered teacher outputs", m.teacher_cache);
+    memory_line(&t, "evaluation", m.evaluation);
+    text_printf(&t, "  device   %s", x->device.s);
+    status st = t.st;
+    if (st == ST_OK)
+        log_info("%s", t.s);
+    text_free(&t);
+    if (here && total > here)
+        log_warn("more memory is planned than is free: the run may be killed; a smaller train.batch helps");
+    return st;
+}
+
+/* ---- run.json ---- */
+
+static int64_t file_bytes(const char *path)
+{
+    struct stat st;
+    return path && stat(path, &st) == 0 ? (int64_t)st.st_size : -1;
+}
+
+static status write_run(job_run *x, const char *state, const char *reason)
+{
+    session *s = &x->s;
+    struct utsname host;
+    char system[300] = "unknown", cwd[4096] = "", sha[65] = "";
+    const char *method;
+    TRY(job_method(s, &x->mem, &method));
+    if (uname(&host) == 0)
+        snprintf(system, sizeof system, "%s %s %s", host.sysname, host.release, host.machine);
+    if (!getcwd(cwd, sizeof cwd))
+        cwd[0] = 0;
+    bool exported = io_exists(x->model) && hash_sha256_file(x->model, sha) == ST_OK;
+    const file_info files[] = {{"data", s->info->path, s->info->sha256, -1},
+                               {"job", x->c->o.student, NULL, file_bytes(x->c->o.student)}};
+    const char *cpu = strstr(x->device.s, "cpu: ");
+    run_info r = {.name = strrchr(x->dir, '/') ? strrchr(x->dir, '/') + 1 : x->dir, .status = state, .reason = reason,
+                  .version = DISTILL_VERSION, .build = DISTILL_COMMIT, .folder = cwd, .started = x->started,
+                  .device = x->device.s, .command = (const char *const *)x->c->argv, .n_command = (size_t)x->c->argc,
+                  .seconds = clock_seconds() - x->began, .seed = (uint64_t)s->j->train.seed,
+                  .threads = s->b->threads, .cores = (int)sysconf(_SC_NPROCESSORS_ONLN), .system = system,
+                  .cpu = cpu ? cpu + 5 : NULL,
+                  .memory = (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE),
+                  .steps = (int64_t)s->steps, .steps_done = (int64_t)x->loop.steps_done, .batch = s->j->train.batch,
+                  .samples = s->info->part[DATA_TRAIN].n, .labelled = s->info->part[DATA_TRAIN].labelled,
+                  .epochs = (double)s->steps / (double)s->steps_per_epoch, .method = method,
+                  .has_teacher = s->teacher_file != NULL, .files = files, .n_files = 2};
+    r.student = (model_info){.name = s->title, .path = exported ? "student.onnx" : NULL, .sha256 = exported ? sha : NULL,
+                             .parameters = s->student_stats.parameters, .macs = (int64_t)s->student_stats.macs,
+                             .bytes = exported ? file_bytes(x->model) : -1};
+    if (s->teacher_file)
+        r.teacher = (model_info){.name = "teacher", .path = s->teacher_file->path, .sha256 = s->teacher_file->sha256,
+                                 .parameters = s->teacher_stats.parameters, .macs = (int64_t)s->teacher_stats.macs,
+                                 .bytes = (int64_t)s->teacher_file->bytes};
+    return run_info_write(x->run_file, &r);
+}
+
+/* ---- export and proof ---- */
+
+static status export_student(job_run *x)
+{
+    session *s = &x->s;
+    char hash[65], accuracy[NUMBER_ROOM], mean[200] = "", std[200] = "";
+    size_t at = 0, as = 0, n = 0;
+    TRY(config_hash(s->j, hash));
+    for (size_t i = 0; i < s->j->data.mean.n && at + 32 < sizeof mean; i++)
+        at += (size_t)snprintf(mean + at, sizeof mean - at, "%s%.9g", i ? " " : "", s->j->data.mean.at[i]);
+    for (size_t i = 0; i < s->j->data.std.n && as + 32 < sizeof std; i++)
+        as += (size_t)snprintf(std + as, sizeof std - as, "%s%.9g", i ? " " : "", s->j->data.std.at[i]);
+    export_pair facts[8];
+    facts[n++] = (export_pair){"distill.config", hash};
+    facts[n++] = (export_pair){"distill.teacher", s->teacher_file ? s->teacher_file->sha256 : "none"};
+    facts[n++] = (export_pair){"distill.student", s->title};
+    if (s->info->image)
+        facts[n++] = (export_pair){"input.scale", "pixel / 255, minus mean, divided by std"};
+    facts[n++] = (export_pair){"input.mean", *mean ? mean : "0"};
+    facts[n++] = (export_pair){"input.std", *std ? std : "1"};
+    if (!isnan(x->loop.last.accuracy))
+        facts[n++] = (export_pair){"validation.accuracy", format_double(x->loop.last.accuracy, accuracy)};
+    return session_export(s, x->model, facts, n);
+}
+
+/* The exported file must compute what the trained student computed. */
+static status check_export(job_run *x)
+{
+    difference d;
+    char detail[200];
+    status finite = compare_logits(x->loop.last.logits, x->p.student, x->loop.last.n, (size_t)x->p.classes, &d);
+    bool held = finite == ST_OK && d.disagreements == 0 && d.max_rel <= 1e-3;
+    snprintf(detail, sizeof detail, "largest difference %.3g, %zu other classes", d.max_abs, d.disagreements);
+    return prove_add_check(&x->v, held, "student.onnx is the trained student", detail);
+}
+
+static status prove_student(job_run *x)
+{
+    session *s = &x->s;
+    prove_options o = {.b = s->b, .ds = s->ds, .ort = x->c->o.ort, .atol = 1e-4, .rtol = 1e-4, .lim = &s->j->limits,
+                       .teacher_output = *s->j->teacher.output ? s->j->teacher.output : NULL, .farthest = 24};
+    TRY(prove(&o, s->teacher_file ? s->teacher_file->path : NULL, x->model, &x->v, &x->p));
+    TRY(check_export(x));
+    return validation_write(x->validation_file, &x->v);
+}
+
+/* ---- the end ---- */
+
+static void percent(text *t, double x)
+{
+    if (isnan(x))
+        text_printf(t, " %10s", "-");
+    else
+        text_printf(t, " %8.2f %%", 100 * x);
+}
+
+static void model_row(job_run *x, text *t, const char *model, int64_t parameters, double macs, int64_t bytes)
+{
+    const validation *v = &x->v;
+    char p[24], m[24], b[24];
+    const runtime_result *own = NULL, *ort = NULL;
+    for (size_t i = 0; i < v->n_runtimes; i++)
+        if (strcmp(v->runtimes[i].model, model) == 0)
+            *(strcmp(v->runtimes[i].runtime, "distill") == 0 ? &own : &ort) = &v->runtimes[i];
+    text_printf(t, "%-8s", model);
+    percent(t, own ? own->accuracy : (double)NAN);
+    text_printf(t, " %11s %9s %10s", human_count((double)parameters, p), human_count(macs, m),
+                human_bytes((double)bytes, b));
+    for (int i = 0; i < 2; i++) {
+        const runtime_result *r = i ? ort : own;
+        if (r && r->has_latency)
+            text_printf(t, " %8.3f", r->time.p50);
+        else
+            text_printf(t, " %8s", "-");
+    }
+    if (ort && ort->has_difference)
+        text_printf(t, " %11.2e %12zu\n", ort->diff.max_abs, ort->diff.disagreements);
+    else
+        text_printf(t, " %11s %12s\n", "-", "-");
+}
+
+static status print_table(job_run *x)
+{
+    text t = {0};
+    const session *s = &x->s;
+    text_printf(&t, "\n%-8s %10s %11s %9s %10s %17s %24s\n", "", "accuracy", "parameters", "MACs", "size",
+                "latency ms, 1 smp.", "own / ONNX Runtime");
+    text_printf(&t, "%-8s %10s %11s %9s %10s %8s %8s %11s %12s\n", "", "", "", "", "", "own", "ORT", "max diff",
+                "other class");
+    if (s->teacher_file)
+        model_row(x, &t, "teacher", s->teacher_stats.parameters, s->teacher_stats.macs,
+                  (int64_t)s->teacher_file->bytes);
+    model_row(x, &t, "student", s->student_stats.parameters, s->student_stats.macs, file_bytes(x->model));
+    if (x->v.has_agreement)
+        text_printf(&t, "\nthe student agrees with the teacher on %.2f %% of %zu samples\n",
+                    100 - 100 * (double)x->v.agreement.disagreements / (double)x->v.agreement.samples,
+                    x->v.agreement.samples);
+    for (size_t i = 0; i < x->v.n_checks; i++)
+        text_printf(&t, "%s %s: %s\n", x->v.checks[i].held ? "held  " : "FAILED", x->v.checks[i].name,
+                    x->v.checks[i].detail);
+    text_printf(&t, "\n%s\n%s\n", x->model, x->report_file);
+    return cli_print(&t);
+}
+
+static void put_model(json *j, const char *key, const char *path, int64_t parameters, double macs, int64_t bytes,
+                      double accuracy)
+{
+    json_put_object(j, key);
+    json_put_string(j, "path", path);
+    json_put_number(j, "accuracy", accuracy);
+    json_put_int(j, "parameters", parameters);
+    json_put_number(j, "macs", macs);
+    json_put_int(j, "bytes", bytes);
+    json_end_object(j);
+}
+
+static status print_json(job_run *x)
+{
+    text t = {0};
+    json j = {.out = &t};
+    const session *s = &x->s;
+    json_put_object(&j, NULL);
+    json_put_int(&j, "schema", 1);
+    json_put_bool(&j, "held", prove_held(&x->v));
+    if (s->teacher_file)
+        put_model(&j, "teacher", s->teacher_file->path, s->teacher_stats.parameters, s->teacher_stats.macs,
+                  (int64_t)s->teacher_file->bytes, score_accuracy(&x->v.teacher));
+    put_model(&j, "student", x->model, s->student_stats.parameters, s->student_stats.macs, file_bytes(x->model),
+              score_accuracy(&x->v.student));
+    json_put_array(&j, "runtimes");
+    for (size_t i = 0; i < x->v.n_runtimes; i++) {
+        const runtime_result *r = &x->v.runtimes[i];
+        json_put_object(&j, NULL);
+        json_put_string(&j, "model", r->model);
+        json_put_string(&j, "runtime", r->runtime);
+        json_put_string(&j, "version", r->version);
+        json_put_bool(&j, "ok", r->ok);
+        json_put_number(&j, "accuracy", r->accuracy);
+        if (r->has_difference) {
+            json_put_number(&j, "max_difference", r->diff.max_abs);
+            json_put_int(&j, "disagreements", (int64_t)r->diff.disagreements);
+        }
+        if (r->has_latency)
+            json_put_number(&j, "latency_ms_p50", r->time.p50);
+        json_end_object(&j);
+    }
+    json_end_array(&j);
+    json_put_array(&j, "checks");
+    for (size_t i = 0; i < x->v.n_checks; i++) {
+        json_put_object(&j, NULL);
+        json_put_string(&j, "name", x->v.checks[i].name);
+        json_put_bool(&j, "held", x->v.checks[i].held);
+        json_put_string(&j, "detail", x->v.checks[i].detail);
+        json_end_object(&j);
+    }
+    json_end_array(&j);
+    json_put_int(&j, "steps", (int64_t)x->loop.steps_done);
+    json_put_int(&j, "skipped_steps", (int64_t)x->loop.skipped);
+    json_put_number(&j, "seconds", x->loop.seconds);
+    json_put_number(&j, "samples_per_second", x->loop.samples_per_second);
+    json_put_string(&j, "folder", x->dir);
+    json_put_string(&j, "report", x->report_file);
+    json_end_object(&j);
+    text_add(&t, "\n");
+    return cli_print(&t);
+}
+
+static status make_report(const job_run *x)
+{
+    report_data r;
+    TRY(report_from_run(x->dir, &r));
+    status st = report_write(x->report_file, &r);
+    report_free(&r);
+    return st;
+}
+
+/* ---- in order ---- */
+
+static status dry_run(job_run *x)
+{
+    char folder[] = "/tmp/distill-XXXXXX";
+    if (!mkdtemp(folder))
+        return fail(ST_CANNOT_CREATE, "cannot make a folder in /tmp");
+    status st = loop_sanity(&x->s, folder);
+    if (rmdir(folder) != 0 && st == ST_OK)
+        st = fail(ST_IO, "%s cannot be removed", folder);
+    if (st == ST_OK)
+        log_info("dry run: two steps, evaluation, checkpoint, resume and export worked; nothing was left behind");
+    return st;
+}
+
+static status train_and_prove(job_run *x)
+{
+    const options *o = &x->c->o;
+    const loop_options lo = {.dir = x->dir, .resume = o->resume, .force = o->force, .force_resume = o->force_resume,
+                             .sink = o->quiet ? NULL : &x->c->sink, .stop = x->c->stop};
+    TRY(loop_prepare(&lo, &x->lock));
+    TRY(write_run(x, "running", NULL));
+    if (x->j->train.sanity && !o->resume)
+        TRY(loop_sanity(&x->s, x->dir));
+    TRY(loop_run(&x->s, &lo, &x->loop));
+    cli_end_line(x->c);
+    log_info("trained %" PRIu64 " steps in %.1f s (%.0f samples/s); proving the exported student", x->loop.steps_done,
+             x->loop.seconds, x->loop.samples_per_second);
+    TRY(export_student(x));
+    TRY(prove_student(x));
+    TRY(write_run(x, "done", NULL));
+    TRY(make_report(x));
+    TRY(o->json ? print_json(x) : print_table(x));
+    return prove_held(&x->v) ? ST_OK : fail(ST_GATE, "not all checks held; see %s", x->report_file);
+}
+
+/* What went wrong is kept in run.json too; the first message stays the one that is printed. */
+static status note_failure(job_run *x, status st)
+{
+    char *message = NULL;
+    if (mem_strdup(&message, status_message()) != ST_OK)
+        return st;
+    if (write_run(x, st == ST_STOPPED ? "stopped" : "failed", message) != ST_OK)
+        log_warn("run.json could not be written: %s", status_message());
+    st = fail(st, "%s", message);
+    mem_free(message);
+    return st;
+}
+
+status cmd_train(cli *c)
+{
+    job_run x = {.c = c, .lock = -1};
+    time_t t = time(NULL);
+    struct tm utc;
+    status st = ST_OK;
+    x.began = clock_seconds();
+    strftime(x.started, sizeof x.started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
+    if (c->o.args.n)
+        return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help`", c->o.args.at[0]);
+    TRY_DONE(cli_load_job(c, true, &x.j));
+    TRY_DONE(choose_folder(&x));
+    TRY_DONE(session_open(x.j, &x.s));
+    x.open = true;
+    x.s.b->describe(x.s.b, &x.device);
+    TRY_DONE(x.device.st);
+    TRY_DONE(dataset_check(x.s.ds, DATA_TRAIN, 64));
+    TRY_DONE(print_plan(&x));
+    st = c->o.dry_run ? dry_run(&x) : train_and_prove(&x);
+    if (st != ST_OK && st != ST_GATE && x.lock >= 0)
+        st = note_failure(&x, st);
+done:
+    evaluation_free(&x.loop.last);
+    proof_free(&x.p);
+    validation_free(&x.v);
+    if (x.open)
+        session_close(&x.s);
+    config_free(x.j);
+    text_free(&x.device);
+    io_close(x.lock);
+    arena_free(&x.mem);
+    return st;
+}

@@ -1,0 +1,296 @@
+/* main.c - options, commands, signals; the only place where messages are printed and the program ends.
+ *
+ * A run is, in this order: job -> session (teacher, data, student, training graph) -> plan -> steps -> export -> proof in
+ * our executor and in ONNX Runtime -> report. cmd_train.c reads as that list. */
+#include "cli/cli.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+extern char **environ;
+
+const command commands[] = {
+    {"train", 't', "", "train a student from a teacher, export and prove it (the default command)",
+     "Exit codes: 0 all held, 1 a check did not hold, 2 diverged, 64 usage, 65 bad data, 66 no input, 69 runtime missing,\n"
+     "70 internal, 71 memory, 73 cannot create, 74 I/O, 75 stopped and resumable, 78 config.\n", cmd_train},
+    {"inspect", 'i', "MODEL", "graph, shapes, parameters, multiply-accumulates, operators of a model", NULL, cmd_inspect},
+    {"step", 's', "", "a few training steps on given samples without augmentation, for parity checks", NULL, cmd_step},
+    {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
+    {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
+    {"doctor", 'd', "", "what this machine has: processor, memory, runtimes, libraries", NULL, cmd_doctor},
+    {"help", 'h', "[TOPIC]", "help on a command or on ops, completion", NULL, cmd_help},
+    {0}};
+
+static volatile sig_atomic_t stop_flag;
+
+static void on_signal(int number)
+{
+    (void)number;
+    if (stop_flag)
+        _exit(ST_STOPPED); /* asked twice: at once */
+    stop_flag = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGUSR1, &sa, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- messages ---- */
+
+void cli_end_line(cli *c)
+{
+    if (c->redrawn)
+        fputs("\n", stderr);
+    c->redrawn = false;
+}
+
+static void show_progress(const char *line, bool redraw, void *ctx)
+{
+    cli *c = ctx;
+    if (redraw) {
+        fprintf(stderr, "\r\033[K%s", line);
+        c->redrawn = true;
+    } else {
+        fprintf(stderr, "%s%s\n", c->redrawn ? "\r\033[K" : "", line);
+        c->redrawn = false;
+    }
+    fflush(stderr);
+}
+
+static void show_message(log_level level, const char *line, void *ctx)
+{
+    cli *c = ctx;
+    if ((level == LOG_INFO && c->o.quiet) || (level == LOG_DEBUG && !c->o.verbose))
+        return;
+    cli_end_line(c);
+    fprintf(stderr, "%s%s\n", level == LOG_WARN ? "warning: " : "", line);
+}
+
+static int terminal_width(void)
+{
+    struct winsize w;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+static void open_terminal(cli *c)
+{
+    const char *term = getenv("TERM");
+    bool dumb = !term || strcmp(term, "dumb") == 0;
+    c->sink = (progress_sink){.line = show_progress, .ctx = c, .terminal = isatty(STDERR_FILENO) && !dumb,
+                              .width = terminal_width()};
+    log_set_sink(show_message, c);
+}
+
+status cli_print(text *t)
+{
+    status st = t->st;
+    if (st == ST_OK && t->n && (fwrite(t->s, 1, t->n, stdout) != t->n || fflush(stdout) != 0))
+        st = fail(ST_IO, "standard output cannot be written");
+    text_free(t);
+    return st;
+}
+
+/* ---- options ---- */
+
+typedef enum option_type { TYPE_FLAG, TYPE_TEXT, TYPE_NUMBER, TYPE_REAL, TYPE_LIST } option_type;
+typedef struct option_row {
+    const char *name;
+    char letter;
+    const char *arg;
+    option_type type;
+    const char *commands;
+    size_t offset;
+} option_row;
+
+#define OPTION(field, name, letter, arg, type, commands, meaning)                                                 \
+    {name, letter, arg, TYPE_##type, commands, offsetof(options, field)},
+static const option_row rows[] = {
+#include "cli/options.def"
+};
+#undef OPTION
+#define N_ROWS (sizeof rows / sizeof *rows)
+
+static const command *find_command(const char *name)
+{
+    for (const command *c = commands; c->name; c++)
+        if (strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+static status append(text_list *l, const char *value)
+{
+    const char **at = (const char **)(uintptr_t)l->at;
+    TRY(mem_grow(&at, l->n + 1, sizeof *at));
+    at[l->n++] = value;
+    l->at = at;
+    return ST_OK;
+}
+
+static status take_option(options *o, const option_row *r, const char *value)
+{
+    char what[64];
+    char *field = (char *)o + r->offset;
+    snprintf(what, sizeof what, "--%s", r->name);
+    status st = ST_OK;
+    switch (r->type) {
+    case TYPE_FLAG:
+        *(bool *)field = true;
+        break;
+    case TYPE_TEXT:
+        memcpy(field, &value, sizeof value);
+        break;
+    case TYPE_NUMBER:
+        st = parse_int(value, what, (int64_t *)(void *)field);
+        break;
+    case TYPE_REAL:
+        st = parse_double(value, what, (double *)(void *)field);
+        break;
+    case TYPE_LIST:
+        st = append((text_list *)(void *)field, value);
+        break;
+    }
+    if (st == ST_CONFIG)
+        st = fail(ST_USAGE, "%s", status_message());
+    return st;
+}
+
+static status unknown_option(const char *given)
+{
+    const char *name = given + strspn(given, "-");
+    char plain[64];
+    snprintf(plain, sizeof plain, "%.*s", (int)strcspn(name, "="), name);
+    const char *near = nearest_name(plain, &rows[0].name, N_ROWS, sizeof *rows);
+    return fail(ST_USAGE, "unknown option '%s'%s%s%s; `distill help` lists all", given, near ? "; did you mean --" : "",
+                near ? near : "", near ? "?" : "");
+}
+
+static status parse_options(cli *c, const command *cmd, int first)
+{
+    struct option longs[N_ROWS + 1] = {0};
+    char shorts[3 * N_ROWS + 3] = "+:";
+    size_t used = 2;
+    for (size_t i = 0; i < N_ROWS; i++) {
+        longs[i] = (struct option){rows[i].name, rows[i].arg ? required_argument : no_argument, NULL, 1000 + (int)i};
+        if (!rows[i].letter)
+            continue;
+        shorts[used++] = rows[i].letter;
+        if (rows[i].arg)
+            shorts[used++] = ':';
+    }
+    opterr = 0;
+    optind = first;
+    while (optind < c->argc) {
+        int at = optind, got = getopt_long(c->argc, c->argv, shorts, longs, NULL);
+        if (got == -1) { /* a plain word: options may follow it */
+            bool rest = strcmp(c->argv[optind - 1], "--") == 0 && optind - 1 >= at;
+            do
+                TRY(append(&c->o.args, c->argv[optind++]));
+            while (rest && optind < c->argc);
+            continue;
+        }
+        if (got == '?')
+            return unknown_option(c->argv[at]);
+        if (got == ':')
+            return fail(ST_USAGE, "option '%s' needs a value", c->argv[at]);
+        size_t i = 0;
+        while (i < N_ROWS && got != 1000 + (int)i && got != rows[i].letter)
+            i++;
+        if (strcmp(rows[i].commands, "*") != 0 && !strchr(rows[i].commands, cmd->letter))
+            return fail(ST_USAGE, "`distill %s` does not take --%s; see `distill help %s`", cmd->name, rows[i].name,
+                        cmd->name);
+        TRY(take_option(&c->o, &rows[i], optarg));
+        if (rows[i].offset == offsetof(options, batch))
+            c->o.batch_text = optarg;
+    }
+    return ST_OK;
+}
+
+/* ---- the job ---- */
+
+const char *const *cli_environment(void)
+{
+    return (const char *const *)environ;
+}
+
+size_t cli_flags(cli *c, config_override *flags)
+{
+    const options *o = &c->o;
+    const struct {
+        const char *value, *key, *flag;
+    } texts[] = {{o->teacher, "teacher.path", "--teacher"},   {o->teacher_output, "teacher.output", "--teacher-output"},
+                 {o->device, "exec.device", "--device"},      {o->data, "data.dir", "--data"},
+                 {o->samples, "data.samples", "--samples"},   {o->seed, "train.seed", "--seed"},
+                 {o->threads, "exec.threads", "--threads"},   {o->batch_text, "train.batch", "--batch"}};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].value)
+            flags[n++] = (config_override){texts[i].key, texts[i].value, texts[i].flag};
+    return n;
+}
+
+status cli_load_job(cli *c, bool file, job **out)
+{
+    config_override flags[CLI_FLAGS];
+    const options *o = &c->o;
+    if (file && !o->student)
+        return fail(ST_USAGE, "which student? Give a job file: distill --teacher t.onnx --student cfg.ini");
+    const config_sources from = {.file = file ? o->student : NULL, .env = cli_environment(), .set = o->set.at,
+                                 .n_set = o->set.n, .flags = flags, .n_flags = cli_flags(c, flags)};
+    return config_load(&from, out);
+}
+
+/* ---- beginning and end ---- */
+
+static int finish(cli *c, status st)
+{
+    cli_end_line(c);
+    if (st != ST_OK) {
+        const char *m = *status_message() ? status_message() : "failed without a message (a bug)";
+        bool located = strstr(m, ": error: ") != NULL; /* messages about a file carry their place in front */
+        fprintf(stderr, "%s%s\n", located ? "" : "error: ", m);
+    }
+    mem_free((void *)(uintptr_t)c->o.set.at);
+    mem_free((void *)(uintptr_t)c->o.args.at);
+    return (int)st;
+}
+
+int main(int argc, char **argv)
+{
+    cli c = {.argc = argc, .argv = argv, .stop = &stop_flag};
+    const command *cmd = argc > 1 ? find_command(argv[1]) : NULL;
+    int first = cmd ? 2 : 1;
+    text t = {0};
+    open_terminal(&c);
+    catch_signals();
+    if (!cmd && argc > 1 && argv[1][0] != '-') {
+        const char *near = nearest_name(argv[1], &commands[0].name, sizeof commands / sizeof *commands - 1,
+                                        sizeof *commands);
+        return finish(&c, fail(ST_USAGE, "unknown command '%s'%s%s%s; `distill help` lists them", argv[1],
+                               near ? "; did you mean '" : "", near ? near : "", near ? "'?" : ""));
+    }
+    status st = parse_options(&c, cmd ? cmd : commands, first);
+    if (st != ST_OK)
+        return finish(&c, st);
+    if (c.o.version) {
+        cli_version(c.o.json, &t);
+        return finish(&c, cli_print(&t));
+    }
+    if (c.o.help || argc == 1) {
+        help_text(cmd ? cmd->name : NULL, &t);
+        st = cli_print(&t);
+        return finish(&c, st == ST_OK && argc == 1 ? fail(ST_USAGE, "nothing to do: give --teacher and --student") : st);
+    }
+    return finish(&c, (cmd ? cmd : commands)->run(&c));
+}

@@ -1,0 +1,37 @@
+/* prove.h - does the file compute what was trained? A model runs in our own executor and in ONNX Runtime on every
+ * validation sample; accuracies, differences, latencies and checks go into a validation (validation.h). */
+#ifndef DISTILL_DEPLOY_PROVE_H
+#define DISTILL_DEPLOY_PROVE_H
+
+#include "data/data.h"
+#include "deploy/validation.h"
+#include "exec/backend.h"
+#include "onnx/model.h"
+
+typedef struct prove_options {
+    backend *b;
+    dataset *ds;
+    const char *ort;         /* library path; NULL: where it is usually found */
+    double atol, rtol;       /* a logit is equal when |own - other| <= atol + rtol * largest |own| of the sample */
+    const limits *lim;
+    const char *teacher_output; /* NULL: the first */
+    size_t farthest;         /* samples listed where student and teacher differ most */
+    const double *mean, *std; /* [channels] of the normalisation, for thumbnails; NULL: 0 and 1 */
+} prove_options;
+
+typedef struct proof { /* logits [samples, classes] of the own executor, kept for further comparisons */
+    float *teacher, *student;
+    int64_t classes;
+    double teacher_macs, student_macs; /* of one sample */
+    int64_t teacher_parameters, student_parameters;
+} proof;
+
+/* teacher may be NULL. Fills v (validation_free also after failure): scores, runtimes, agreement, farthest samples and
+ * the checks. What does not hold is a check with held = false, not a failure; a missing ONNX Runtime is one too. */
+MUST_USE status prove(const prove_options *o, const char *teacher, const char *student, validation *v, proof *p);
+void proof_free(proof *p);
+bool prove_held(const validation *v);
+/* One more check. */
+MUST_USE status prove_add_check(validation *v, bool held, const char *name, const char *detail);
+
+#endif

@@ -1,0 +1,149 @@
+/* evaluate.c - the student (and once the teacher) on the validation part; the student as a file. */
+#include "onnx/export.h"
+#include "train/job_spec.h"
+#include "train/session.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Brings the weights that are judged and exported into eval_params: the averages where they are kept. */
+static status sync_weights(session *s)
+{
+    char name[1200];
+    for (size_t i = 0; i < s->eval_params.n; i++) {
+        store_entry *to = &s->eval_params.at[i];
+        const store_entry *from = NULL;
+        if (to->kind == VALUE_PARAM && s->j->train.ema > 0) {
+            snprintf(name, sizeof name, "%s.ema", to->t.name);
+            from = store_find(&s->params, name);
+        }
+        if (!from)
+            from = store_find(&s->params, to->t.name);
+        if (!from)
+            return fail(ST_INTERNAL, "parameter '%s' does not train", to->t.name);
+        memcpy(to->t.data, from->t.data, tensor_bytes(&to->t));
+    }
+    return ST_OK;
+}
+
+static uint32_t argmax(const float *x, int64_t n)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return (uint32_t)best;
+}
+
+static double cross_entropy(const float *x, int64_t n, int64_t label)
+{
+    double top = (double)x[argmax(x, n)], sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp((double)x[i] - top);
+    return log(sum) + top - (double)x[label];
+}
+
+/* Runs the validation part through the student, and the teacher where its logits are not there yet. */
+static status collect_logits(session *s, float *student, float *teacher)
+{
+    loader *l = NULL;
+    loader_options o = loader_eval_options(DATA_VAL, (uint32_t)s->eval_batch);
+    size_t sample = (size_t)shape_count(&s->info->input[0].sh), classes = (size_t)s->classes, at = 0;
+    status st = ST_OK;
+    TRY_DONE(loader_open(s->ds, &o, &l));
+    for (;;) {
+        const batch *b;
+        TRY_DONE(loader_next(l, &b));
+        if (!b)
+            break;
+        float *x = exec_data(s->eval, s->eval_graph->input[0]);
+        memcpy(x, b->x[0], b->n * sample * sizeof *x);
+        memset(x + b->n * sample, 0, ((size_t)s->eval_batch - b->n) * sample * sizeof *x);
+        exec_run(s->eval, PHASE_MAIN);
+        memcpy(student + at * classes, exec_data(s->eval, s->eval_graph->output[0]), b->n * classes * sizeof *student);
+        if (teacher) {
+            float *out[1 + HINTS_MAX] = {teacher + at * (size_t)s->t.classes};
+            frozen_run(&s->t, b->x[0], b->n, out);
+        }
+        at += b->n;
+    }
+done:
+    loader_close(l);
+    return st;
+}
+
+static void judge(const session *s, evaluation *e)
+{
+    const float *t = s->teacher_val;
+    uint32_t correct = 0, taught = 0, agree = 0;
+    bool classes = s->info->classes > 0;
+    double ce = 0;
+    for (uint32_t i = 0; i < e->n; i++) {
+        int64_t label = classes ? dataset_label(s->ds, DATA_VAL, i) : -1;
+        const float *x = e->logits + (size_t)i * (size_t)s->classes;
+        uint32_t mine = argmax(x, s->classes), theirs = t ? argmax(t + (size_t)i * (size_t)s->t.classes, s->t.classes) : 0;
+        agree += t && mine == theirs;
+        if (label < 0 || label >= s->classes)
+            continue;
+        e->labelled++;
+        correct += mine == label;
+        taught += t && theirs == label;
+        ce += cross_entropy(x, s->classes, label);
+    }
+    double labelled = e->labelled ? (double)e->labelled : (double)NAN;
+    e->accuracy = correct / labelled;
+    e->ce = ce / labelled;
+    e->teacher_accuracy = t ? taught / labelled : (double)NAN;
+    e->agreement = t && e->n ? agree / (double)e->n : (double)NAN;
+}
+
+status session_evaluate(session *s, evaluation *out)
+{
+    bool teach = s->t.e && !s->teacher_val;
+    status st = ST_OK;
+    *out = (evaluation){.n = s->info->part[DATA_VAL].n};
+    TRY_DONE(sync_weights(s));
+    TRY_DONE(mem_alloc(&out->logits, (size_t)out->n * (size_t)s->classes, sizeof *out->logits));
+    if (teach)
+        TRY_DONE(mem_alloc(&s->teacher_val, (size_t)out->n * (size_t)s->t.classes, sizeof *s->teacher_val));
+    st = collect_logits(s, out->logits, teach ? s->teacher_val : NULL);
+    if (st != ST_OK && teach) { /* half-filled: the next evaluation starts anew */
+        mem_free(s->teacher_val);
+        s->teacher_val = NULL;
+    }
+    if (st == ST_OK)
+        judge(s, out);
+done:
+    if (st != ST_OK)
+        evaluation_free(out);
+    return st;
+}
+
+void evaluation_free(evaluation *e)
+{
+    mem_free(e->logits);
+    e->logits = NULL;
+}
+
+/* ---- the file ---- */
+
+status session_export(session *s, const char *path, const struct export_pair *meta, size_t n_meta)
+{
+    const job_export *e = &s->j->export;
+    graph *g = NULL;
+    status st = ST_OK;
+    export_options o = {.opset = e->opset, .fixed_batch = e->batch != 0, .meta = meta, .n_meta = n_meta};
+    TRY_DONE(sync_weights(s));
+    TRY_DONE(student_build(&s->spec, e->batch ? e->batch : 1, &g));
+    g->n_output = 1;
+    TRY_DONE(store_bake(&s->eval_params, g));
+    TRY_DONE(pass_drop_identity(g));
+    if (e->fold_bn)
+        TRY_DONE(pass_fold_batch_norm(g));
+    TRY_DONE(graph_validate(g));
+    st = onnx_export_file(g, &o, path);
+done:
+    graph_free(g);
+    return st;
+}

@@ -1,0 +1,249 @@
+/* parity.c - the training graph itself, driven step by step with nothing around it. */
+#include "train/parity.h"
+#include "train/job_spec.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct bench {
+    session s; /* only data, device, specs and the training graph are opened */
+    graph *teacher;
+    exec *teach;
+    bool wide;
+} bench;
+
+/* Numbers go in and come out as the graph's type. */
+static void put(const bench *b, value_id v, const float *from, int64_t n)
+{
+    if (!v)
+        return;
+    dtype t = graph_value(b->s.tg.g, v)->type;
+    void *to = exec_data(b->s.train, v);
+    for (int64_t i = 0; i < n; i++)
+        dtype_store(t, to, i, (double)from[i]);
+}
+
+static double get(const bench *b, value_id v)
+{
+    return v ? dtype_load(graph_value(b->s.tg.g, v)->type, exec_data(b->s.train, v), 0) : (double)NAN;
+}
+
+static status keep_value(const bench *b, value_id v, const char *name, tensor_list *out)
+{
+    tensor t;
+    const value *x = graph_value(b->s.tg.g, v);
+    TRY(tensor_new(&t, name, x->type, x->sh));
+    memcpy(t.data, exec_data(b->s.train, v), tensor_bytes(&t));
+    return tensor_list_add(out, &t);
+}
+
+/* ---- opening ---- */
+
+static status open_teacher(bench *b)
+{
+    session *s = &b->s;
+    if (!s->teacher_file)
+        return ST_OK;
+    TRY(session_import_teacher(s, s->j->train.batch, true, &b->teacher));
+    TRY(pass_drop_identity(b->teacher));
+    TRY(pass_fold_batch_norm(b->teacher));
+    TRY(b->wide ? pass_to_double(b->teacher) : pass_fuse_epilogues(b->teacher));
+    return exec_open(b->teacher, s->b, NULL, 0, &b->teach);
+}
+
+static status open_bench(const parity_options *o, bench *b)
+{
+    session *s = &b->s;
+    graph *teacher = NULL, *student = NULL;
+    data_options data;
+    train_spec spec;
+    status st = ST_OK;
+    b->wide = o->wide;
+    s->j = o->j;
+    backend_options bo = {.threads = (int)o->j->exec.threads,
+                          .max_isa = o->wide || o->j->exec.kernels == EXEC_KERNELS_REFERENCE ? ISA_REF : ISA_AVX512};
+    TRY_DONE(backend_open(o->j->exec.device, &bo, &s->b));
+    TRY_DONE(session_open_teacher_file(s));
+    if (s->teacher_file)
+        TRY_DONE(session_import_teacher(s, 1, false, &teacher));
+    TRY_DONE(job_data_options(o->j, teacher, s->teacher_file != NULL, &s->mem, &data));
+    data.augment = (augment_options){0};
+    TRY_DONE(dataset_open(&data, &s->ds));
+    s->info = dataset_info(s->ds);
+    TRY_DONE(job_student_spec(o->j, s->info, teacher, &s->spec));
+    TRY_DONE(student_build(&s->spec, o->j->train.batch, &student));
+    TRY_DONE(job_hints(o->j, student, teacher, &s->mem, s));
+    TRY_DONE(session_tap_shapes(s, teacher));
+    TRY_DONE(job_train_spec(s, &spec));
+    spec.mixup = false;
+    spec.keep_gradients = true;
+    TRY_DONE(train_graph_build(student, &spec, &s->tg));
+    if (b->wide)
+        TRY_DONE(pass_to_double(s->tg.g));
+    TRY_DONE(exec_open(s->tg.g, s->b, &s->params, 0, &s->train));
+    TRY_DONE(open_teacher(b));
+    loader_options lo = loader_train_options((uint32_t)o->j->train.batch, 1);
+    lo.shuffle = lo.augment = false;
+    TRY_DONE(loader_open(s->ds, &lo, &s->in));
+    s->steps = o->steps;
+    s->steps_per_epoch = loader_pass_steps(s->in);
+    st = job_schedule(o->j, s->steps_per_epoch, o->steps, &s->mem, &s->lr);
+done:
+    graph_free(student);
+    graph_free(teacher);
+    return st;
+}
+
+static void close_bench(bench *b)
+{
+    exec_close(b->teach);
+    graph_free(b->teacher);
+    session_close(&b->s);
+}
+
+/* ---- one step ---- */
+
+static void teach(const bench *b, const float *x, int64_t n)
+{
+    const session *s = &b->s;
+    if (!b->teach)
+        return;
+    dtype t = graph_value(b->teacher, b->teacher->input[0])->type;
+    void *in = exec_data(b->teach, b->teacher->input[0]);
+    for (int64_t i = 0; i < n; i++)
+        dtype_store(t, in, i, (double)x[i]);
+    exec_run(b->teach, PHASE_MAIN);
+    for (size_t i = 0; i < 1 + s->n_hint; i++) {
+        value_id from = b->teacher->output[i], to = i ? s->tg.tap[i - 1] : s->tg.teacher_logits;
+        if (to)
+            memcpy(exec_data(s->train, to), exec_data(b->teach, from),
+                   (size_t)shape_count(&graph_value(b->teacher, from)->sh) * dtype_of(t)->size);
+    }
+}
+
+static void put_targets(const bench *b, const batch *in)
+{
+    const session *s = &b->s;
+    if (s->tg.label)
+        memcpy(exec_data(s->train, s->tg.label), in->label, in->n * sizeof *in->label);
+    if (s->tg.target)
+        put(b, s->tg.target, in->target, (int64_t)in->n * s->info->target_size);
+}
+
+static void put_schedule(const bench *b, uint64_t step)
+{
+    const session *s = &b->s;
+    float w[3], h[HINTS_MAX], lr = (float)schedule_at(&s->lr, step), count = (float)(step + 1);
+    session_weights(s, step, w, h);
+    put(b, s->tg.weights, w, 3);
+    put(b, s->tg.hint_weights, h, (int64_t)s->n_hint);
+    put(b, s->tg.lr, &lr, 1);
+    put(b, s->tg.step, &count, 1);
+}
+
+static status keep_first(const bench *b, tensor_list *out)
+{
+    char name[1100];
+    const train_graph *t = &b->s.tg;
+    if (t->teacher_logits)
+        TRY(keep_value(b, t->teacher_logits, "teacher.logits", out));
+    TRY(keep_value(b, t->logits, "student.logits", out));
+    for (size_t i = 0; i < t->n_param; i++) {
+        snprintf(name, sizeof name, "grad.%s", graph_value(t->g, t->param[i])->name);
+        TRY(keep_value(b, t->grad[i], name, out));
+    }
+    return ST_OK;
+}
+
+/* One row of figures per step, as [steps] tensors. */
+static status new_rows(uint64_t steps, const char *name, bool wanted, tensor *t)
+{
+    *t = (tensor){0};
+    return wanted ? tensor_new(t, name, DTYPE_F64, SHAPE((int64_t)steps)) : ST_OK;
+}
+
+static void add_figure(tensor *t, uint64_t step, double x)
+{
+    if (t->data)
+        ((double *)t->data)[step] = x;
+}
+
+static status run_steps(bench *b, tensor *rows, tensor *hint_rows, tensor_list *out)
+{
+    session *s = &b->s;
+    int64_t sample = shape_count(&s->info->input[0].sh);
+    for (uint64_t step = 0; step < s->steps; step++) {
+        const batch *in;
+        TRY(loader_next(s->in, &in));
+        put(b, s->tg.x, in->x[0], (int64_t)in->n * sample);
+        put_targets(b, in);
+        put_schedule(b, step);
+        teach(b, in->x[0], (int64_t)in->n * sample);
+        exec_run(s->train, PHASE_MAIN);
+        const double figures[] = {get(b, s->tg.total), get(b, s->tg.task), get(b, s->tg.kl), get(b, s->tg.lr)};
+        for (int i = 0; i < 4; i++)
+            add_figure(&rows[i], step, figures[i]);
+        for (size_t i = 0; i < s->n_hint; i++)
+            add_figure(&hint_rows[i], step, get(b, s->tg.hint[i]));
+        if (step == 0)
+            TRY(keep_first(b, out));
+        exec_run(s->train, PHASE_UPDATE);
+    }
+    return ST_OK;
+}
+
+/* Parameters and running statistics; the optimizer's own state is not asked for. */
+static status keep_state(const bench *b, tensor_list *out)
+{
+    const session *s = &b->s;
+    graph *plain;
+    status st = ST_OK;
+    TRY(student_build(&s->spec, s->j->train.batch, &plain));
+    for (size_t v = 1; v < plain->n_value && st == ST_OK; v++) {
+        if (plain->value[v].kind != VALUE_PARAM && plain->value[v].kind != VALUE_STATE)
+            continue;
+        const store_entry *e = store_find(&s->params, plain->value[v].name);
+        tensor t;
+        if (!e)
+            continue;
+        st = tensor_copy(&t, &e->t);
+        if (st == ST_OK)
+            st = tensor_list_add(out, &t);
+    }
+    graph_free(plain);
+    return st;
+}
+
+status parity_run(const parity_options *o, tensor_list *out)
+{
+    bench b = {0};
+    tensor rows[4] = {{0}}, hints[HINTS_MAX] = {{0}};
+    char name[200];
+    status st = ST_OK;
+    TRY_DONE(open_bench(o, &b));
+    const session *s = &b.s;
+    snprintf(name, sizeof name, "%s", session_task_name(s));
+    TRY_DONE(new_rows(o->steps, "loss.total", true, &rows[0]));
+    TRY_DONE(new_rows(o->steps, name, s->tg.task != 0, &rows[1]));
+    TRY_DONE(new_rows(o->steps, "loss.kl", s->tg.kl != 0, &rows[2]));
+    TRY_DONE(new_rows(o->steps, "lr", s->tg.lr != 0, &rows[3]));
+    for (size_t i = 0; i < s->n_hint; i++) {
+        snprintf(name, sizeof name, "loss.hint.%s", s->hint[i].name);
+        TRY_DONE(new_rows(o->steps, name, true, &hints[i]));
+    }
+    TRY_DONE(run_steps(&b, rows, hints, out));
+    for (int i = 0; i < 4; i++)
+        if (rows[i].data)
+            TRY_DONE(tensor_list_add(out, &rows[i]));
+    for (size_t i = 0; i < s->n_hint; i++)
+        TRY_DONE(tensor_list_add(out, &hints[i]));
+    st = keep_state(&b, out);
+done:
+    for (int i = 0; i < 4; i++)
+        tensor_free(&rows[i]);
+    for (int i = 0; i < HINTS_MAX; i++)
+        tensor_free(&hints[i]);
+    close_bench(&b);
+    return st;
+}

@@ -1,0 +1,363 @@
+/* session.c - opens a job and makes its steps. */
+#include "train/session.h"
+#include "base/log.h"
+#include "onnx/import.h"
+#include "train/job_spec.h"
+
+#include <math.h>
+#include <string.h>
+
+#define TEACHER_BATCH 32 /* samples the teacher runs at a time: its activations stay near the caches */
+#define EVAL_BATCH    250
+
+/* ---- opening ---- */
+
+static bool hints_wanted(const job *j)
+{
+    for (size_t i = 0; i < j->n_hint; i++)
+        if (j->hint[i].weight > 0 || j->hint[i].weight_end > 0)
+            return true;
+    return false;
+}
+
+status session_open_teacher_file(session *s)
+{
+    const job *j = s->j;
+    s->kd = j->distill.kd > 0 || j->distill.kd_end > 0;
+    bool needed = s->kd || hints_wanted(j);
+    if (*j->teacher.path)
+        return onnx_open(j->teacher.path, &j->limits, &s->teacher_file);
+    if (needed)
+        return config_fault(config_origin(j, "distill.kd"), "the job learns from a teacher and none is given; name one "
+                            "with --teacher FILE or teacher.path, or set distill.kd = 0 and drop the hints");
+    return ST_OK;
+}
+
+/* The teacher's graph for `rows` samples, its outputs the logits and the hints' values. */
+status session_import_teacher(const session *s, int64_t rows, bool with_hints, graph **out)
+{
+    const char *names[1 + HINTS_MAX];
+    import_options o = {.batch = rows};
+    size_t n = 0;
+    graph *whole = NULL;
+    if (*s->j->teacher.output) {
+        names[n++] = s->j->teacher.output;
+    } else if (with_hints && s->n_hint) { /* the first output's name is in the model */
+        TRY(onnx_import(s->teacher_file, &o, &whole));
+        const char *copy;
+        status st = arena_strdup((arena *)&s->mem, &copy, whole->value[whole->output[0]].name);
+        graph_free(whole);
+        TRY(st);
+        names[n++] = copy;
+    }
+    for (size_t i = 0; with_hints && i < s->n_hint; i++)
+        names[n++] = s->hint[i].teacher;
+    if (n > 0) {
+        o.outputs = names;
+        o.n_outputs = n;
+    }
+    TRY(onnx_import(s->teacher_file, &o, out));
+    if (n == 0)
+        (*out)->n_output = 1; /* further outputs of the model are of no use here */
+    return ST_OK;
+}
+
+static status open_student(session *s, const graph *teacher)
+{
+    graph *g = NULL;
+    status st = ST_OK;
+    TRY_DONE(job_student_spec(s->j, s->info, teacher, &s->spec));
+    student_title(s->j, s->title, sizeof s->title);
+    TRY_DONE(student_build(&s->spec, s->j->train.batch, &g));
+    s->student_stats = graph_measure(g, s->j->train.batch);
+    if (s->n_hint == 0)
+        TRY_DONE(job_hints(s->j, g, teacher, &s->mem, s));
+done:
+    graph_free(g);
+    return st;
+}
+
+/* The taps' shapes at the training batch, read off the teacher's graph. */
+status session_tap_shapes(session *s, const graph *teacher)
+{
+    for (size_t i = 0; i < s->n_hint; i++) {
+        value_id v = graph_find(teacher, s->hint[i].teacher);
+        if (!v)
+            return fail(ST_CONFIG, "[hint %s]: the teacher has no value '%s'; `distill inspect` lists them",
+                        s->hint[i].name, s->hint[i].teacher);
+        s->hint[i].tap = teacher->value[v].sh;
+        s->hint[i].tap.dim[0] = s->j->train.batch;
+    }
+    return ST_OK;
+}
+
+static status open_training(session *s)
+{
+    graph *g = NULL;
+    train_spec spec;
+    status st = ST_OK;
+    TRY_DONE(job_train_spec(s, &spec));
+    TRY_DONE(student_build(&s->spec, s->j->train.batch, &g));
+    TRY_DONE(train_graph_build(g, &spec, &s->tg));
+    TRY_DONE(exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train));
+    s->classes = s->tg.g->value[s->tg.logits].sh.dim[1];
+done:
+    graph_free(g);
+    return st;
+}
+
+static status open_evaluation(session *s)
+{
+    int64_t n = s->info->part[DATA_VAL].n;
+    s->eval_batch = n < 1 ? 1 : n < EVAL_BATCH ? n : EVAL_BATCH;
+    TRY(student_build(&s->spec, s->eval_batch, &s->eval_graph));
+    s->eval_graph->n_output = 1;
+    TRY(pass_drop_identity(s->eval_graph));
+    return exec_open(s->eval_graph, s->b, &s->eval_params, job_memory_limit(s->j), &s->eval);
+}
+
+static status open_teacher(session *s)
+{
+    int64_t rows = s->j->teacher.batch;
+    graph *g;
+    if (!s->teacher_file)
+        return ST_OK;
+    if (rows == 0)
+        rows = s->j->train.batch < TEACHER_BATCH ? s->j->train.batch : TEACHER_BATCH;
+    TRY(session_import_teacher(s, rows, true, &g));
+    s->teacher_stats = graph_measure(g, rows);
+    TRY(frozen_open(g, s->b, job_memory_limit(s->j), &s->t));
+    if (s->kd && s->t.classes != s->classes)
+        return fail(ST_CONFIG, "the teacher has %lld outputs and the student %lld; set student.classes = %lld, or name "
+                    "another teacher.output", (long long)s->t.classes, (long long)s->classes, (long long)s->t.classes);
+    TRY(arena_alloc(&s->mem, &s->taps, s->t.n_out, sizeof *s->taps));
+    s->taps[0] = s->tg.teacher_logits ? exec_data(s->train, s->tg.teacher_logits) : NULL;
+    for (size_t i = 0; i < s->n_hint; i++)
+        s->taps[i + 1] = exec_data(s->train, s->tg.tap[i]);
+    uint32_t views = (uint32_t)s->j->data.views, n = s->info->part[DATA_TRAIN].n;
+    double bytes = (double)views * n * (double)s->t.classes * sizeof(float);
+    if (views && s->kd && s->n_hint == 0 && !s->tg.lambda) {
+        if (s->j->cache.memory_limit == 0 || bytes <= (double)s->j->cache.memory_limit * 1048576.0)
+            TRY(frozen_remember(&s->t, views, n));
+        else
+            log_warn("the teacher's outputs of %u views need %.0f MiB, cache.memory_limit is %lld: they are computed in "
+                     "every pass", views, bytes / 1048576.0, (long long)s->j->cache.memory_limit);
+    }
+    return ST_OK;
+}
+
+static status open_loader(session *s)
+{
+    loader_options o = job_loader_options(s->j);
+    TRY(loader_open(s->ds, &o, &s->in));
+    uint64_t pass = loader_pass_steps(s->in) / (uint64_t)s->j->train.accumulate;
+    s->steps_per_epoch = s->j->train.steps_per_epoch ? (uint64_t)s->j->train.steps_per_epoch : pass ? pass : 1;
+    s->steps = s->j->train.steps ? (uint64_t)s->j->train.steps : (uint64_t)s->j->train.epochs * s->steps_per_epoch;
+    return job_schedule(s->j, s->steps_per_epoch, s->steps, &s->mem, &s->lr);
+}
+
+status session_open(const job *j, session *out)
+{
+    session *s = out;
+    graph *teacher = NULL;
+    status st = ST_OK;
+    *s = (session){.j = j};
+    backend_options bo = {.threads = (int)j->exec.threads,
+                          .max_isa = j->exec.kernels == EXEC_KERNELS_REFERENCE ? ISA_REF : ISA_AVX512};
+    data_options data;
+    TRY_DONE(backend_open(j->exec.device, &bo, &s->b));
+    TRY_DONE(session_open_teacher_file(s));
+    if (s->teacher_file)
+        TRY_DONE(session_import_teacher(s, 1, false, &teacher));
+    TRY_DONE(job_data_options(j, teacher, s->kd || hints_wanted(j), &s->mem, &data));
+    TRY_DONE(dataset_open(&data, &s->ds));
+    s->info = dataset_info(s->ds);
+    if (s->info->n_inputs != 1 || s->info->input[0].type != DTYPE_F32) {
+        st = fail(ST_BAD_DATA, "%s: training takes samples with one float input", s->info->path);
+        goto done;
+    }
+    /* Hints may name values inside the teacher: the whole graph is at hand in `teacher`. */
+    TRY_DONE(open_student(s, teacher));
+    if (s->n_hint)
+        TRY_DONE(session_tap_shapes(s, teacher));
+    TRY_DONE(open_training(s));
+    TRY_DONE(open_teacher(s));
+    TRY_DONE(open_evaluation(s));
+    TRY_DONE(open_loader(s));
+done:
+    graph_free(teacher);
+    if (st != ST_OK)
+        session_close(s);
+    return st;
+}
+
+void session_close(session *s)
+{
+    loader_close(s->in);
+    exec_close(s->eval);
+    graph_free(s->eval_graph);
+    store_free(&s->eval_params);
+    exec_close(s->train);
+    train_graph_free(&s->tg);
+    store_free(&s->params);
+    frozen_close(&s->t);
+    onnx_close(s->teacher_file);
+    dataset_close(s->ds);
+    backend_close(s->b);
+    mem_free(s->teacher_val);
+    arena_free(&s->mem);
+    *s = (session){0};
+}
+
+session_memory session_measure_memory(const session *s)
+{
+    session_memory m = {0};
+    for (int p = 0; p < DATA_PARTS; p++)
+        m.data += (size_t)s->info->part[p].n * (size_t)shape_count(&s->info->input[0].sh);
+    m.batches = loader_bytes(s->in);
+    for (size_t i = 0; i < s->params.n; i++)
+        *(s->params.at[i].kind == VALUE_PARAM ? &m.parameters : &m.optimizer) += tensor_bytes(&s->params.at[i].t);
+    m.activations = exec_plan(s->train)->activations;
+    m.workspace = exec_plan(s->train)->workspace;
+    if (s->t.e) {
+        const plan *p = exec_plan(s->t.e);
+        m.teacher = p->activations + p->workspace + p->constants;
+        m.teacher_cache = (size_t)s->t.views * s->t.samples * ((size_t)s->t.classes * sizeof(float) + 1);
+    }
+    const plan *p = exec_plan(s->eval);
+    m.evaluation = p->activations + p->workspace + p->persistent;
+    return m;
+}
+
+/* ---- a step ---- */
+
+static double scalar(const exec *e, value_id v)
+{
+    return v ? (double)*(const float *)exec_data(e, v) : (double)NAN;
+}
+
+static void put_scalar(const exec *e, value_id v, double x)
+{
+    if (v)
+        *(float *)exec_data(e, v) = (float)x;
+}
+
+void session_weights(const session *s, uint64_t step, float w[3], float *hint)
+{
+    const job_distill *d = &s->j->distill;
+    const double from[3] = {d->task, d->kd, d->temperature}, to[3] = {d->task_end, d->kd_end, d->temperature_end};
+    for (int i = 0; i < 3; i++)
+        w[i] = (float)ramp_at(d->ramp, from[i], isnan(to[i]) ? from[i] : to[i], step, s->steps);
+    for (size_t i = 0; i < s->n_hint; i++)
+        hint[i] = (float)ramp_at(d->ramp, s->hint_from[i], s->hint_to[i], step, s->steps);
+}
+
+static void put_schedule(session *s, uint64_t step)
+{
+    session_weights(s, step, exec_data(s->train, s->tg.weights),
+                    s->n_hint ? exec_data(s->train, s->tg.hint_weights) : NULL);
+    put_scalar(s->train, s->tg.lr, schedule_at(&s->lr, step));
+    put_scalar(s->train, s->tg.step, (double)(step + 1));
+}
+
+const char *session_task_name(const session *s)
+{
+    static const char *const names[] = {[TASK_LOSS_CE] = "loss.ce", [TASK_LOSS_BCE] = "loss.bce",
+                                        [TASK_LOSS_MSE] = "loss.mse", [TASK_LOSS_L1] = "loss.l1",
+                                        [TASK_LOSS_SMOOTH_L1] = "loss.smooth_l1"};
+    return names[s->j->distill.task_loss];
+}
+
+/* Float targets of samples without a label are NaN: the task loss leaves them out. */
+static void put_targets(session *s, const batch *b)
+{
+    float *t = exec_data(s->train, s->tg.target);
+    size_t each = (size_t)s->info->target_size;
+    memcpy(t, b->target, b->n * each * sizeof *t);
+    for (uint32_t i = 0; i < b->n; i++)
+        for (size_t k = 0; b->label[i] < 0 && k < each; k++)
+            t[i * each + k] = NAN;
+}
+
+static void put_batch(session *s, const batch *b)
+{
+    size_t sample = (size_t)shape_count(&s->info->input[0].sh);
+    memcpy(exec_data(s->train, s->tg.x), b->x[0], b->n * sample * sizeof(float));
+    if (s->tg.label)
+        memcpy(exec_data(s->train, s->tg.label), b->label, b->n * sizeof *b->label);
+    if (s->tg.label2) {
+        memcpy(exec_data(s->train, s->tg.label2), b->label2, b->n * sizeof *b->label2);
+        memcpy(exec_data(s->train, s->tg.lambda), b->lambda, b->n * sizeof *b->lambda);
+    }
+    if (s->tg.target)
+        put_targets(s, b);
+    if (s->t.cache)
+        frozen_run_remembered(&s->t, b->x[0], b->n, b->index, b->view, s->taps[0]);
+    else if (s->kd || s->n_hint)
+        frozen_run(&s->t, b->x[0], b->n, s->taps);
+}
+
+static bool all_finite(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+/* The first tensor that explains a skipped step: losses, then gradients in the order of the parameters. */
+static const char *find_nonfinite(const session *s)
+{
+    const train_graph *t = &s->tg;
+    const value_id first[] = {t->x, t->teacher_logits, t->logits, t->task, t->kl, t->total};
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++) {
+        const value *v = graph_value(t->g, first[i]);
+        if (first[i] && !all_finite(exec_data(s->train, first[i]), shape_count(&v->sh)))
+            return v->name;
+    }
+    for (size_t i = 0; i < t->n_param; i++)
+        if (!all_finite(exec_data(s->train, t->grad[i]), shape_count(&graph_value(t->g, t->param[i])->sh)))
+            return graph_value(t->g, t->param[i])->name;
+    return "gradient norm";
+}
+
+static void read_losses(const session *s, double share, step_result *r)
+{
+    const train_graph *t = &s->tg;
+    double rows = (double)s->j->train.batch;
+    r->total += share * scalar(s->train, t->total);
+    r->task += share * scalar(s->train, t->task);
+    r->kl += share * scalar(s->train, t->kl);
+    r->correct += share * scalar(s->train, t->correct) / rows;
+    r->agree += share * scalar(s->train, t->agree) / rows;
+    for (size_t i = 0; i < s->n_hint; i++)
+        r->hint[i] += share * scalar(s->train, t->hint[i]);
+}
+
+status session_step(session *s, uint64_t step, step_result *r)
+{
+    int64_t micro = s->j->train.accumulate;
+    double *hint = r->hint;
+    *r = (step_result){.hint = hint};
+    for (size_t i = 0; i < s->n_hint; i++)
+        hint[i] = 0;
+    put_schedule(s, step);
+    for (int64_t m = 0; m < micro; m++) {
+        const batch *b;
+        TRY(loader_next(s->in, &b));
+        put_batch(s, b);
+        exec_run(s->train, PHASE_MAIN);
+        read_losses(s, 1.0 / (double)micro, r);
+    }
+    exec_run(s->train, PHASE_UPDATE);
+    r->norm = scalar(s->train, s->tg.norm);
+    r->lr = scalar(s->train, s->tg.lr);
+    r->finite = isfinite(scalar(s->train, s->tg.scale)) && isfinite(r->total);
+    r->nonfinite = r->finite ? NULL : find_nonfinite(s);
+    return ST_OK;
+}
+
+void session_seek(session *s, uint64_t step)
+{
+    loader_seek(s->in, step * (uint64_t)s->j->train.accumulate);
+}

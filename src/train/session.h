@@ -1,0 +1,97 @@
+/* session.h - a job, opened: device, data, teacher, student and training graph, ready to step.
+ *
+ *     config job -> session_open -> session_step ... session_evaluate ... session_export -> session_close
+ *
+ * The order of what happens (loop.h) and where it is written is no concern of this file. */
+#ifndef DISTILL_TRAIN_SESSION_H
+#define DISTILL_TRAIN_SESSION_H
+
+#include "config/config.h"
+#include "data/loader.h"
+#include "distill/frozen.h"
+#include "distill/train_graph.h"
+#include "onnx/model.h"
+#include "student/student.h"
+#include "train/schedule.h"
+
+typedef struct session {
+    const job *j;
+    arena mem;
+    backend *b;
+    dataset *ds;
+    const data_info *info;
+
+    onnx_model *teacher_file; /* NULL: no teacher */
+    frozen_net t;
+    graph_stats teacher_stats;
+    bool kd;                  /* the teacher's logits are learned from */
+    hint_spec *hint;
+    double *hint_from, *hint_to; /* weights [n_hint] */
+    size_t n_hint;
+
+    student_spec spec;
+    char title[128];
+    graph_stats student_stats;
+    train_graph tg;
+    store params; /* what trains: parameters, statistics, optimizer state */
+    exec *train;
+    graph *eval_graph;
+    store eval_params; /* a copy of the weights (or of their averages) */
+    exec *eval;
+    int64_t eval_batch, classes;
+
+    loader *in;
+    float **taps; /* [teacher outputs]: where the training graph wants them */
+    uint64_t steps, steps_per_epoch;
+    schedule lr;
+    float *teacher_val; /* [validation samples, classes], made by the first evaluation */
+} session;
+
+/* Opens all of it. Errors of the job name the key and where it was set. */
+MUST_USE status session_open(const job *j, session *out);
+void session_close(session *s);
+
+/* Bytes by item, for the plan table. */
+typedef struct session_memory {
+    size_t data, batches, parameters, optimizer, activations, workspace, teacher, teacher_cache, evaluation;
+} session_memory;
+session_memory session_measure_memory(const session *s);
+
+/* What one step said: means over its micro batches. */
+typedef struct step_result {
+    double total, task, kl, norm, lr;
+    double correct, agree;     /* shares of the batch, NAN when not computed */
+    double *hint;              /* [n_hint] */
+    bool finite;               /* false: the update was skipped */
+    const char *nonfinite;     /* the first tensor that is not finite, NULL when all are */
+} step_result;
+/* Takes the next batches and makes step number `step` (0 is the first). `hint` in the result must have room. */
+MUST_USE status session_step(session *s, uint64_t step, step_result *out);
+/* The next step taken is `step`. */
+void session_seek(session *s, uint64_t step);
+
+/* Pieces of session_open, for parity.c. */
+MUST_USE status session_open_teacher_file(session *s);
+/* The teacher's graph for `rows` samples, outputs: the logits, then (with_hints) the hints' values. */
+MUST_USE status session_import_teacher(const session *s, int64_t rows, bool with_hints, graph **out);
+MUST_USE status session_tap_shapes(session *s, const graph *whole_teacher);
+/* Loss weights and temperature, and hint weights, of a step. */
+void session_weights(const session *s, uint64_t step, float w[3], float *hint);
+const char *session_task_name(const session *s); /* "loss.ce" ...: the task loss in metrics */
+
+typedef struct evaluation {
+    uint32_t n, labelled;
+    double accuracy, ce;  /* over labelled samples; NAN when there are none */
+    double agreement;     /* with the teacher's classes; NAN without one */
+    double teacher_accuracy;
+    float *logits;        /* [n, classes], kept until evaluation_free */
+} evaluation;
+/* The student as it is now (its averaged weights when train.ema is on) on the validation part. */
+MUST_USE status session_evaluate(session *s, evaluation *out);
+void evaluation_free(evaluation *e);
+
+/* Writes the student as it is now. `meta`: metadata of the file. */
+struct export_pair;
+MUST_USE status session_export(session *s, const char *path, const struct export_pair *meta, size_t n_meta);
+
+#endif
