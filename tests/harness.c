@@ -65,7 +65,10 @@ int main(int argc, char **argv)
 {
     const char *slash = strrchr(argv[0], '/'), *tmp = getenv("TMPDIR");
     Suite *suite = suite_create(slash ? slash + 1 : argv[0]);
-    snprintf(root, sizeof root, "%s/distill-test-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    snprintf(root, sizeof root, "%s/distill-test-XXXXXX",
+             tmp && *tmp                     ? tmp
+             : access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+                                             : "/tmp");
     if (!mkdtemp(root)) {
         fprintf(stderr, "cannot make the temporary folder %s\n", root);
         return 1;

@@ -9,8 +9,11 @@
 #define DISTILL_TESTS_HARNESS_H
 
 #include <check.h>
-#undef fail /* Check's old macro of that name hides ours */
+#undef fail /* Check has an old macro of that name */
 #include "base/status.h"
+#ifndef fail
+#define fail(...) status_not_ok(status_record(__VA_ARGS__)) /* again, where status.h came before Check */
+#endif
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
@@ -44,7 +47,8 @@ void test_skip(const char *name, const char *reason);
 void test_max_error(const char *name, double error, double tolerance);
 /* The folder with optional data (environment DISTILL_TEST_DATA, else the folder beside the checkout), or NULL. */
 const char *test_data_dir(void);
-/* A fresh empty folder (a new one at each call) below the system's temporary folder, removed when the program ends. */
+/* A fresh empty folder (a new one at each call) below TMPDIR (else /dev/shm, where fsync costs nothing, else /tmp),
+ * removed when the program ends. */
 const char *test_tmp_dir(void);
 /* "dir/name", valid until the program ends. */
 const char *test_path(const char *dir, const char *name);

@@ -9,7 +9,7 @@
 
 static _Thread_local char message[MESSAGE_MAX];
 
-status fail(status st, const char *fmt, ...)
+status status_record(status st, const char *fmt, ...)
 {
     char text[MESSAGE_MAX]; /* the arguments may point into the old message */
     va_list ap;

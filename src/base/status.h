@@ -27,7 +27,14 @@ typedef enum status {
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Records the message (cut at 8 KiB) and returns `st`, so that a caller can write `return fail(ST_BAD_DATA, ...)`. */
-MUST_USE PRINTF_LIKE(2, 3) status fail(status st, const char *fmt, ...);
+#define fail(...) status_not_ok(status_record(__VA_ARGS__))
+PRINTF_LIKE(2, 3) status status_record(status st, const char *fmt, ...);
+
+/* Lets the compiler see that a failure is not ST_OK; else it warns of results that are set only where there is none. */
+MUST_USE static inline status status_not_ok(status st)
+{
+    return st == ST_OK ? ST_INTERNAL : st;
+}
 
 /* Puts "prefix: " before the recorded message: a caller that knows more of the place adds it. Returns `st`. */
 MUST_USE PRINTF_LIKE(2, 3) status fail_within(status st, const char *fmt, ...);
