@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TENSORS_MAX = 64 };
+enum { TENSORS_MAX = 64 }; /* inputs or outputs of one model */
 
 /* ---- comparison, as ONNX's test runner does it (numpy.testing.assert_allclose) ---- */
 
