@@ -36,8 +36,12 @@
 /* The families. Keep one name a line, sorted. */
 #define OP_CASE_FAMILIES(X)                                                                                       \
     X(binary)                                                                                                     \
+    X(loss)                                                                                                       \
+    X(move)                                                                                                       \
+    X(norm)                                                                                                       \
     X(reduce)                                                                                                     \
-    X(unary)
+    X(unary)                                                                                                      \
+    X(update)
 
 #define OP_CASE_IN  10
 #define OP_CASE_OUT 8

@@ -55,28 +55,43 @@ typedef struct moments {
     double n, mean, m2; /* elements, their mean, sum of squared distances to it */
 } moments;
 
+/* Float sums run over at most PIECE neighbours, what they give is summed in double. */
+#define PIECE 1024
+
+static double line_sum(const float *x, int64_t n)
+{
+    float sum = 0;
+    PRAGMA(omp simd reduction(+ : sum))
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return (double)sum;
+}
+
+static void line_squares(const float *x, int64_t n, float pivot, double *off, double *square)
+{
+    float o = 0, s = 0;
+    PRAGMA(omp simd reduction(+ : o, s))
+    for (int64_t i = 0; i < n; i++) {
+        float d = x[i] - pivot;
+        o += d;
+        s += d * d;
+    }
+    *off += (double)o;
+    *square += (double)s;
+}
+
 static moments block_moments(const float *x, block k)
 {
-    double n = (double)(k.rows * k.length);
-    float sum = 0, off = 0, square = 0;
-    for (int64_t r = 0; r < k.rows; r++) {
-        const float *row = x + k.at + r * k.step;
-        PRAGMA(omp simd reduction(+ : sum))
-        for (int64_t i = 0; i < k.length; i++)
-            sum += row[i];
-    }
-    const float pivot = sum / (float)n; /* the mean but for its rounding, which `off` then takes out */
-    for (int64_t r = 0; r < k.rows; r++) {
-        const float *row = x + k.at + r * k.step;
-        PRAGMA(omp simd reduction(+ : off, square))
-        for (int64_t i = 0; i < k.length; i++) {
-            float d = row[i] - pivot;
-            off += d;
-            square += d * d;
-        }
-    }
-    double shift = (double)off / n;
-    return (moments){n, (double)pivot + shift, (double)square - shift * (double)off};
+    double n = (double)(k.rows * k.length), sum = 0, off = 0, square = 0;
+    for (int64_t r = 0; r < k.rows; r++)
+        for (int64_t i = 0; i < k.length; i += PIECE)
+            sum += line_sum(x + k.at + r * k.step + i, k.length - i < PIECE ? k.length - i : PIECE);
+    const float pivot = (float)(sum / n); /* the mean but for its rounding, which `off` then takes out */
+    for (int64_t r = 0; r < k.rows; r++)
+        for (int64_t i = 0; i < k.length; i += PIECE)
+            line_squares(x + k.at + r * k.step + i, k.length - i < PIECE ? k.length - i : PIECE, pivot, &off, &square);
+    double shift = off / n;
+    return (moments){n, (double)pivot + shift, square - shift * off};
 }
 
 /* Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances". */
@@ -94,18 +109,27 @@ typedef struct sums { /* of the backward pass: dy, dy * (x - mean) */
     double dy, dy_x;
 } sums;
 
-static sums block_sums(const float *dy, const float *x, block k, float mean)
+static void line_products(const float *dy, const float *x, int64_t n, float mean, sums *all)
 {
     float sum = 0, sum_x = 0;
-    for (int64_t r = 0; r < k.rows; r++) {
-        const float *g = dy + k.at + r * k.step, *row = x + k.at + r * k.step;
-        PRAGMA(omp simd reduction(+ : sum, sum_x))
-        for (int64_t i = 0; i < k.length; i++) {
-            sum += g[i];
-            sum_x += g[i] * (row[i] - mean);
-        }
+    PRAGMA(omp simd reduction(+ : sum, sum_x))
+    for (int64_t i = 0; i < n; i++) {
+        sum += dy[i];
+        sum_x += dy[i] * (x[i] - mean);
     }
-    return (sums){(double)sum, (double)sum_x};
+    all->dy += (double)sum;
+    all->dy_x += (double)sum_x;
+}
+
+static sums block_sums(const float *dy, const float *x, block k, float mean)
+{
+    sums all = {0};
+    for (int64_t r = 0; r < k.rows; r++)
+        for (int64_t i = 0; i < k.length; i += PIECE) {
+            int64_t at = k.at + r * k.step + i;
+            line_products(dy + at, x + at, k.length - i < PIECE ? k.length - i : PIECE, mean, &all);
+        }
+    return all;
 }
 
 /* ---- what is done to every element of a channel ---- */
@@ -227,7 +251,7 @@ static void run_by_block(const pass *p)
 /* ---- s = 1: strips of channels ---- */
 
 #define COLUMNS 16
-#define COLUMN_ROWS 256 /* rows summed in float before they are joined in double */
+#define COLUMN_ROWS 64 /* rows summed in float before they are joined in double */
 
 /* Columns c0 .. c0+COLUMNS-1 of rows r0 .. r1-1; the order of summation within a column is that of the rows. */
 static void strip_moments(const pass *p, int64_t c0, int64_t r0, int64_t r1, moments *all)

@@ -1,0 +1,142 @@
+/* op_cases_update.c - rows of the optimizer updates. The expected contents of the PyTorch rows are those of two steps of
+ * torch.optim (2.13, double) with parameters 1 -2 0.5 3, gradients (0.5 -1 2 0.125) times 1 and 2, lr 0.1 and weight
+ * decay 0.01; a row does the second step from the state after the first. */
+#include "op_case.h"
+
+#include <math.h>
+#include <string.h>
+
+#define SGD(...)  .attr = &(const sgd_attrs){__VA_ARGS__}
+#define ADAM(...) .attr = &(const adam_attrs){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, __VA_ARGS__}
+#define P(...)    {F32(4), FIXED(__VA_ARGS__), .kind = VALUE_PARAM}
+#define S(...)    {F32(4), FIXED(__VA_ARGS__), .kind = VALUE_STATE}
+#define PARAM(n)  {F32(n), .kind = VALUE_PARAM}
+#define STATE(n)  {F32(n), .lo = 0.1, .hi = 1, .kind = VALUE_STATE}
+#define ONE(x)    {SCALAR(F32), FIXED(x)}
+#define ABSENT    {DTYPE_NONE}
+#define GRAD2     {F32(4), FIXED(1, -2, 4, .25)}
+
+static void fill(double *to, const double *from)
+{
+    memcpy(to, from, 4 * sizeof *to);
+}
+
+static void expect_nesterov(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    fill(in[0], (const double[]){0.67007410999999995, -1.3401482199999999, -0.80358119500000003, 2.9048509549999997});
+    fill(in[2], (const double[]){1.4680310000000001, -2.9360620000000002, 5.8056904999999999, 0.41920550000000001});
+}
+static void expect_adam(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    fill(in[0], (const double[]){0.80336669106856706, -1.8033719251635725, 0.30346583771378255, 2.8024146095735762});
+    fill(in[2], (const double[]){0.14680000000196075, -0.29370000000098034, 0.58085000000049869, 0.041850000006451601});
+    fill(in[3], (const double[]){0.0012779209000395694, 0.0051157206000395925, 0.020048020975039958, 0.00010184197503600009});
+}
+static void expect_adamw(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    fill(in[0], (const double[]){0.80158280063650933, -1.7995837990271664, 0.30258229822249483, 2.7975848102925669});
+    fill(in[2], (const double[]){0.14499999999999996, -0.28999999999999992, 0.57999999999999985, 0.036249999999999991});
+    fill(in[3], (const double[]){0.0012497500000000011, 0.0049990000000000043, 0.019996000000000017, 7.8109375000000067e-05});
+}
+static void expect_plain(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    fill(in[0], (const double[]){0.95, -1.9, 0.3, 2.9875});
+}
+/* The row's numbers stay as they are. */
+static void expect_unchanged(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)in;
+    (void)out;
+}
+static void expect_ema(const op_case *c, double *const *in, double *const *out)
+{
+    double d = ((const ema_attrs *)c->attr)->decay;
+    (void)out;
+    for (int i = 0; i < 4; i++)
+        in[0][i] = d * in[0][i] + (1 - d) * in[1][i];
+}
+static void expect_sum(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    for (int i = 0; i < 4; i++)
+        in[0][i] += (in[2] ? *in[2] : 1) * in[1][i];
+}
+static void expect_zero(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    fill(in[0], (const double[4]){0});
+}
+
+const op_case op_cases_update[] = {
+    {OP_SGD_UPDATE, "PyTorch, Nesterov",
+     .in = {P(0.90310000000000001, -1.8062, 0.11904999999999999, 2.9705499999999998), GRAD2, S(.51, -1.02, 2.005, .155), ONE(.1), ONE(1)},
+     SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_nesterov, .want_tol = 1e-6},
+    {OP_SGD_UPDATE, "PyTorch, plain", .in = {P(1, -2, .5, 3), {F32(4), FIXED(.5, -1, 2, .125)}, ABSENT, ONE(.1)},
+     SGD(.momentum = 0), .fwd_tol = 1e-6, .expect = expect_plain, .want_tol = 1e-8},
+    {OP_SGD_UPDATE, "scaled gradient", .in = {P(1, -2, .5, 3), {F32(4), FIXED(1, -2, 4, .25)}, ABSENT, ONE(.1), ONE(.5)},
+     SGD(.momentum = 0), .fwd_tol = 1e-6, .expect = expect_plain, .want_tol = 1e-8},
+    {OP_SGD_UPDATE, "first step from zeros", .in = {PARAM(1003), {F32(1003)}, {F32(1003), FIXED(0), .kind = VALUE_STATE}, ONE(.1), ONE(1)},
+     SGD(.momentum = .9, .weight_decay = .01), .fwd_tol = 1e-6},
+    {OP_SGD_UPDATE, "decoupled", .in = {PARAM(40000), {F32(40000)}, STATE(40000), ONE(.1), ONE(.3)},
+     SGD(.momentum = .9, .weight_decay = .01, .decoupled = 1), .fwd_tol = 1e-6},
+    {OP_SGD_UPDATE, "not finite: skipped", .in = {P(1, -2, .5, 3), {F32(4), FIXED(1, NAN, 0, 0)}, S(1, 2, 3, 4), ONE(.1), ONE(NAN)},
+     SGD(.momentum = .9, .weight_decay = .01), .expect = expect_unchanged},
+    {OP_SGD_UPDATE, "buffer", .in = {PARAM(4), {F32(4)}, ABSENT, ONE(.1)}, SGD(.momentum = .9), .refuse = "input 2"},
+    {OP_SGD_UPDATE, "shape", .in = {PARAM(4), {F32(5)}, ABSENT, ONE(.1)}, SGD(.momentum = 0), .refuse = "shape"},
+    {OP_SGD_UPDATE, "rate", .in = {PARAM(4), {F32(4)}, ABSENT, {F32(2)}}, SGD(.momentum = 0), .refuse = "one number"},
+    {OP_SGD_UPDATE, "no rate", .in = {PARAM(4), {F32(4)}}, SGD(.momentum = 0), .refuse = "input 3"},
+    {OP_SGD_UPDATE, "decay", .in = {PARAM(4), {F32(4)}, ABSENT, ONE(.1)}, SGD(.weight_decay = -1), .refuse = "weight_decay"},
+    {OP_SGD_UPDATE, "nesterov", .in = {PARAM(4), {F32(4)}, ABSENT, ONE(.1)}, SGD(.nesterov = 1), .refuse = "momentum"},
+
+    {OP_ADAM_UPDATE, "PyTorch, Adam",
+     .in = {P(0.90000000196078433, -1.9000000009803921, 0.40000000049875312, 2.9000000064516125), GRAD2, S(.051, -.102, .2005, .0155),
+            S(0.0002601, 0.0010404, 0.004020025, 2.4025e-05), ONE(.1), ONE(1), ONE(2)},
+     ADAM(.weight_decay = .01), .fwd_tol = 1e-6, .expect = expect_adam, .want_tol = 1e-6},
+    {OP_ADAM_UPDATE, "PyTorch, AdamW",
+     .in = {P(0.899000002, -1.898000001, 0.3995000005, 2.897000008), GRAD2, S(.05, -.1, .2, .0125),
+            S(0.00025, 0.001, 0.004, 1.5625e-05), ONE(.1), ONE(1), ONE(2)},
+     ADAM(.weight_decay = .01, .decoupled = 1), .fwd_tol = 1e-6, .expect = expect_adamw, .want_tol = 1e-6},
+    {OP_ADAM_UPDATE, "large", .in = {PARAM(40001), {F32(40001)}, STATE(40001), STATE(40001), ONE(.01), ONE(.7), ONE(1000)},
+     ADAM(.weight_decay = .1), .fwd_tol = 1e-6},
+    {OP_ADAM_UPDATE, "not finite: skipped", .in = {P(1, -2, .5, 3), GRAD2, S(1, 2, 3, 4), S(1, 2, 3, 4), ONE(.1), ONE(INFINITY), ONE(2)},
+     ADAM(.weight_decay = .01), .expect = expect_unchanged},
+    {OP_ADAM_UPDATE, "beta", .in = {PARAM(4), {F32(4)}, STATE(4), STATE(4), ONE(.1), ONE(1), ONE(1)},
+     .attr = &(const adam_attrs){.beta1 = 1, .beta2 = .9}, .refuse = "beta1"},
+    {OP_ADAM_UPDATE, "step", .in = {PARAM(4), {F32(4)}, STATE(4), STATE(4), ONE(.1), ONE(1)}, .refuse = "input 6"},
+
+    {OP_EMA_UPDATE, .in = {S(1, -2, .5, 3), {F32(4)}, ONE(.5)}, .attr = &(const ema_attrs){.875}, .fwd_tol = 1e-7,
+     .expect = expect_ema, .want_tol = 1e-15},
+    {OP_EMA_UPDATE, "large", .in = {STATE(33000), {F32(33000)}}, .attr = &(const ema_attrs){.999}, .fwd_tol = 2e-7},
+    {OP_EMA_UPDATE, "not finite: skipped", .in = {S(1, -2, .5, 3), {F32(4)}, ONE(NAN)}, .attr = &(const ema_attrs){.875},
+     .expect = expect_unchanged},
+    {OP_EMA_UPDATE, "decay", .in = {S(1, -2, .5, 3), {F32(4)}}, .attr = &(const ema_attrs){1}, .refuse = "decay"},
+
+    {OP_GRAD_NORM, "PyTorch's clip_grad_norm_", .in = {{F32(4), FIXED(3, 0, 0, 0)}, {F32(2), FIXED(0, 4)}}, .n_out = 2,
+     .attr = &(const grad_norm_attrs){2}, .fwd_tol = 1e-7, .want = {WANT(0.399999920000016), WANT(5)}, .want_tol = 1e-15},
+    {OP_GRAD_NORM, "within the limit", .in = {{F32(4), FIXED(3, 0, 0, 0)}, {F32(2), FIXED(0, 4)}}, .n_out = 2,
+     .attr = &(const grad_norm_attrs){6}, .want = {WANT(1), WANT(5)}},
+    {OP_GRAD_NORM, "no limit", .in = {{F32(70, 1000)}, {F32(1)}, {F32(0)}, {F32(3, 9000)}}, .n_out = 2,
+     .attr = &(const grad_norm_attrs){INFINITY}, .fwd_tol = 1e-7},
+    {OP_GRAD_NORM, "NaN", .in = {{F32(4), FIXED(3, 0, 0, 0)}, {F32(2), FIXED(0, NAN)}}, .attr = &(const grad_norm_attrs){2},
+     .want = {WANT(NAN)}},
+    {OP_GRAD_NORM, "infinity", .in = {{F32(4), FIXED(3, 0, -INFINITY, 0)}}, .attr = &(const grad_norm_attrs){INFINITY},
+     .want = {WANT(NAN)}},
+    {OP_GRAD_NORM, "squares beyond float", .in = {{F32(2), FIXED(3e30, 4e30)}}, .n_out = 2,
+     .attr = &(const grad_norm_attrs){INFINITY}, .fwd_tol = 1e-7, .want = {WANT(1), WANT(5e30)}, .want_tol = 1e-7},
+    {OP_GRAD_NORM, "limit", .in = {{F32(4)}}, .attr = &(const grad_norm_attrs){0}, .refuse = "max_norm"},
+
+    {OP_ACCUMULATE, .in = {S(1, -2, .5, 3), {F32(4)}, ONE(.25)}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
+    {OP_ACCUMULATE, "no share", .in = {S(1, -2, .5, 3), {F32(4)}}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
+    {OP_CLEAR, .in = {S(1, NAN, .5, 3)}, .expect = expect_zero},
+    OP_CASE_END};
