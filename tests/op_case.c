@@ -338,7 +338,7 @@ static double forward_cost(const built *t)
 static status check_numeric(engine *e, const built *t, op_run *r)
 {
     double tol = t->c->grad_tol > 0 ? t->c->grad_tol : 1e-7, step = t->c->step > 0 ? t->c->step : 1e-5;
-    double each = 2e7 / forward_cost(t);
+    double each = 4e6 / forward_cost(t); /* elements of an input that are moved */
     const double *loss = r->at[t->loss].data;
     for (int i = 0; i < t->n_in; i++) {
         if (!wants_grad(t, i) || !t->in[i])

@@ -14,14 +14,15 @@
     X(update)
 
 #define CPU_SIMD_TABLES(X) \
-    X(batch_norm)          \
-    X(binary)              \
-    X(conv_direct)         \
-    X(conv_weight)         \
-    X(loss)                \
-    X(move)                \
-    X(row_norm)            \
-    X(unary)               \
+    X(batch_norm)         \
+    X(binary)             \
+    X(conv_direct)        \
+    X(conv_weight)        \
+    X(loss)               \
+    X(move)               \
+    X(reduce)             \
+    X(row_norm)           \
+    X(unary)              \
     X(update)
 
 #define CPU_ONCE_TABLES(X) \
