@@ -2,32 +2,28 @@
  *
  * After merging (reduce.h) the usual forms are: rows [K, R] (trailing axes), columns [K, R, I] with the middle reduced
  * (leading axes when K = 1), and channels [A, K, B] with both ends reduced (batch and image of [N, C, H, W]). Work is cut
- * by sizes alone and joined in a fixed order. After a few float additions (STRIP, STEPS) a sum goes on in double, so that
+ * by sizes alone and joined in a fixed order. After some float additions a sum goes on in double, so that
  * long sums keep the accuracy of float32. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/reduce.h"
+#include "kernels/cpu/simd.h"
 
 #include <math.h>
 #include <string.h>
 
-#define LANES_16 16
-#define STRIP    64   /* float additions one after the other, in a row: with 64 lanes, 4096 elements */
-#define STEPS    16   /* the same in a column */
-#define ROW_PART 32768 /* elements of a row that one unit of work takes */
-#define COLUMNS  1024 /* columns and */
-#define ROWS     1024 /* rows of a column block */
-
-typedef float vec16 __attribute__((vector_size(64)));
-typedef int32_t mask16 __attribute__((vector_size(64)));
-typedef float vec16_unaligned __attribute__((vector_size(64), aligned(4), may_alias));
-#define VEC_AT(p) (*(const vec16_unaligned *)(const void *)(p))
+#define STREAMS  (64 / LANES) /* a row is added up in 64 lanes, whatever the width of a register */
+#define STRIP    4096         /* elements of a row, then its 64 sums go to double */
+#define STEPS    16           /* rows of a column block, the same */
+#define ROW_PART 32768        /* elements of a row that one unit of work takes */
+#define COLUMNS  1024         /* columns and */
+#define ROWS     1024         /* rows of a column block */
 
 /* How two partial results join, for single numbers and for vectors; and what they begin with. NaN wins in max and min. */
 #define JOIN_sum(a, x) ((a) + (x))
 #define JOIN_max(a, x) ((x) > (a) || (x) != (x) ? (x) : (a))
 #define JOIN_min(a, x) ((x) < (a) || (x) != (x) ? (x) : (a))
-#define SELECT(m, x, a) ((vec16)(((mask16)(x) & (m)) | ((mask16)(a) & ~(m))))
+#define SELECT(m, x, a) ((vec)(((vec_int)(x) & (m)) | ((vec_int)(a) & ~(m))))
 #define VJOIN_sum(a, x) ((a) + (x))
 #define VJOIN_max(a, x) SELECT(((x) > (a)) | ((x) != (x)), x, a)
 #define VJOIN_min(a, x) SELECT(((x) < (a)) | ((x) != (x)), x, a)
@@ -43,26 +39,27 @@ typedef struct reducer {
     double begin;
 } reducer;
 
+#define UNROLLED(k, count) PRAGMA(GCC unroll 16) for (int k = 0; k < (count); k++)
 #define REDUCER(op)                                                                                               \
     static double SIMD(row_##op)(const float *x, int64_t n)                                                       \
     {                                                                                                             \
         double total = (double)BEGIN_##op;                                                                        \
         int64_t i = 0;                                                                                            \
-        while (n - i >= LANES_16) {                                                                               \
-            vec16 a[4];                                                                                           \
-            for (int k = 0; k < 4; k++)                                                                           \
-                a[k] = BEGIN_##op - (vec16){0};                                                                   \
-            int64_t stop = n - i > 4 * LANES_16 * STRIP ? i + 4 * LANES_16 * STRIP : n;                           \
-            for (; stop - i >= 4 * LANES_16; i += 4 * LANES_16)                                                   \
-                for (int k = 0; k < 4; k++)                                                                       \
-                    a[k] = VJOIN_##op(a[k], VEC_AT(x + i + k * LANES_16));                                        \
-            for (; stop - i >= LANES_16; i += LANES_16)                                                           \
-                a[0] = VJOIN_##op(a[0], VEC_AT(x + i));                                                           \
-            a[0] = VJOIN_##op(a[0], a[1]);                                                                        \
-            a[2] = VJOIN_##op(a[2], a[3]);                                                                        \
-            a[0] = VJOIN_##op(a[0], a[2]);                                                                        \
-            for (int k = 0; k < LANES_16; k++)                                                                    \
-                total = JOIN_##op(total, (double)a[0][k]);                                                        \
+        while (n - i >= 16) {                                                                                     \
+            vec a[STREAMS];                                                                                       \
+            const int64_t stop = n - i > STRIP ? i + STRIP : n;                                                   \
+            UNROLLED(k, STREAMS) a[k] = vec_set(BEGIN_##op);                                                      \
+            for (; stop - i >= 64; i += 64)                                                                       \
+                UNROLLED(k, STREAMS) a[k] = VJOIN_##op(a[k], vec_load(x + i + k * LANES));                        \
+            for (; stop - i >= 16; i += 16)                                                                       \
+                UNROLLED(k, 16 / LANES) a[k] = VJOIN_##op(a[k], vec_load(x + i + k * LANES));                     \
+            float lane[LANES];                                                                                    \
+            UNROLLED(d, 4)                                                                                        \
+                UNROLLED(k, STREAMS >> (d + 1)) a[k] = VJOIN_##op(a[k], a[k + (STREAMS >> (d + 1))]);             \
+            vec_store(lane, a[0]);                                                                                \
+            UNROLLED(d, 4)                                                                                        \
+                UNROLLED(k, LANES >> (d + 1)) lane[k] = JOIN_##op(lane[k], lane[k + (LANES >> (d + 1))]);         \
+            total = JOIN_##op(total, (double)lane[0]);                                                            \
         }                                                                                                         \
         for (; i < n; i++)                                                                                        \
             total = JOIN_##op(total, (double)x[i]);                                                               \

@@ -29,40 +29,36 @@ typedef float real;
 #define GELU_SLOPE      v_gelu_slope
 #define GELU_BY_TANH_SLOPE v_gelu_tanh_slope
 
-#define FORWARD(object, A, ...)                                                                                   \
-    static void SIMD(object)(const kernel_args *a)                                                                \
+/* The loop is written out once per variant: the choice is not made for every element. */
+#define LOOP(form, load, ...)                                                                                     \
+    PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)                                                \
     {                                                                                                             \
-        AT_##A const float *in = a->in[0].data;                                                                   \
-        float *out = a->out[0].data;                                                                              \
-        const int64_t n = shape_count(&a->out[0].sh);                                                             \
-        PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)                                            \
-        {                                                                                                         \
-            const int64_t end = block_end(b, n, BLOCK_ELEMENTS);                                                  \
-            PRAGMA(omp simd)                                                                                      \
-            for (int64_t i = b * BLOCK_ELEMENTS; i < end; i++) {                                                  \
-                const float x = in[i];                                                                            \
-                out[i] = __VA_ARGS__;                                                                             \
-            }                                                                                                     \
+        const int64_t end = block_end(b, n, BLOCK_ELEMENTS);                                                      \
+        PRAGMA(omp simd)                                                                                          \
+        for (int64_t i = b * BLOCK_ELEMENTS; i < end; i++) {                                                      \
+            const bool variant = form;                                                                            \
+            load (void)variant;                                                                                   \
+            out[i] = __VA_ARGS__;                                                                                 \
         }                                                                                                         \
     }
-#define UNARY(E, object, text, flags, types, A, rows, ...) FORWARD(op_##object, A, __VA_ARGS__)
-#define UNARY_FLAT(E, object, text, types, ...)            FORWARD(op_##object, none, __VA_ARGS__)
+#define KERNEL(name, A, operands, load, ...)                                                                      \
+    static void SIMD(name)(const kernel_args *a)                                                                  \
+    {                                                                                                             \
+        AT_##A operands;                                                                                          \
+        float *out = a->out[0].data;                                                                              \
+        const int64_t n = shape_count(&a->out[0].sh);                                                             \
+        if (VARIANT_##A)                                                                                          \
+            LOOP(true, load, __VA_ARGS__)                                                                         \
+        else                                                                                                      \
+            LOOP(false, load, __VA_ARGS__)                                                                        \
+    }
+#define UNARY(E, object, text, flags, types, A, rows, ...)                                                        \
+    KERNEL(op_##object, A, const float *in = a->in[0].data, const float x = in[i];, __VA_ARGS__)
+#define UNARY_FLAT(E, object, text, types, ...)                                                                   \
+    KERNEL(op_##object, none, const float *in = a->in[0].data, const float x = in[i];, __VA_ARGS__)
+#define OPERANDS const float *grad = a->in[0].data; const float *kept = a->in[1].data
 #define UNARY_GRAD(E, object, text, reads, A, rows, ...)                                                          \
-    static void SIMD(op_##object##_grad)(const kernel_args *a)                                                    \
-    {                                                                                                             \
-        AT_##A const float *grad = a->in[0].data, *kept = a->in[1].data;                                          \
-        float *out = a->out[0].data;                                                                              \
-        const int64_t n = shape_count(&a->out[0].sh);                                                             \
-        PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)                                            \
-        {                                                                                                         \
-            const int64_t end = block_end(b, n, BLOCK_ELEMENTS);                                                  \
-            PRAGMA(omp simd)                                                                                      \
-            for (int64_t i = b * BLOCK_ELEMENTS; i < end; i++) {                                                  \
-                const float dy = grad[i], reads = kept[i];                                                        \
-                out[i] = __VA_ARGS__;                                                                             \
-            }                                                                                                     \
-        }                                                                                                         \
-    }
+    KERNEL(op_##object##_grad, A, OPERANDS, const float dy = grad[i]; const float reads = kept[i];, __VA_ARGS__)
 #include "ops/unary.def"
 
 KERNEL_TABLE(unary) = {
