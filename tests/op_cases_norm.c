@@ -53,7 +53,7 @@ const op_case op_cases_norm[] = {
      BN(.training_mode = 0), .fwd_tol = 1e-6, .bwd_tol = 2e-6},
     {OP_BATCH_NORM, "no sample", .in = {{F32(0, 2, 3)}, SCALE(2), BIAS(2), MEAN(2), VAR(2)}, BN(.training_mode = 0)},
     {OP_BATCH_NORM, "large", .in = {{F32(9, 5, 33, 31)}, SCALE(5), BIAS(5), MEAN(5), VAR(5)}, BN(.training_mode = 0),
-     .fwd_tol = 1e-6, .bwd_tol = 1e-5},
+     .fwd_tol = 1e-6, .bwd_tol = 3e-5 /* of a sum of 9207 numbers of size 1 */},
     /* ONNX's training form: population variance, running * 0.9 + batch * 0.1 */
     {OP_BATCH_NORM, "training", .in = {{X_FIXED}, {SCALE_FIXED}, {BIAS_FIXED}, {F32(2), FIXED(.5, -1), .no_grad = true},
                                        {F32(2), FIXED(2, .5), .no_grad = true}},
