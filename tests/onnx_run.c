@@ -27,8 +27,8 @@ static status compare(model_run *r, const char *name, const tensor *got, const t
     if (exact && memcmp(got->data, want->data, tensor_bytes(want)) != 0)
         for (int64_t i = 0; i < n; i++)
             if (tensor_at(got, i) != tensor_at(want, i))
-                return fail(ST_GATE, "output '%s'[%" PRId64 "] is %.17g, expected %.17g", name, i, tensor_at(got, i),
-                            tensor_at(want, i));
+                return fail(ST_GATE, "output '%s'[%" PRId64 "] is %.17g, expected %.17g", name, i,
+                            tensor_at(got, i), tensor_at(want, i));
     for (int64_t i = 0; i < n && !exact; i++) {
         double x = tensor_at(got, i), y = tensor_at(want, i), tolerance = r->atol + r->rtol * fabs(y);
         if ((isnan(x) && isnan(y)) || x == y)
@@ -44,7 +44,8 @@ static status compare(model_run *r, const char *name, const tensor *got, const t
 
 /* ---- running ---- */
 
-static status execute(model_run *r, const graph *g, const tensor *in, size_t n_in, const tensor *want, size_t n_want)
+static status execute(model_run *r, const graph *g, const tensor *in, size_t n_in, const tensor *want,
+                      size_t n_want)
 {
     exec *e;
     TRY(exec_open(g, r->b, NULL, 0, &e));
@@ -102,8 +103,9 @@ static status import_bound(const onnx_model *m, const tensor *in, size_t n_in, g
             if (bound[i])
                 bind[o.n_bind++] = (import_bind){in[i].name, &in[i]};
         status st = onnx_import(m, &o, g);
-        if (st == ST_OK || (!strstr(status_message(), "must be a constant") &&
-                            !strstr(status_message(), "must be constants") && !strstr(status_message(), "not a constant")))
+        if (st == ST_OK ||
+            (!strstr(status_message(), "must be a constant") &&
+             !strstr(status_message(), "must be constants") && !strstr(status_message(), "not a constant")))
             return st;
         bool more = false;
         for (size_t i = 0; i < n_in; i++)
@@ -120,7 +122,8 @@ static status import_bound(const onnx_model *m, const tensor *in, size_t n_in, g
     }
 }
 
-status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_in, const tensor *want, size_t n_want)
+status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_in, const tensor *want,
+                   size_t n_want)
 {
     onnx_model *m = NULL;
     graph *g = NULL;

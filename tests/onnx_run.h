@@ -9,7 +9,7 @@ typedef struct model_run {
     backend *b;
     const limits *lim; /* NULL: defaults */
     double rtol, atol;
-    double worst; /* largest error seen, as a part of the tolerance */
+    double worst;    /* largest error seen, as a part of the tolerance */
     size_t compared; /* elements */
 } model_run;
 
@@ -17,8 +17,8 @@ typedef struct model_run {
  * operator needs as constants are given as such. ST_GATE: an output differs, the message says where. */
 MUST_USE status run_data_set(model_run *r, const char *model, const char *dir);
 /* The same with tensors: inputs and outputs in the order of the model. */
-MUST_USE status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_in, const tensor *want,
-                            size_t n_want);
+MUST_USE status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_in,
+                            const tensor *want, size_t n_want);
 /* Unpacks a .tar.gz into a folder; false when it is not there or damaged. */
 bool unpack_archive(const char *path, const char *to);
 

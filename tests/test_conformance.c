@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 /* A test that uses only these operators must pass. */
+/* clang-format off */
 static const char covered[] =
     " Abs Add And ArgMax AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv "
     "ConvTranspose Cos Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements Gelu Gemm "
@@ -21,6 +22,7 @@ static const char covered[] =
     "Pad Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Round Shape "
     "Sigmoid Sign Sin Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Upsample "
     "Where Xor ";
+/* clang-format on */
 
 /* Tests of covered operators that do not run, each with its reason. */
 static const struct {
@@ -112,7 +114,8 @@ static void report(const tally *t)
     used = (size_t)snprintf(line, sizeof line, "%zu tests: operators that are not supported:", operators);
     for (size_t i = 0; i < t->n && used < sizeof line - 100; i++)
         if (strncmp(t->reason[i], "operator ", 9) == 0)
-            used += (size_t)snprintf(line + used, sizeof line - used, " %s %zu", t->reason[i] + 9, t->count[i]);
+            used +=
+                (size_t)snprintf(line + used, sizeof line - used, " %s %zu", t->reason[i] + 9, t->count[i]);
     if (operators)
         test_skip(t->suite, line);
     printf("%s: %zu data sets passed\n", t->suite, t->passed);
@@ -382,5 +385,6 @@ START_TEST(models)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(node_tests),  TEST(node_tests_reference), TEST(pytorch_tests), TEST(simple_tests),
-                                 TEST(debian_tests), TEST(light_models),        TEST(models),        {0}};
+const test_entry test_table[] = {
+    TEST(node_tests),   TEST(node_tests_reference), TEST(pytorch_tests), TEST(simple_tests),
+    TEST(debian_tests), TEST(light_models),         TEST(models),        {0}};

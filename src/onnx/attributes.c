@@ -8,23 +8,50 @@
 enum { ATTRIBUTES_MAX = 1000 };
 
 /* Names of AttributeProto.AttributeType, by number. */
+/* clang-format off */
 static const char *const type_name[] = {"UNDEFINED", "FLOAT",   "INT",    "STRING",        "TENSOR",
                                         "GRAPH",     "FLOATS",  "INTS",   "STRINGS",       "TENSORS",
                                         "GRAPHS",    "SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS"};
-enum { A_FLOAT = 1, A_INT, A_STRING, A_TENSOR, A_GRAPH, A_FLOATS, A_INTS, A_STRINGS, A_TENSORS, A_GRAPHS, A_COUNT = 15 };
+/* clang-format on */
+enum {
+    A_FLOAT = 1,
+    A_INT,
+    A_STRING,
+    A_TENSOR,
+    A_GRAPH,
+    A_FLOATS,
+    A_INTS,
+    A_STRINGS,
+    A_TENSORS,
+    A_GRAPHS,
+    A_COUNT = 15
+};
 
 /* The ONNX type of each kind of row. */
+/* clang-format off */
 static const int wanted_type[] = {[ATTR_INT] = A_INT,       [ATTR_FLOAT] = A_FLOAT,   [ATTR_INTS] = A_INTS,
                                   [ATTR_FLOATS] = A_FLOATS, [ATTR_CHOICE] = A_STRING, [ATTR_DTYPE] = A_INT,
                                   [ATTR_TENSOR] = A_TENSOR};
+/* clang-format on */
 
 /* Bit t: the field of type t is present. */
 static uint32_t fields_present(const Onnx__AttributeProto *a)
 {
-    const bool present[A_COUNT] = {
-        false,           a->has_f,          a->has_i,          a->has_s,         a->t != NULL,
-        a->g != NULL,    a->n_floats > 0,   a->n_ints > 0,     a->n_strings > 0, a->n_tensors > 0,
-        a->n_graphs > 0, a->sparse_tensor != NULL, a->n_sparse_tensors > 0, a->tp != NULL, a->n_type_protos > 0};
+    const bool present[A_COUNT] = {false,
+                                   a->has_f,
+                                   a->has_i,
+                                   a->has_s,
+                                   a->t != NULL,
+                                   a->g != NULL,
+                                   a->n_floats > 0,
+                                   a->n_ints > 0,
+                                   a->n_strings > 0,
+                                   a->n_tensors > 0,
+                                   a->n_graphs > 0,
+                                   a->sparse_tensor != NULL,
+                                   a->n_sparse_tensors > 0,
+                                   a->tp != NULL,
+                                   a->n_type_protos > 0};
     uint32_t mask = 0;
     for (int t = 0; t < A_COUNT; t++)
         mask |= (uint32_t)present[t] << t;
@@ -32,7 +59,8 @@ static uint32_t fields_present(const Onnx__AttributeProto *a)
 }
 
 /* The declared type; files of the first IR version have none, the field that is there tells. */
-static status attribute_type(const scope *s, const Onnx__NodeProto *n, const Onnx__AttributeProto *a, int *type)
+static status attribute_type(const scope *s, const Onnx__NodeProto *n, const Onnx__AttributeProto *a,
+                             int *type)
 {
     uint32_t present = fields_present(a);
     *type = a->has_type ? (int)a->type : 0;
@@ -53,7 +81,8 @@ status attribute_resolve(const scope *s, const Onnx__NodeProto *n, const Onnx__A
     if (!a->ref_attr_name || !*a->ref_attr_name)
         return ST_OK;
     if (!s->call)
-        return node_fail(s, n, "attribute '%s' refers to an attribute of a function, and is in none", a->name);
+        return node_fail(s, n, "attribute '%s' refers to an attribute of a function, and is in none",
+                         a->name);
     *out = NULL;
     for (size_t i = 0; i < s->call->n_attribute && !*out; i++)
         if (s->call->attribute[i]->name && strcmp(s->call->attribute[i]->name, a->ref_attr_name) == 0)
@@ -62,7 +91,8 @@ status attribute_resolve(const scope *s, const Onnx__NodeProto *n, const Onnx__A
         if (s->defaults[i]->name && strcmp(s->defaults[i]->name, a->ref_attr_name) == 0)
             *out = s->defaults[i];
     if (*out && (*out)->ref_attr_name && *(*out)->ref_attr_name)
-        return node_fail(s, n, "attribute '%s' refers to a reference; such a function is not supported", a->name);
+        return node_fail(s, n, "attribute '%s' refers to a reference; such a function is not supported",
+                         a->name);
     return ST_OK;
 }
 
@@ -79,7 +109,8 @@ status attribute_find(const scope *s, const Onnx__NodeProto *n, const char *name
             return ST_OK;
         TRY(attribute_type(s, n, *out, &found));
         if (found != type)
-            return node_fail(s, n, "attribute '%s' is %s, expected %s", name, type_name[found], type_name[type]);
+            return node_fail(s, n, "attribute '%s' is %s, expected %s", name, type_name[found],
+                             type_name[type]);
         return ST_OK;
     }
     return ST_OK;
@@ -111,7 +142,8 @@ static status set_float(const draft *d, const attr_desc *row, double v)
 }
 
 /* Lists are n elements of any type, read as doubles or integers; room for one at least, so that empty is not NULL. */
-static status set_ints(importer *im, const draft *d, const attr_desc *row, dtype type, const void *data, size_t n)
+static status set_ints(importer *im, const draft *d, const attr_desc *row, dtype type, const void *data,
+                       size_t n)
 {
     int64_t *v;
     TRY(arena_alloc(&im->mem, &v, n + 1, sizeof *v));
@@ -124,7 +156,8 @@ static status set_ints(importer *im, const draft *d, const attr_desc *row, dtype
     return ST_OK;
 }
 
-static status set_floats(importer *im, const draft *d, const attr_desc *row, dtype type, const void *data, size_t n)
+static status set_floats(importer *im, const draft *d, const attr_desc *row, dtype type, const void *data,
+                         size_t n)
 {
     double *v;
     TRY(arena_alloc(&im->mem, &v, n + 1, sizeof *v));
@@ -149,8 +182,8 @@ static status set_choice(const draft *d, const attr_desc *row, const ProtobufCBi
         c += len;
         c += *c == ' ';
     }
-    return node_fail(d->s, d->from, "%s is '%.*s'; supported: %s", row->name, (int)(s->len < 60 ? s->len : 60),
-                     s->len ? (const char *)s->data : "", row->choices);
+    return node_fail(d->s, d->from, "%s is '%.*s'; supported: %s", row->name,
+                     (int)(s->len < 60 ? s->len : 60), s->len ? (const char *)s->data : "", row->choices);
 }
 
 static status set_tensor(importer *im, const draft *d, const attr_desc *row, const Onnx__TensorProto *p)
@@ -174,7 +207,8 @@ static status set_dtype(const draft *d, const attr_desc *row, int64_t code)
 {
     int64_t type = code >= 0 && code < INT32_MAX ? (int64_t)dtype_from_onnx((int)code) : DTYPE_NONE;
     if (type == DTYPE_NONE)
-        return node_fail(d->s, d->from, "%s is element type %" PRId64 ", which is not supported", row->name, code);
+        return node_fail(d->s, d->from, "%s is element type %" PRId64 ", which is not supported", row->name,
+                         code);
     memcpy((char *)d->attr + row->offset, &type, sizeof type);
     return ST_OK;
 }
@@ -200,7 +234,8 @@ static status set_attribute(importer *im, const draft *d, const attr_desc *row, 
     case ATTR_DTYPE:
         return set_dtype(d, row, a->i);
     case ATTR_TENSOR:
-        return a->t ? set_tensor(im, d, row, a->t) : node_fail(d->s, d->from, "attribute '%s' is empty", a->name);
+        return a->t ? set_tensor(im, d, row, a->t)
+                    : node_fail(d->s, d->from, "attribute '%s' is empty", a->name);
     }
     return ST_OK;
 }
@@ -234,7 +269,8 @@ static status unknown_attribute(const draft *d, const char *name)
     for (const attr_desc *row = op_of(d->op)->attrs; row && row->name; row++)
         if (!(row->flags & ATTR_HIDDEN))
             text_printf(&known, " %s", row->name);
-    status st = node_fail(d->s, d->from, "attribute '%s' is not supported; known:%s", name, known.n ? known.s : " none");
+    status st = node_fail(d->s, d->from, "attribute '%s' is not supported; known:%s", name,
+                          known.n ? known.s : " none");
     text_free(&known);
     return st;
 }
@@ -245,7 +281,8 @@ status attributes_read(importer *im, draft *d, const char *takes)
     name_map seen = {0};
     status st = ST_OK;
     if (d->from->n_attribute > ATTRIBUTES_MAX)
-        return node_fail(d->s, d->from, "%zu attributes, at most %d are read", d->from->n_attribute, ATTRIBUTES_MAX);
+        return node_fail(d->s, d->from, "%zu attributes, at most %d are read", d->from->n_attribute,
+                         ATTRIBUTES_MAX);
     for (size_t i = 0; i < d->from->n_attribute; i++) {
         const Onnx__AttributeProto *a = d->from->attribute[i], *at;
         uint32_t *slot;
@@ -317,7 +354,8 @@ status attributes_from_inputs(importer *im, draft *d)
                 return node_fail(d->s, d->from, "%s is given both as attribute and as input", row->name);
             if (v.kind != VALUE_CONST)
                 return node_fail(d->s, d->from,
-                                 "its input '%s' (%s) must be a constant, but it is computed from the model's inputs; export "
+                                 "its input '%s' (%s) must be a constant, but it is computed from the "
+                                 "model's inputs; export "
                                  "the model with fixed shapes, or cut it before this node",
                                  v.name, row->name);
             TRY(set_from_value(im, d, row, &v));

@@ -15,8 +15,9 @@ typedef struct export_pair {
 } export_pair;
 
 typedef struct export_options {
-    int64_t opset;    /* 13 to 21; 0: 17 */
-    bool fixed_batch; /* false: dimension 0 of batched inputs and of what follows from them is called "batch"; that the
+    int64_t opset; /* 13 to 21; 0: 17 */
+    bool
+        fixed_batch; /* false: dimension 0 of batched inputs and of what follows from them is called "batch"; that the
                          graph runs with any batch is checked by importing the result with another one */
     const export_pair *meta; /* metadata_props, in this order */
     size_t n_meta;

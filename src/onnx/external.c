@@ -45,12 +45,13 @@ static status find_place(const char *path, const Onnx__TensorProto *p, const cha
             at->location = value;
         } else if (is_offset || is_length) {
             if (!parse_number(value, is_offset ? &at->offset : &at->length))
-                return fail(ST_BAD_DATA, "%s: %s: external data: %s '%.40s' is not a number of bytes", path, what, key,
-                            value);
+                return fail(ST_BAD_DATA, "%s: %s: external data: %s '%.40s' is not a number of bytes", path,
+                            what, key, value);
             at->has_offset |= is_offset;
             at->has_length |= is_length;
         } else {
-            return fail(ST_BAD_DATA, "%s: %s: external data has the key '%.40s'; location, offset and length are known",
+            return fail(ST_BAD_DATA,
+                        "%s: %s: external data has the key '%.40s'; location, offset and length are known",
                         path, what, key);
         }
     }
@@ -65,20 +66,21 @@ status external_check(tensor_source *src, const Onnx__TensorProto *p, const char
     uint64_t size;
     TRY(find_place(src->path, p, what, &at));
     if (!src->dir)
-        return fail(ST_BAD_DATA, "%s: %s: its data lies in the file '%s', and the model does not come from a folder",
+        return fail(ST_BAD_DATA,
+                    "%s: %s: its data lies in the file '%s', and the model does not come from a folder",
                     src->path, what, at.location);
     if (at.has_length && at.length != bytes)
-        return fail(ST_BAD_DATA, "%s: %s: external data: length is %" PRIu64 ", type and shape need %zu", src->path, what,
-                    at.length, bytes);
+        return fail(ST_BAD_DATA, "%s: %s: external data: length is %" PRIu64 ", type and shape need %zu",
+                    src->path, what, at.length, bytes);
     status st = io_size_beneath(src->dir, at.location, &size);
     if (st != ST_OK)
         return fail_within(st, "%s: %s: external data", src->path, what);
     if (bytes > size || at.offset > size - bytes)
-        return fail(ST_BAD_DATA, "%s: %s: external data: %zu bytes at %" PRIu64 " wanted, '%s' has %" PRIu64, src->path,
-                    what, bytes, at.offset, at.location, size);
+        return fail(ST_BAD_DATA, "%s: %s: external data: %zu bytes at %" PRIu64 " wanted, '%s' has %" PRIu64,
+                    src->path, what, bytes, at.offset, at.location, size);
     if (bytes > src->lim->external_data || src->external > src->lim->external_data - bytes)
-        return fail(ST_BAD_DATA, "%s: more than %" PRIu64 " bytes of external data (limits.external_data)", src->path,
-                    src->lim->external_data);
+        return fail(ST_BAD_DATA, "%s: more than %" PRIu64 " bytes of external data (limits.external_data)",
+                    src->path, src->lim->external_data);
     src->external += bytes;
     return ST_OK;
 }
@@ -99,8 +101,8 @@ static status hash_pieces(const onnx_model *m, const char *location, char hex[65
     status st = ST_OK;
     TRY_DONE(io_size_beneath(m->dir, location, &size));
     if (size > m->lim.external_data) {
-        st = fail(ST_BAD_DATA, "%s: '%s' has more than %" PRIu64 " bytes (limits.external_data)", m->path, location,
-                  m->lim.external_data);
+        st = fail(ST_BAD_DATA, "%s: '%s' has more than %" PRIu64 " bytes (limits.external_data)", m->path,
+                  location, m->lim.external_data);
         goto done;
     }
     TRY_DONE(mem_alloc(&piece, size < PIECE ? (size_t)size : PIECE, 1));

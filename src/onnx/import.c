@@ -29,15 +29,17 @@ static status check_versions(const Onnx__ModelProto *p, const char *path, int64_
         if (*opset != 0)
             return fail(ST_BAD_DATA, "the opset is given twice");
         if (o->version < OPSET_MIN || o->version > 1000)
-            return fail(ST_BAD_DATA, "opset %" PRId64 ", supported are %d to %d; convert the model "
-                        "(onnx.version_converter)", o->version, OPSET_MIN, OPSET_KNOWN);
+            return fail(ST_BAD_DATA,
+                        "opset %" PRId64 ", supported are %d to %d; convert the model "
+                        "(onnx.version_converter)",
+                        o->version, OPSET_MIN, OPSET_KNOWN);
         *opset = o->version;
     }
     if (*opset == 0)
         return fail(ST_BAD_DATA, "the model names no opset of ONNX");
     if (*opset > OPSET_KNOWN)
-        log_info("%s: opset %" PRId64 " is newer than this program (%d); operators are read as of that one", path, *opset,
-                 OPSET_KNOWN);
+        log_info("%s: opset %" PRId64 " is newer than this program (%d); operators are read as of that one",
+                 path, *opset, OPSET_KNOWN);
     return ST_OK;
 }
 
@@ -62,7 +64,8 @@ static status unpack_defaults(importer *im, size_t k, const Onnx__FunctionProto 
         if (skip >= u->len)
             return fail(ST_BAD_DATA, "function '%s': its default attributes are damaged", f->name);
         skip++;
-        TRY(unpack_message(im->m->path, &onnx__attribute_proto__descriptor, u->data + skip, u->len - skip, &a));
+        TRY(unpack_message(im->m->path, &onnx__attribute_proto__descriptor, u->data + skip, u->len - skip,
+                           &a));
         im->function_defaults[k][im->n_function_defaults[k]++] = (Onnx__AttributeProto *)a;
     }
     return ST_OK;
@@ -147,7 +150,9 @@ typedef Onnx__TensorShapeProto__Dimension dimension;
 
 static const char *dim_name(const dimension *d)
 {
-    return d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && d->dim_param ? d->dim_param : "";
+    return d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && d->dim_param
+               ? d->dim_param
+               : "";
 }
 
 /* The size when it is fixed, -1 when it is open (also written as -1, or as 0 in front, by some exporters). */
@@ -168,8 +173,8 @@ static const char *batch_name(const Onnx__GraphProto *p)
     return "";
 }
 
-static status input_dim(importer *im, const char *input, const Onnx__TensorShapeProto *sh, size_t axis, int64_t *out,
-                        bool *batched)
+static status input_dim(importer *im, const char *input, const Onnx__TensorShapeProto *sh, size_t axis,
+                        int64_t *out, bool *batched)
 {
     const dimension *d = sh->dim[axis];
     const char *name = dim_name(d), *place;
@@ -182,7 +187,8 @@ static status input_dim(importer *im, const char *input, const Onnx__TensorShape
             return fail(ST_CONFIG, "input '%s': dimension %zu is set to %" PRId64, input, axis, *out);
         return ST_OK;
     }
-    bool open_batch = fixed < 0 && (axis == 0 || (*name && strcmp(name, batch_name(im->m->proto->graph)) == 0));
+    bool open_batch =
+        fixed < 0 && (axis == 0 || (*name && strcmp(name, batch_name(im->m->proto->graph)) == 0));
     if (fixed < 0 && !open_batch)
         return fail(ST_BAD_DATA, "input '%s': dimension %zu%s%s%s is open; give it as %s=N", input, axis,
                     *name ? " ('" : "", name, *name ? "')" : "", *name ? name : place);
@@ -200,12 +206,14 @@ static status input_type(const Onnx__ValueInfoProto *p, const Onnx__TypeProto__T
     *t = p->type->tensor_type;
     *type = dtype_from_onnx((*t)->elem_type);
     if (*type == DTYPE_NONE)
-        return fail(ST_BAD_DATA, "input '%s' has element type %d, which is not supported", p->name, (*t)->elem_type);
+        return fail(ST_BAD_DATA, "input '%s' has element type %d, which is not supported", p->name,
+                    (*t)->elem_type);
     if (!(*t)->shape)
-        return fail(ST_BAD_DATA, "input '%s' has no shape, not even a rank; export the model with shapes", p->name);
+        return fail(ST_BAD_DATA, "input '%s' has no shape, not even a rank; export the model with shapes",
+                    p->name);
     if ((*t)->shape->n_dim > RANK_MAX)
-        return fail(ST_BAD_DATA, "input '%s' has %zu dimensions, at most %d are supported", p->name, (*t)->shape->n_dim,
-                    RANK_MAX);
+        return fail(ST_BAD_DATA, "input '%s' has %zu dimensions, at most %d are supported", p->name,
+                    (*t)->shape->n_dim, RANK_MAX);
     return ST_OK;
 }
 
@@ -249,8 +257,8 @@ static void find_model_batch(importer *im, const scope *s)
     for (size_t i = 0; i < p->n_input && im->o->batch > 0; i++) {
         const Onnx__TypeProto *t = p->input[i]->type;
         const symbol *sym = scope_find(s, p->input[i]->name);
-        if (sym->init || !t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE || !t->tensor_type->shape ||
-            t->tensor_type->shape->n_dim < 2)
+        if (sym->init || !t || t->value_case != ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ||
+            !t->tensor_type->shape || t->tensor_type->shape->n_dim < 2)
             continue;
         int64_t fixed = dim_fixed(t->tensor_type->shape->dim[0]);
         if (fixed > 0 && fixed != im->batch)
@@ -280,8 +288,8 @@ static status make_inputs(importer *im, scope *s)
 static status unknown_output(const scope *s, const char *name)
 {
     const char *near = s->n_sym ? nearest_name(name, &s->sym[0].name, s->n_sym, sizeof *s->sym) : NULL;
-    return fail(ST_CONFIG, "the model has no value '%s'%s%s%s", name, near ? "; did you mean '" : "", near ? near : "",
-                near ? "'?" : "");
+    return fail(ST_CONFIG, "the model has no value '%s'%s%s%s", name, near ? "; did you mean '" : "",
+                near ? near : "", near ? "'?" : "");
 }
 
 static status find_outputs(importer *im, scope *s, symbol ***wanted, size_t *n)
@@ -315,7 +323,9 @@ static status make_outputs(importer *im, const scope *s, symbol *const *wanted, 
         TRY(scope_value(im, s, wanted[i]->name, &v));
         const value *x = &im->g->value[v];
         if (im->model_batch > 0 && (x->sh.rank == 0 || x->sh.dim[0] != im->batch))
-            return fail(ST_BAD_DATA, "the model was exported with the fixed batch %" PRId64 " and cannot be run with %" PRId64
+            return fail(ST_BAD_DATA,
+                        "the model was exported with the fixed batch %" PRId64
+                        " and cannot be run with %" PRId64
                         ": output '%s' does not follow; export it with a dynamic batch",
                         im->model_batch, im->batch, wanted[i]->name);
         TRY(graph_add_output(im->g, v));
@@ -341,9 +351,10 @@ static status import_model(importer *im, scope *s)
     TRY(make_inputs(im, s));
     status st = scope_run(im, s, order, n_order);
     if (st != ST_OK)
-        return im->model_batch > 0 ? fail_within(st, "exported with the fixed batch %" PRId64 ", to be run with %" PRId64,
-                                                 im->model_batch, im->batch)
-                                   : st;
+        return im->model_batch > 0
+                   ? fail_within(st, "exported with the fixed batch %" PRId64 ", to be run with %" PRId64,
+                                 im->model_batch, im->batch)
+                   : st;
     TRY(make_outputs(im, s, wanted, n_wanted));
     TRY(pass_join_layer_norm(im->g));
     return pass_dead_nodes(im->g);

@@ -28,7 +28,8 @@ status node_fail(const scope *s, const Onnx__NodeProto *n, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
-    return fail(ST_BAD_DATA, "node '%s%s' (%s): %s", s->prefix, node_label(n), n->op_type ? n->op_type : "?", message);
+    return fail(ST_BAD_DATA, "node '%s%s' (%s): %s", s->prefix, node_label(n), n->op_type ? n->op_type : "?",
+                message);
 }
 
 /* ---- where constants come from ---- */
@@ -80,24 +81,30 @@ static status fold_last(importer *im, const value_id *in, size_t n_in)
     bool from_init = false;
     if (!all_constant(g, in, n_in)) {
         if (op->flags & OP_FOLD_ONLY)
-            return fail(ST_BAD_DATA, "node '%s' (%s): its inputs must be constants, but depend on the model's inputs; "
-                        "export the model with fixed shapes, or cut it before this node", n->name, op->name);
+            return fail(ST_BAD_DATA,
+                        "node '%s' (%s): its inputs must be constants, but depend on the model's inputs; "
+                        "export the model with fixed shapes, or cut it before this node",
+                        n->name, op->name);
         return ST_OK;
     }
     if (op->macs && op->macs(g, n) > FOLD_MACS_MAX)
         return ST_OK;
     for (size_t i = 0; i < n->n_out; i++)
         if (n->out[i])
-            bytes += (uint64_t)shape_count(&g->value[n->out[i]].sh) * dtype_of(g->value[n->out[i]].type)->size;
+            bytes +=
+                (uint64_t)shape_count(&g->value[n->out[i]].sh) * dtype_of(g->value[n->out[i]].type)->size;
     if (!(op->flags & OP_VIEW)) {
         if (bytes > limit)
-            return fail(ST_BAD_DATA, "node '%s' (%s): makes a constant of %llu bytes, the limit is %llu (limits.fold_bytes)",
-                        n->name, op->name, (unsigned long long)bytes, (unsigned long long)limit);
+            return fail(
+                ST_BAD_DATA,
+                "node '%s' (%s): makes a constant of %llu bytes, the limit is %llu (limits.fold_bytes)",
+                n->name, op->name, (unsigned long long)bytes, (unsigned long long)limit);
         im->folded += bytes;
         if (im->folded > 4 * limit + 16 * im->m->bytes)
-            return fail(ST_BAD_DATA, "node '%s' (%s): the model's computed constants take more than %llu bytes "
-                        "(four times limits.fold_bytes and 16 times the file)", n->name, op->name,
-                        (unsigned long long)(4 * limit + 16 * im->m->bytes));
+            return fail(ST_BAD_DATA,
+                        "node '%s' (%s): the model's computed constants take more than %llu bytes "
+                        "(four times limits.fold_bytes and 16 times the file)",
+                        n->name, op->name, (unsigned long long)(4 * limit + 16 * im->m->bytes));
     }
     for (size_t i = 0; i < n_in; i++)
         from_init |= in[i] && is_from_init(im, in[i]);
@@ -132,10 +139,9 @@ status import_reshape(importer *im, value_id v, shape sh, value_id *out)
 
 status draft_add(importer *im, draft *d)
 {
-    if (!all_constant(im->g, d->in, d->n_in))
-        TRY(roles_apply(im, d));
-    TRY(graph_add_named(im->g, d->name, d->op, op_of(d->op)->attr_size ? d->attr : NULL, d->in, d->n_in, d->out, d->made,
-                        d->n_out));
+    TRY(roles_apply(im, d, all_constant(im->g, d->in, d->n_in)));
+    TRY(graph_add_named(im->g, d->name, d->op, op_of(d->op)->attr_size ? d->attr : NULL, d->in, d->n_in,
+                        d->out, d->made, d->n_out));
     return fold_last(im, d->in, d->n_in);
 }
 
@@ -197,7 +203,8 @@ static status import_foreign(importer *im, scope *s, const Onnx__NodeProto *n)
 
 static status unsupported(importer *im, const scope *s, const Onnx__NodeProto *n)
 {
-    return fail(ST_BAD_DATA, "node '%s%s': operator %s is not supported; %s", s->prefix, node_label(n), n->op_type,
+    return fail(ST_BAD_DATA, "node '%s%s': operator %s is not supported; %s", s->prefix, node_label(n),
+                n->op_type,
                 im->o->trainable ? "a student may use only the operators this program can train"
                                  : "cut the graph before it with --teacher-output NAME");
 }

@@ -22,9 +22,10 @@ typedef struct symbol {
 
 /* The names of one graph or function body. */
 typedef struct scope {
-    const struct scope *outer; /* graph around a subgraph, whose names are seen too; NULL for the model and for functions */
-    const char *prefix;        /* of value and node names: "" or "CALL/" */
-    int64_t opset;             /* of the default domain */
+    const struct scope
+        *outer; /* graph around a subgraph, whose names are seen too; NULL for the model and for functions */
+    const char *prefix; /* of value and node names: "" or "CALL/" */
+    int64_t opset;      /* of the default domain */
     Onnx__NodeProto *const *node;
     size_t n_node;
     const Onnx__NodeProto *call; /* of a function: where attribute references lead */
@@ -59,24 +60,26 @@ typedef struct draft {
     scope *s;
     const char *name;
     op_id op;
-    void *attr;       /* of op_of(op)->attr_size bytes, in the scratch arena */
-    uint64_t given;   /* bit i: attribute row i has been set */
-    value_id *in;     /* room for at least 4 more than ONNX gives */
+    void *attr;     /* of op_of(op)->attr_size bytes, in the scratch arena */
+    uint64_t given; /* bit i: attribute row i has been set */
+    value_id *in;   /* room for at least 4 more than ONNX gives */
     size_t n_in;
     const char **out; /* names of the graph's values; NULL: not wanted */
     size_t n_out;
-    value_id *made;   /* [n_out] after draft_add */
-    bool added;       /* a rewrite has added the node itself */
+    value_id *made; /* [n_out] after draft_add */
+    bool added;     /* a rewrite has added the node itself */
 } draft;
 
 /* scope.c */
-MUST_USE status scope_declare(importer *im, scope *s, const char *name, symbol **out); /* refuses a second one */
-symbol *scope_find(const scope *s, const char *name);                                 /* here only; NULL: none */
+MUST_USE status scope_declare(importer *im, scope *s, const char *name,
+                              symbol **out);          /* refuses a second one */
+symbol *scope_find(const scope *s, const char *name); /* here only; NULL: none */
 /* Declares the outputs of all nodes of the body. */
 MUST_USE status scope_declare_nodes(importer *im, scope *s);
 /* The order in which the nodes that `wanted` needs are imported: file order unless that is not topological. Marks symbols
  * as used. *order in the scratch arena. */
-MUST_USE status scope_order(importer *im, scope *s, symbol *const *wanted, size_t n_wanted, uint32_t **order, size_t *n);
+MUST_USE status scope_order(importer *im, scope *s, symbol *const *wanted, size_t n_wanted, uint32_t **order,
+                            size_t *n);
 /* The value of a name, loading its initializer when need be. */
 MUST_USE status scope_value(importer *im, const scope *s, const char *name, value_id *v);
 MUST_USE status scope_run(importer *im, scope *s, const uint32_t *order, size_t n);
@@ -90,7 +93,8 @@ MUST_USE status draft_end(draft *d); /* binds the outputs' names to what was mad
 /* Adds a draft's node, folds it when its inputs are constants, and binds nothing. */
 MUST_USE status draft_add(importer *im, draft *d);
 /* One helper node with default names, folded when constant. */
-MUST_USE status import_add(importer *im, op_id op, const void *attr, const value_id *in, size_t n_in, value_id *out);
+MUST_USE status import_add(importer *im, op_id op, const void *attr, const value_id *in, size_t n_in,
+                           value_id *out);
 MUST_USE status import_reshape(importer *im, value_id v, shape sh, value_id *out);
 /* A constant with the contents of `from` (not copied) under another name and kind. */
 MUST_USE status import_alias(importer *im, const char *name, value_id from, value_kind kind, value_id *out);
@@ -118,9 +122,9 @@ typedef struct rewrite {
     const char *op_type;
     int since, until; /* opsets */
     const char *takes;
-    op_id becomes;                                /* OP_NONE: the operator of that name */
-    status (*before)(importer *im, draft *d);     /* inputs are known, attributes are defaults */
-    status (*after)(importer *im, draft *d);      /* attributes are known */
+    op_id becomes;                            /* OP_NONE: the operator of that name */
+    status (*before)(importer *im, draft *d); /* inputs are known, attributes are defaults */
+    status (*after)(importer *im, draft *d);  /* attributes are known */
 } rewrite;
 const rewrite *rewrite_find(const char *op_type, int64_t opset); /* NULL: none */
 
@@ -133,7 +137,8 @@ MUST_USE status inline_if(importer *im, scope *s, const Onnx__NodeProto *n);
 MUST_USE status inline_function(importer *im, scope *s, const Onnx__NodeProto *call, size_t function);
 
 /* roles.c */
-/* Inputs of a node that is about to be added and that are weights become parameters, running statistics states. */
-MUST_USE status roles_apply(importer *im, draft *d);
+/* Inputs of a node that is about to be added and that are weights become parameters, running statistics states. A node of
+ * constants alone is computed, its operands are none. */
+MUST_USE status roles_apply(importer *im, draft *d, bool all_constant);
 
 #endif

@@ -22,7 +22,8 @@ static status name_value(importer *im, const char *name, value_id v, value_id *o
 }
 
 /* Runs body `b` and binds n's outputs in `s` to the body's outputs. */
-static status run_body(importer *im, scope *s, const Onnx__NodeProto *n, scope *b, char *const *outputs, size_t n_outputs)
+static status run_body(importer *im, scope *s, const Onnx__NodeProto *n, scope *b, char *const *outputs,
+                       size_t n_outputs)
 {
     symbol **wanted;
     uint32_t *order;
@@ -56,7 +57,8 @@ static status run_body(importer *im, scope *s, const Onnx__NodeProto *n, scope *
 
 /* ---- functions ---- */
 
-static status declare_inputs(importer *im, scope *s, const Onnx__NodeProto *call, const Onnx__FunctionProto *f, scope *b)
+static status declare_inputs(importer *im, scope *s, const Onnx__NodeProto *call,
+                             const Onnx__FunctionProto *f, scope *b)
 {
     if (call->n_input > f->n_input)
         return node_fail(s, call, "it has %zu inputs, the function takes %zu", call->n_input, f->n_input);
@@ -73,8 +75,12 @@ static status declare_inputs(importer *im, scope *s, const Onnx__NodeProto *call
 status inline_function(importer *im, scope *s, const Onnx__NodeProto *call, size_t function)
 {
     const Onnx__FunctionProto *f = im->m->proto->functions[function];
-    scope b = {.opset = s->opset, .node = f->node, .n_node = f->n_node, .call = call,
-               .defaults = im->function_defaults[function], .n_defaults = im->n_function_defaults[function]};
+    scope b = {.opset = s->opset,
+               .node = f->node,
+               .n_node = f->n_node,
+               .call = call,
+               .defaults = im->function_defaults[function],
+               .n_defaults = im->n_function_defaults[function]};
     status st = ST_OK;
     for (size_t i = 0; i < f->n_opset_import; i++)
         if (!f->opset_import[i]->domain || !*f->opset_import[i]->domain)
@@ -92,7 +98,8 @@ done:
 
 /* ---- If ---- */
 
-static status branch_outputs(importer *im, scope *s, const Onnx__NodeProto *n, const Onnx__GraphProto *g, char ***names)
+static status branch_outputs(importer *im, scope *s, const Onnx__NodeProto *n, const Onnx__GraphProto *g,
+                             char ***names)
 {
     TRY(arena_alloc(&im->mem, names, g->n_output, sizeof **names));
     for (size_t i = 0; i < g->n_output; i++) {
@@ -106,7 +113,11 @@ static status branch_outputs(importer *im, scope *s, const Onnx__NodeProto *n, c
 status inline_if(importer *im, scope *s, const Onnx__NodeProto *n)
 {
     const Onnx__AttributeProto *branch;
-    scope b = {.outer = s, .prefix = s->prefix, .opset = s->opset, .call = s->call, .defaults = s->defaults,
+    scope b = {.outer = s,
+               .prefix = s->prefix,
+               .opset = s->opset,
+               .call = s->call,
+               .defaults = s->defaults,
                .n_defaults = s->n_defaults};
     value_id c = 0;
     char **outputs;
@@ -117,8 +128,9 @@ status inline_if(importer *im, scope *s, const Onnx__NodeProto *n)
     TRY(scope_value(im, s, n->input[0], &c));
     const value *condition = &im->g->value[c];
     if (condition->kind != VALUE_CONST || condition->type != DTYPE_BOOL || shape_count(&condition->sh) != 1)
-        return node_fail(s, n, "its condition '%s' is not a constant: If is supported only where the branch is known%s",
-                         condition->name, im->o->trainable ? "" : "; cut the graph before it with --teacher-output NAME");
+        return node_fail(
+            s, n, "its condition '%s' is not a constant: If is supported only where the branch is known%s",
+            condition->name, im->o->trainable ? "" : "; cut the graph before it with --teacher-output NAME");
     bool yes = dtype_load(DTYPE_BOOL, condition->data, 0) != 0;
     TRY(attribute_find(s, n, yes ? "then_branch" : "else_branch", A_GRAPH, &branch));
     if (!branch || !branch->g)

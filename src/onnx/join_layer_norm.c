@@ -13,13 +13,13 @@
 typedef struct match {
     value_id x, scale, bias;
     double epsilon;
-    int axis;      /* the first of the axes */
-    node_id last;  /* whose place the LayerNormalization takes */
+    int axis;     /* the first of the axes */
+    node_id last; /* whose place the LayerNormalization takes */
 } match;
 
 typedef struct finder {
     graph *g;
-    uint32_t *uses;   /* [n_value] */
+    uint32_t *uses;  /* [n_value] */
     node_id *reader; /* [n_value] the last node that reads a value */
 } finder;
 
@@ -56,7 +56,8 @@ static const node *trailing_mean(const finder *f, value_id v, int *axis)
         mask |= 1u << a;
         first = a < first ? a : first;
     }
-    if (!at->keepdims || mask == 0 || mask != (1u << x->rank) - (1u << first) || (*axis >= 0 && *axis != first))
+    if (!at->keepdims || mask == 0 || mask != (1u << x->rank) - (1u << first) ||
+        (*axis >= 0 && *axis != first))
         return NULL;
     *axis = first;
     return n;
@@ -171,7 +172,8 @@ static status replace(finder *f, match *m)
     n->n_in = m->bias ? 3 : 2;
     for (int i = 1; i < n->n_in; i++)
         if (g->value[in[i]].kind == VALUE_PARAM)
-            g->value[in[i]].flags = (g->value[in[i]].flags & ~(uint32_t)VALUE_NO_DECAY_BIAS) | VALUE_NO_DECAY_NORM;
+            g->value[in[i]].flags =
+                (g->value[in[i]].flags & ~(uint32_t)VALUE_NO_DECAY_BIAS) | VALUE_NO_DECAY_NORM;
     return op_of(OP_LAYER_NORM)->infer(g, n);
 }
 

@@ -24,7 +24,8 @@ typedef struct onnx_model {
  * (NULL: defaults). The caller frees with onnx_close. */
 MUST_USE status onnx_open(const char *path, const limits *l, onnx_model **out);
 /* The same from memory; `name` stands for the path in messages. External data is refused. Copies what it keeps. */
-MUST_USE status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l, onnx_model **out);
+MUST_USE status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l,
+                                onnx_model **out);
 void onnx_close(onnx_model *m); /* NULL allowed */
 
 /* Names of the model's inputs in its order, without those that have an initializer. The array is the caller's (mem_free),
@@ -40,6 +41,7 @@ typedef struct tensor_source {
 
 /* Unpacks one TensorProto, whatever form its elements are stored in: raw_data, typed fields, external data. `what` names
  * it in messages ("initializer 'conv1.weight'"). Refused: strings, complex, 8-bit floats, 4-bit integers, segments. */
-MUST_USE status tensor_from_proto(tensor_source *src, const struct Onnx__TensorProto *p, const char *what, tensor *out);
+MUST_USE status tensor_from_proto(tensor_source *src, const struct Onnx__TensorProto *p, const char *what,
+                                  tensor *out);
 
 #endif

@@ -23,7 +23,8 @@ static status old_broadcast(importer *im, draft *d)
     shape a = im->g->value[d->in[0]].sh, b = im->g->value[d->in[1]].sh;
     int64_t at = axis->i < 0 ? axis->i + a.rank : axis->i;
     if (at < 0 || at + b.rank > a.rank)
-        return node_fail(d->s, d->from, "axis %lld does not fit shapes of rank %d and %d", (long long)axis->i, a.rank, b.rank);
+        return node_fail(d->s, d->from, "axis %lld does not fit shapes of rank %d and %d", (long long)axis->i,
+                         a.rank, b.rank);
     while (at + b.rank < a.rank)
         b.dim[b.rank++] = 1;
     return import_reshape(im, d->in[1], b, &d->in[1]);
@@ -59,7 +60,8 @@ static status old_softmax(importer *im, draft *d)
     shape x = im->g->value[d->in[0]].sh;
     int64_t axis = at->axis < 0 ? at->axis + x.rank : at->axis, outer = 1, inner = 1;
     if (axis < 0 || axis > x.rank || x.rank == 0)
-        return node_fail(d->s, d->from, "axis %lld is outside the rank of its input, %d", (long long)at->axis, x.rank);
+        return node_fail(d->s, d->from, "axis %lld is outside the rank of its input, %d", (long long)at->axis,
+                         x.rank);
     at->axis = -1;
     if (axis == x.rank - 1)
         return ST_OK;
@@ -86,8 +88,10 @@ static status old_softmax(importer *im, draft *d)
 static void note_training(importer *im, const draft *d)
 {
     if (!im->noted_training)
-        log_info("%s: exported in training mode (node '%s', %s): read as inference, with the running statistics and without "
-                 "dropout", im->m->path, d->name, d->from->op_type);
+        log_info("%s: exported in training mode (node '%s', %s): read as inference, with the running "
+                 "statistics and without "
+                 "dropout",
+                 im->m->path, d->name, d->from->op_type);
     im->noted_training = true;
 }
 
@@ -115,7 +119,8 @@ static status dropout(importer *im, draft *d)
     dropout_attrs *at = d->attr;
     if (at->training_mode && at->ratio != 0) {
         if (im->o->keep_training_mode)
-            return node_fail(d->s, d->from, "dropout in training mode draws random numbers, which is not supported");
+            return node_fail(d->s, d->from,
+                             "dropout in training mode draws random numbers, which is not supported");
         note_training(im, d);
     }
     at->training_mode = 0;
@@ -185,12 +190,14 @@ static status reshape(importer *im, draft *d)
         open |= dim == -1;
         if (dim == 0 && !at->allowzero && i < x.rank)
             dim = x.dim[i];
-        if (dim < -1 || __builtin_mul_overflow(want, dim, &want) || (i > 0 && __builtin_mul_overflow(rest, dim, &rest)))
+        if (dim < -1 || __builtin_mul_overflow(want, dim, &want) ||
+            (i > 0 && __builtin_mul_overflow(rest, dim, &rest)))
             return ST_OK;
     }
     if (open && at->shape.v[0] == im->model_batch && x.rank > 0 && x.dim[0] == im->batch)
         first = im->batch;
-    else if (!open && want != have && rest != 0 && have % rest == 0 && at->shape.v[0] % im->model_batch == 0 &&
+    else if (!open && want != have && rest != 0 && have % rest == 0 &&
+             at->shape.v[0] % im->model_batch == 0 &&
              have / rest == at->shape.v[0] / im->model_batch * im->batch)
         first = have / rest;
     if (first == 0)
@@ -218,6 +225,7 @@ static status identity(importer *im, draft *d)
 }
 
 /* The first row that fits is taken. */
+/* clang-format off */
 static const rewrite table[] = {
     {"Identity", 1, 1000, NULL, OP_NONE, NULL, identity},
     {"BatchNormalization", 1, 13, "spatial is_test", OP_NONE, NULL, batch_norm},
@@ -245,6 +253,7 @@ static const rewrite table[] = {
     {"Less", 1, 6, "broadcast axis", OP_NONE, NULL, old_broadcast},
     {"Greater", 1, 6, "broadcast axis", OP_NONE, NULL, old_broadcast},
 };
+/* clang-format on */
 
 const rewrite *rewrite_find(const char *op_type, int64_t opset)
 {

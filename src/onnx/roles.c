@@ -5,23 +5,28 @@
  * numbers that an exporter wrote as Constant nodes stay constants. */
 #include "onnx/importer.h"
 
-#include <string.h>
+#include "ops/attrs.h"
 
 /* What the op rows do not say: weight decay is not applied to inputs of these kinds. */
 typedef struct role_row {
     op_id op;
-    uint32_t params; /* inputs that are weights although the op row says nothing; only with more than one element */
+    uint32_t
+        params; /* inputs that are weights although the op row says nothing; only with more than one element */
     uint32_t norm, bias;
+    bool alone; /* also where all inputs are constants: a token that is repeated for every sample */
 } role_row;
+/* clang-format off */
 static const role_row rows[] = {
     {OP_BATCH_NORM, 0, 1 << 1 | 1 << 2, 0}, {OP_LAYER_NORM, 0, 1 << 1 | 1 << 2, 0},
     {OP_INSTANCE_NORM, 0, 1 << 1 | 1 << 2, 0}, {OP_CONV, 0, 0, 1 << 2}, {OP_CONV_TRANSPOSE, 0, 0, 1 << 2},
     {OP_GEMM, 0, 0, 1 << 2}, {OP_ADD, 3, 0, 0}, {OP_MUL, 3, 0, 0},
+    {OP_EXPAND, 1, 0, 0, .alone = true},
 };
+/* clang-format on */
 
 static const role_row *find_row(op_id op)
 {
-    static const role_row none = {OP_NONE, 0, 0, 0};
+    static const role_row none = {OP_NONE, 0, 0, 0, false};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].op == op)
             return &rows[i];
@@ -37,11 +42,18 @@ static bool is_vector(const shape *s)
     return wide <= 1;
 }
 
-status roles_apply(importer *im, draft *d)
+/* Only what is repeated as often as there are samples is a token. */
+static bool repeats_for_batch(const importer *im, const draft *d)
+{
+    const shape_attrs *at = d->attr;
+    return at->shape.n > 0 && at->shape.v[0] == im->batch;
+}
+
+status roles_apply(importer *im, draft *d, bool all_constant)
 {
     const op_desc *op = op_of(d->op);
     const role_row *row = find_row(d->op);
-    if (!im->o->trainable)
+    if (!im->o->trainable || (all_constant && !row->alone) || (row->alone && !repeats_for_batch(im, d)))
         return ST_OK;
     for (size_t i = 0; i < d->n_in && i < 32; i++) {
         uint32_t bit = (uint32_t)1 << i, flags = 0;
@@ -51,7 +63,8 @@ status roles_apply(importer *im, draft *d)
         if (!d->in[i] || !(param || state) || !dtype_of(v->type)->is_float || !is_from_init(im, d->in[i]))
             continue;
         value_kind kind = state ? VALUE_STATE : VALUE_PARAM;
-        if (v->kind != VALUE_CONST && v->kind != kind) { /* one initializer as weight and as statistics: two values */
+        if (v->kind != VALUE_CONST &&
+            v->kind != kind) { /* one initializer as weight and as statistics: two values */
             const char *name = v->name;
             TRY(import_alias(im, name, d->in[i], kind, &d->in[i]));
             v = &im->g->value[d->in[i]];

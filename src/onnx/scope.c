@@ -16,7 +16,8 @@ status scope_declare(importer *im, scope *s, const char *name, symbol **out)
 {
     uint32_t *slot;
     if (s->n_sym >= im->m->lim.tensors)
-        return fail(ST_BAD_DATA, "more than %llu tensors (limits.tensors)", (unsigned long long)im->m->lim.tensors);
+        return fail(ST_BAD_DATA, "more than %llu tensors (limits.tensors)",
+                    (unsigned long long)im->m->lim.tensors);
     TRY(name_map_put(&s->names, name, &slot));
     if (*slot)
         return fail(ST_BAD_DATA, "two things are called '%s'", name);
@@ -118,7 +119,7 @@ typedef struct walk {
     importer *im;
     const scope *s;
     dependencies d;
-    uint8_t *known;  /* [n_node] dependencies have been found: first[k] to last[k] of d.on */
+    uint8_t *known; /* [n_node] dependencies have been found: first[k] to last[k] of d.on */
     uint8_t *needed, *state;
     size_t *first, *last;
     uint32_t *stack, *next; /* stack of nodes; next[node]: which dependency comes next */
@@ -184,7 +185,8 @@ static status visit(walk *w, uint32_t k)
     return ST_OK;
 }
 
-status scope_order(importer *im, scope *s, symbol *const *wanted, size_t n_wanted, uint32_t **order, size_t *n)
+status scope_order(importer *im, scope *s, symbol *const *wanted, size_t n_wanted, uint32_t **order,
+                   size_t *n)
 {
     walk w = {.im = im, .s = s};
     arena scratch = {0};
@@ -218,7 +220,9 @@ status scope_run(importer *im, scope *s, const uint32_t *order, size_t n)
 {
     enum { DEPTH_MAX = 32 };
     if (im->depth >= DEPTH_MAX)
-        return fail(ST_BAD_DATA, "functions and subgraphs nested deeper than %d (does a function call itself?)", DEPTH_MAX);
+        return fail(ST_BAD_DATA,
+                    "functions and subgraphs nested deeper than %d (does a function call itself?)",
+                    DEPTH_MAX);
     im->depth++;
     for (size_t i = 0; i < n; i++)
         TRY(import_node(im, s, s->node[order[i]]));

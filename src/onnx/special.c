@@ -14,10 +14,12 @@ typedef struct constant_form {
     dtype element;
     bool list;
 } constant_form;
+/* clang-format off */
 static const constant_form forms[] = {
     {"value", 4, DTYPE_NONE, false},         {"value_float", 1, DTYPE_F32, false}, {"value_int", 2, DTYPE_I64, false},
     {"value_floats", 6, DTYPE_F32, true}, {"value_ints", 7, DTYPE_I64, true},
 };
+/* clang-format on */
 
 static status constant_value(importer *im, scope *s, const Onnx__NodeProto *n, const constant_form *f,
                              const Onnx__AttributeProto *a, const char *name, value_id *v)
@@ -57,8 +59,9 @@ static status import_constant(importer *im, scope *s, const Onnx__NodeProto *n)
         TRY(constant_value(im, s, n, &forms[i], a, d.out[0], &d.made[0]));
         return draft_end(&d);
     }
-    return node_fail(s, n, "attribute '%s' is not supported; known: value value_float value_floats value_int value_ints",
-                     n->n_attribute && n->attribute[0]->name ? n->attribute[0]->name : "");
+    return node_fail(
+        s, n, "attribute '%s' is not supported; known: value value_float value_floats value_int value_ints",
+        n->n_attribute && n->attribute[0]->name ? n->attribute[0]->name : "");
 }
 
 /* ---- Shape (Shape-15), Size: shapes are static here ---- */
@@ -79,7 +82,8 @@ static status import_shape(importer *im, scope *s, const Onnx__NodeProto *n)
         return node_fail(s, n, "it takes 1 input, %zu given", d.n_in);
     const shape_op_attrs *at = d.attr;
     shape x = im->g->value[d.in[0]].sh;
-    int64_t start = clamp_axis(at->start, x.rank), end = clamp_axis(at->end, x.rank), count = end > start ? end - start : 0;
+    int64_t start = clamp_axis(at->start, x.rank), end = clamp_axis(at->end, x.rank),
+            count = end > start ? end - start : 0;
     TRY(graph_add_data(im->g, d.out[0], VALUE_CONST, DTYPE_I64, SHAPE(count), x.dim + start, &d.made[0]));
     return draft_end(&d);
 }
@@ -116,8 +120,11 @@ special_fn special_find(const char *op_type)
     static const struct {
         const char *op_type;
         special_fn fn;
-    } table[] = {{"Constant", import_constant}, {"Shape", import_shape}, {"Size", import_size},
-                 {"CastLike", import_cast_like}, {"If", inline_if}};
+    } table[] = {{"Constant", import_constant},
+                 {"Shape", import_shape},
+                 {"Size", import_size},
+                 {"CastLike", import_cast_like},
+                 {"If", inline_if}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].op_type, op_type) == 0)
             return table[i].fn;

@@ -16,19 +16,23 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "raw_data is little-endian");
 
 /* Element types of ONNX that no tensor here can hold. */
+/* clang-format off */
 static const char *const unsupported[] = {
     [0] = "undefined", [8] = "string", [14] = "complex64", [15] = "complex128", [17] = "float8e4m3fn",
     [18] = "float8e4m3fnuz", [19] = "float8e5m2", [20] = "float8e5m2fnuz", [21] = "uint4", [22] = "int4",
     [23] = "float4e2m1", [24] = "float8e8m0", [25] = "uint2", [26] = "int2",
 };
+/* clang-format on */
 
 typedef enum storage { STORE_FLOAT, STORE_INT32, STORE_INT64, STORE_DOUBLE, STORE_UINT64 } storage;
+/* clang-format off */
 static const uint8_t storage_of[DTYPE_COUNT] = {
     [DTYPE_F32] = STORE_FLOAT,  [DTYPE_F64] = STORE_DOUBLE, [DTYPE_F16] = STORE_INT32,  [DTYPE_BF16] = STORE_INT32,
     [DTYPE_I8] = STORE_INT32,   [DTYPE_U8] = STORE_INT32,   [DTYPE_I16] = STORE_INT32,  [DTYPE_U16] = STORE_INT32,
     [DTYPE_I32] = STORE_INT32,  [DTYPE_U32] = STORE_UINT64, [DTYPE_I64] = STORE_INT64,  [DTYPE_U64] = STORE_UINT64,
     [DTYPE_BOOL] = STORE_INT32,
 };
+/* clang-format on */
 
 static status check_type(const tensor_source *src, const Onnx__TensorProto *p, const char *what, dtype *type)
 {
@@ -38,15 +42,17 @@ static status check_type(const tensor_source *src, const Onnx__TensorProto *p, c
         return ST_OK;
     int code = p->has_data_type ? p->data_type : 0;
     if (code >= 0 && (size_t)code < known && unsupported[code])
-        return fail(ST_BAD_DATA, "%s: %s: element type %s is not supported", src->path, what, unsupported[code]);
+        return fail(ST_BAD_DATA, "%s: %s: element type %s is not supported", src->path, what,
+                    unsupported[code]);
     return fail(ST_BAD_DATA, "%s: %s: unknown element type %d", src->path, what, code);
 }
 
-static status check_shape(const tensor_source *src, const Onnx__TensorProto *p, const char *what, dtype type, shape *sh,
-                          size_t *bytes)
+static status check_shape(const tensor_source *src, const Onnx__TensorProto *p, const char *what, dtype type,
+                          shape *sh, size_t *bytes)
 {
     if (p->n_dims > RANK_MAX)
-        return fail(ST_BAD_DATA, "%s: %s: %zu dimensions, at most %d are supported", src->path, what, p->n_dims, RANK_MAX);
+        return fail(ST_BAD_DATA, "%s: %s: %zu dimensions, at most %d are supported", src->path, what,
+                    p->n_dims, RANK_MAX);
     *sh = shape_from(p->dims, p->n_dims);
     status st = shape_bytes(sh, type, bytes);
     if (st != ST_OK)
@@ -61,7 +67,8 @@ static status check_shape(const tensor_source *src, const Onnx__TensorProto *p, 
 static const void *typed_field(const Onnx__TensorProto *p, storage s, size_t *n, size_t *size)
 {
     const void *data[] = {p->float_data, p->int32_data, p->int64_data, p->double_data, p->uint64_data};
-    const size_t count[] = {p->n_float_data, p->n_int32_data, p->n_int64_data, p->n_double_data, p->n_uint64_data};
+    const size_t count[] = {p->n_float_data, p->n_int32_data, p->n_int64_data, p->n_double_data,
+                            p->n_uint64_data};
     static const size_t width[] = {4, 4, 8, 8, 8};
     *n = count[s];
     *size = width[s];
@@ -97,15 +104,16 @@ static status read_typed(const tensor_source *src, const Onnx__TensorProto *p, c
             v = u > INT64_MAX ? INT64_MAX : (int64_t)u;
         }
         if (v < low || v > high)
-            return fail(ST_BAD_DATA, "%s: %s: element %zu is %" PRId64 ", outside the range of %s", src->path, what, i, v,
-                        dtype_of(t->type)->name);
+            return fail(ST_BAD_DATA, "%s: %s: element %zu is %" PRId64 ", outside the range of %s", src->path,
+                        what, i, v, dtype_of(t->type)->name);
         memcpy((char *)t->data + i * width, &v, width); /* little-endian: the low bytes */
     }
     return ST_OK;
 }
 
 /* Where the elements are, and whether there are as many bytes as shape and type need. Nothing is allocated before. */
-static status check_storage(tensor_source *src, const Onnx__TensorProto *p, const char *what, dtype type, size_t bytes)
+static status check_storage(tensor_source *src, const Onnx__TensorProto *p, const char *what, dtype type,
+                            size_t bytes)
 {
     bool external = p->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL;
     size_t typed = 0, right = 0, size, elements = bytes / dtype_of(type)->size;
@@ -128,14 +136,16 @@ static status check_storage(tensor_source *src, const Onnx__TensorProto *p, cons
     if (external)
         return external_check(src, p, what, bytes);
     if (p->has_raw_data)
-        return p->raw_data.len == bytes ? ST_OK
-                                        : fail(ST_BAD_DATA, "%s: %s: raw_data has %zu bytes, type and shape need %zu",
-                                               src->path, what, p->raw_data.len, bytes);
+        return p->raw_data.len == bytes
+                   ? ST_OK
+                   : fail(ST_BAD_DATA, "%s: %s: raw_data has %zu bytes, type and shape need %zu", src->path,
+                          what, p->raw_data.len, bytes);
     if (typed != right)
         return fail(ST_BAD_DATA, "%s: %s: elements are stored in a field that is not for %s", src->path, what,
                     dtype_of(type)->name);
     if (right != elements)
-        return fail(ST_BAD_DATA, "%s: %s: %zu elements stored, its shape needs %zu", src->path, what, right, elements);
+        return fail(ST_BAD_DATA, "%s: %s: %zu elements stored, its shape needs %zu", src->path, what, right,
+                    elements);
     return ST_OK;
 }
 

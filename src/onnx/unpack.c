@@ -43,7 +43,8 @@ status unpack_message(const char *path, const ProtobufCMessageDescriptor *kind, 
     if (b.failed)
         return fail_within(ST_OOM, "%s", path);
     if (b.exceeded)
-        return fail(ST_BAD_DATA, "%s: unpacking needs more than %" PRIu64 " bytes for a file of %zu", path, total, n);
+        return fail(ST_BAD_DATA, "%s: unpacking needs more than %" PRIu64 " bytes for a file of %zu", path,
+                    total, n);
     return fail(ST_BAD_DATA, "%s: not a valid %s", path, kind->short_name);
 }
 

@@ -8,8 +8,8 @@
 
 /* Unpacks bytes that wire_check has let through. ST_BAD_DATA when more memory than four times `n` plus 64 MiB would be
  * needed, or protobuf-c refuses the bytes. The caller frees with unpack_free. */
-MUST_USE status unpack_message(const char *path, const ProtobufCMessageDescriptor *kind, const void *data, size_t n,
-                               ProtobufCMessage **out);
+MUST_USE status unpack_message(const char *path, const ProtobufCMessageDescriptor *kind, const void *data,
+                               size_t n, ProtobufCMessage **out);
 void unpack_free(ProtobufCMessage *m); /* NULL allowed */
 
 #endif

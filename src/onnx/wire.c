@@ -9,24 +9,27 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 256, FIELD_MAX = 31 }; /* DEPTH_MAX: what protobuf-c takes on a small thread stack with room to spare */
+#define DEPTH_MAX 256 /* what protobuf-c takes on a small thread stack with room to spare */
+#define FIELD_MAX 31
 
 typedef enum field_kind {
     K_UNKNOWN,
-    K_INT,     /* varint */
-    K_FLOAT,   /* 4 bytes */
-    K_DOUBLE,  /* 8 bytes */
-    K_NAME,    /* string that becomes a name: short, UTF-8, printable */
-    K_TEXT,    /* other strings: no NUL, which would cut them short unseen */
+    K_INT,    /* varint */
+    K_FLOAT,  /* 4 bytes */
+    K_DOUBLE, /* 8 bytes */
+    K_NAME,   /* string that becomes a name: short, UTF-8, printable */
+    K_TEXT,   /* other strings: no NUL, which would cut them short unseen */
     K_BYTES,
     K_MESSAGE
 } field_kind;
 
+/* clang-format off */
 typedef enum message {
     M_MODEL, M_OPSET, M_PAIR, M_TRAINING, M_FUNCTION, M_GRAPH, M_NODE, M_ATTRIBUTE, M_TENSOR, M_SEGMENT, M_SPARSE,
     M_ANNOTATION, M_VALUE_INFO, M_TYPE, M_TYPE_TENSOR, M_TYPE_SEQUENCE, M_TYPE_MAP, M_TYPE_OPTIONAL, M_SHAPE,
     M_DIMENSION, MESSAGE_COUNT
 } message;
+/* clang-format on */
 
 typedef struct field {
     const char *name;
@@ -36,6 +39,7 @@ typedef struct field {
     uint8_t group; /* member of a oneof: they share this bit of "seen"; 0: the field number is the bit */
 } field;
 
+/* clang-format off */
 #define ONE(kind, name)      {name, K_##kind, 0, 0, 0}
 #define MANY(kind, name)     {name, K_##kind, 0, 1, 0}
 #define SUB(child, name)     {name, K_MESSAGE, M_##child, 0, 0}
@@ -98,6 +102,7 @@ static const field schema[MESSAGE_COUNT][FIELD_MAX + 1] = {
     [M_DIMENSION] = {[1] = {"dim_value", K_INT, 0, 0, 31}, [2] = {"dim_param", K_NAME, 0, 0, 31},
                      [3] = ONE(TEXT, "denotation")},
 };
+/* clang-format on */
 
 /* ---- the guard ---- */
 
@@ -114,7 +119,6 @@ typedef struct guard {
     const limits *l;
     uint64_t messages;
 } guard;
-
 
 MUST_USE PRINTF_LIKE(3, 4) static status refuse(const guard *g, size_t at, const char *fmt, ...)
 {
@@ -156,8 +160,8 @@ static status check_string(const guard *g, const field *f, message in, size_t n)
     if (f->kind != K_NAME)
         return ST_OK;
     if (n > g->l->name)
-        return refuse(g, g->pos, "%s.%s has %zu bytes, the limit for names is %" PRIu64, message_name[in], f->name, n,
-                      g->l->name);
+        return refuse(g, g->pos, "%s.%s has %zu bytes, the limit for names is %" PRIu64, message_name[in],
+                      f->name, n, g->l->name);
     for (size_t i = 0; i < n;) {
         size_t k = utf8_length((const char *)s + i, n - i);
         if (k == 0 || s[i] < 0x20 || s[i] == 0x7f)
@@ -187,7 +191,7 @@ static status check_packed(guard *g, const field *f, message in, size_t n)
 
 static int wire_type_of(field_kind k)
 {
-    static const int type[] = {[K_INT] = 0, [K_FLOAT] = 5, [K_DOUBLE] = 1, [K_NAME] = 2,
+    static const int type[] = {[K_INT] = 0,  [K_FLOAT] = 5, [K_DOUBLE] = 1, [K_NAME] = 2,
                                [K_TEXT] = 2, [K_BYTES] = 2, [K_MESSAGE] = 2};
     return type[k];
 }
@@ -258,7 +262,8 @@ status wire_check(const char *path, const unsigned char *data, size_t n, wire_ro
     if (n == 0)
         return fail(ST_BAD_DATA, "%s: the file is empty", path);
     if (n > 24 && memcmp(data, "version https://git-lfs", 23) == 0)
-        return fail(ST_BAD_DATA, "%s: a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'", path);
+        return fail(ST_BAD_DATA, "%s: a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'",
+                    path);
     stack[0] = (frame){n, root == WIRE_MODEL ? M_MODEL : M_TENSOR, 0};
     while (depth > 0) {
         frame sub;
@@ -271,10 +276,11 @@ status wire_check(const char *path, const unsigned char *data, size_t n, wire_ro
         if (sub.end == 0)
             continue;
         if (depth >= depth_max)
-            return fail(ST_BAD_DATA, "%s: byte %zu: messages nested deeper than %zu (limits.onnx_depth)", path, at, depth_max);
+            return fail(ST_BAD_DATA, "%s: byte %zu: messages nested deeper than %zu (limits.onnx_depth)",
+                        path, at, depth_max);
         if (++g.messages > l->onnx_messages)
-            return fail(ST_BAD_DATA, "%s: byte %zu: more than %" PRIu64 " messages (limits.onnx_messages)", path, at,
-                        l->onnx_messages);
+            return fail(ST_BAD_DATA, "%s: byte %zu: more than %" PRIu64 " messages (limits.onnx_messages)",
+                        path, at, l->onnx_messages);
         stack[depth++] = sub;
     }
     return ST_OK;
