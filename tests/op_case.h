@@ -36,9 +36,12 @@
 /* The families. Keep one name a line, sorted. */
 #define OP_CASE_FAMILIES(X)                                                                                       \
     X(binary)                                                                                                     \
+    X(conv)                                                                                                       \
     X(loss)                                                                                                       \
+    X(matmul)                                                                                                     \
     X(move)                                                                                                       \
     X(norm)                                                                                                       \
+    X(pool)                                                                                                       \
     X(reduce)                                                                                                     \
     X(unary)                                                                                                      \
     X(update)

@@ -1,34 +1,34 @@
 /* tables.h - the kernel tables of the CPU backend. REF tables exist as _ref_f32 and _ref_f64, SIMD tables as _base,
  * _avx2, _avx512, ONCE tables under their own name. One line a family. */
 #define CPU_REF_TABLES(X) \
-    X(binary)             \
-    X(conv)               \
-    X(loss)               \
-    X(matmul)             \
-    X(move)               \
-    X(norm)               \
-    X(pool)               \
-    X(reduce)             \
-    X(resize)             \
-    X(unary)              \
+    X(binary) \
+    X(conv) \
+    X(loss) \
+    X(matmul) \
+    X(move) \
+    X(norm) \
+    X(pool) \
+    X(reduce) \
+    X(resize) \
+    X(unary) \
     X(update)
 
 #define CPU_SIMD_TABLES(X) \
-    X(batch_norm)         \
-    X(binary)             \
-    X(conv_direct)        \
-    X(conv_weight)        \
-    X(loss)               \
-    X(move)               \
-    X(reduce)             \
-    X(row_norm)           \
-    X(unary)              \
+    X(batch_norm) \
+    X(binary) \
+    X(conv_direct) \
+    X(conv_weight) \
+    X(loss) \
+    X(move) \
+    X(reduce) \
+    X(row_norm) \
+    X(unary) \
     X(update)
 
 #define CPU_ONCE_TABLES(X) \
-    X(binary)              \
-    X(cast)                \
-    X(move)                \
-    X(pool)                \
-    X(reduce)              \
+    X(binary) \
+    X(cast) \
+    X(move) \
+    X(pool) \
+    X(reduce) \
     X(unary)
