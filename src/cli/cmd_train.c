@@ -94,6 +94,8 @@ static status print_plan(job_run *x)
     text_printf(&t, "  data     %s (%s), samples %s, %u to train on (%u labelled), %u to validate%s\n", d->path, d->kind,
                 shape_print(&d->input[0].sh, buf), d->part[DATA_TRAIN].n, d->part[DATA_TRAIN].labelled,
                 d->part[DATA_VAL].n, d->split ? " (split off)" : "");
+    if (d->known)
+        text_printf(&t, "           recognised as %s by its bytes\n", d->known);
     text_printf(&t, "  loss     %s\n", method);
     text_printf(&t, "  steps    %" PRIu64 " (%g epochs of %" PRIu64 "), batch %" PRId64 "%s\n", s->steps,
                 (double)s->steps / (double)s->steps_per_epoch, s->steps_per_epoch, s->j->train.batch,
@@ -174,10 +176,10 @@ static status export_student(job_run *x)
     char hash[65], accuracy[NUMBER_ROOM], mean[200] = "", std[200] = "";
     size_t at = 0, as = 0, n = 0;
     TRY(config_hash(s->j, hash));
-    for (size_t i = 0; i < s->j->data.mean.n && at + 32 < sizeof mean; i++)
-        at += (size_t)snprintf(mean + at, sizeof mean - at, "%s%.9g", i ? " " : "", s->j->data.mean.at[i]);
-    for (size_t i = 0; i < s->j->data.std.n && as + 32 < sizeof std; i++)
-        as += (size_t)snprintf(std + as, sizeof std - as, "%s%.9g", i ? " " : "", s->j->data.std.at[i]);
+    for (int64_t k = 0; s->info->image && k < s->info->input[0].sh.dim[0] && at + 32 < sizeof mean; k++) {
+        at += (size_t)snprintf(mean + at, sizeof mean - at, "%s%.9g", k ? " " : "", (double)s->info->mean[k]);
+        as += (size_t)snprintf(std + as, sizeof std - as, "%s%.9g", k ? " " : "", (double)s->info->std[k]);
+    }
     export_pair facts[8];
     facts[n++] = (export_pair){"distill.config", hash};
     facts[n++] = (export_pair){"distill.teacher", s->teacher_file ? s->teacher_file->sha256 : "none"};

@@ -81,6 +81,8 @@ typedef struct data_info {
         uint32_t n, labelled;      /* samples */
         const uint64_t *histogram; /* [classes] labelled samples of each class, or NULL */
     } part[DATA_PARTS];
+    const char *known;  /* name of a data set recognised by its bytes, which brings mean, std, class names; or NULL */
+    const float *mean, *std; /* [channels] in use; NULL: rows that are no images */
     bool split; /* validation was cut from the training source */
     /* Identity of the data: SHA-256 over one line for each array (role, type, shape, SHA-256 of its unpacked bytes), or for each
      * image file (name, label) plus the contents of up to 256 evenly spaced ones. Options do not enter. */

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "data/known.h"
 #include "data/sample.h"
 #include "data/source.h"
 
@@ -333,6 +334,21 @@ static status describe_inputs(dataset *ds)
     return augment_fits(ds, src);
 }
 
+/* A known data set brings its own normalisation where none is given, and the names of its classes. */
+static void recognise(dataset *ds)
+{
+    data_options *o = &ds->o;
+    const known_set *k = known_find(ds->info.sha256);
+    if (!k)
+        return;
+    ds->info.known = k->name;
+    if (o->n_mean == 0 && o->n_std == 0 && ds->info.image && (uint32_t)ds->channels == k->channels) {
+        o->n_mean = o->n_std = k->channels;
+        memcpy(o->mean, k->mean, k->channels * sizeof *o->mean);
+        memcpy(o->std, k->std, k->channels * sizeof *o->std);
+    }
+}
+
 /* mean, std and the table of normalised pixel values. float32 in PyTorch's order: divide, subtract, divide. */
 static status make_tables(dataset *ds)
 {
@@ -397,7 +413,12 @@ static status count_labels(dataset *ds)
     for (int p = 0; p < DATA_PARTS && classes; p++)
         TRY(check_labels(ds, (data_part)p, classes));
     info->classes = classes;
+    const known_set *known = known_find(info->sha256);
     info->class_name = ds->set.n_classes == classes ? ds->set.class_name : NULL;
+    if (!info->class_name && known && known->classes == classes)
+        info->class_name = known->class_name;
+    info->mean = ds->mean;
+    info->std = ds->std;
     if (classes)
         TRY(mem_alloc(&ds->histogram, (size_t)classes * DATA_PARTS, sizeof *ds->histogram));
     for (int p = 0; p < DATA_PARTS; p++) {
@@ -447,6 +468,7 @@ static status open_into(dataset *ds, const data_options *o)
         TRY(check_val(&ds->set));
     TRY(make_parts(ds, o));
     TRY(describe_inputs(ds));
+    recognise(ds);
     if (ds->info.image)
         TRY(make_tables(ds));
     TRY(count_labels(ds));

@@ -24,6 +24,12 @@ static void put(const bench *b, value_id v, const float *from, int64_t n)
         dtype_store(t, to, i, (double)from[i]);
 }
 
+static void put_number(const bench *b, value_id v, double x)
+{
+    if (v)
+        dtype_store(graph_value(b->s.tg.g, v)->type, exec_data(b->s.train, v), 0, x);
+}
+
 static double get(const bench *b, value_id v)
 {
     return v ? dtype_load(graph_value(b->s.tg.g, v)->type, exec_data(b->s.train, v), 0) : (double)NAN;
@@ -47,8 +53,11 @@ static status open_teacher(bench *b)
         return ST_OK;
     TRY(session_import_teacher(s, s->j->train.batch, true, &b->teacher));
     TRY(pass_drop_identity(b->teacher));
+    if (b->wide)
+        TRY(pass_to_double(b->teacher)); /* before folding, which then rounds to double */
     TRY(pass_fold_batch_norm(b->teacher));
-    TRY(b->wide ? pass_to_double(b->teacher) : pass_fuse_epilogues(b->teacher));
+    if (!b->wide)
+        TRY(pass_fuse_epilogues(b->teacher));
     return exec_open(b->teacher, s->b, NULL, 0, &b->teach);
 }
 
@@ -134,12 +143,12 @@ static void put_targets(const bench *b, const batch *in)
 static void put_schedule(const bench *b, uint64_t step)
 {
     const session *s = &b->s;
-    float w[3], h[HINTS_MAX], lr = (float)schedule_at(&s->lr, step), count = (float)(step + 1);
+    float w[3], h[HINTS_MAX];
     session_weights(s, step, w, h);
     put(b, s->tg.weights, w, 3);
     put(b, s->tg.hint_weights, h, (int64_t)s->n_hint);
-    put(b, s->tg.lr, &lr, 1);
-    put(b, s->tg.step, &count, 1);
+    put_number(b, s->tg.lr, schedule_at(&s->lr, step));
+    put_number(b, s->tg.step, (double)(step + 1));
 }
 
 static status keep_first(const bench *b, tensor_list *out)
