@@ -8,6 +8,7 @@
 typedef struct backend_options {
     int threads;     /* 0: all cores this process may use */
     isa max_isa;     /* ISA_REF: reference kernels only; ISA_AVX512: the best the machine has */
+    const char *method; /* of rows that have one: only this method ("reference": none of them); NULL: the best row */
 } backend_options;
 
 typedef struct backend backend;

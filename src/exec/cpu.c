@@ -31,6 +31,7 @@ static const kernel_row *const tables[] = {CPU_SIMD_TABLES(LIST_SIMD) CPU_REF_TA
 
 typedef struct cpu_backend {
     backend base;
+    const char *method; /* backend_options.method */
     const kernel_row *row[OP_COUNT][48]; /* candidates of every operator, best first, NULL-terminated */
 } cpu_backend;
 
@@ -43,7 +44,9 @@ static const kernel_row *cpu_find(const backend *b, op_id op, const kernel_args 
     for (int i = 0; i < a->n_out && t == DTYPE_NONE; i++)
         t = a->out[i].type;
     for (const kernel_row *const *r = c->row[op]; *r; r++)
-        if (((*r)->type == t || (*r)->type == DTYPE_NONE) && (!(*r)->takes || (*r)->takes(a)))
+        if (c->method && (*r)->method && strcmp(c->method, (*r)->method) != 0)
+            continue;
+        else if (((*r)->type == t || (*r)->type == DTYPE_NONE) && (!(*r)->takes || (*r)->takes(a)))
             return *r;
     return NULL;
 }
@@ -119,6 +122,7 @@ status cpu_open(const backend_options *o, backend **out)
     cpu_backend *c;
     TRY(mem_alloc(&c, 1, sizeof *c));
     isa best = best_isa();
+    c->method = o->method;
     c->base = (backend){.name = "cpu",
                         .threads = o->threads > 0 ? o->threads : usable_cores(),
                         .level = o->max_isa < best ? o->max_isa : best,

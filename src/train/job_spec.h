@@ -15,6 +15,7 @@ MUST_USE status job_hints(const job *j, const graph *student, const graph *teach
 MUST_USE status job_train_spec(session *s, train_spec *out);
 loader_options job_loader_options(const job *j);
 MUST_USE status job_schedule(const job *j, uint64_t steps_per_epoch, uint64_t steps, arena *mem, schedule *out);
+backend_options job_backend_options(const job *j);
 size_t job_memory_limit(const job *j); /* bytes; 0: none */
 /* "T^2 KL to the teacher (T = 4), no labels": for people. */
 MUST_USE status job_method(const session *s, arena *mem, const char **out);

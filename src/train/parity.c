@@ -70,8 +70,9 @@ static status open_bench(const parity_options *o, bench *b)
     status st = ST_OK;
     b->wide = o->wide;
     s->j = o->j;
-    backend_options bo = {.threads = (int)o->j->exec.threads,
-                          .max_isa = o->wide || o->j->exec.kernels == EXEC_KERNELS_REFERENCE ? ISA_REF : ISA_AVX512};
+    backend_options bo = job_backend_options(o->j);
+    if (o->wide)
+        bo.max_isa = ISA_REF;
     TRY_DONE(backend_open(o->j->exec.device, &bo, &s->b));
     TRY_DONE(session_open_teacher_file(s));
     if (s->teacher_file)

@@ -162,8 +162,7 @@ status session_open(const job *j, session *out)
     graph *teacher = NULL;
     status st = ST_OK;
     *s = (session){.j = j};
-    backend_options bo = {.threads = (int)j->exec.threads,
-                          .max_isa = j->exec.kernels == EXEC_KERNELS_REFERENCE ? ISA_REF : ISA_AVX512};
+    backend_options bo = job_backend_options(j);
     data_options data;
     TRY_DONE(backend_open(j->exec.device, &bo, &s->b));
     TRY_DONE(session_open_teacher_file(s));
