@@ -1,5 +1,6 @@
 /* test_student.c - jobs to student graphs: sizes against PyTorch, names, start values, gradients, faults. */
 #include "harness.h"
+#include "base/io.h"
 #include "onnx/import.h"
 #include "ops/attrs.h"
 #include "student/student.h"
@@ -699,6 +700,53 @@ START_TEST(student_from_onnx)
 }
 END_TEST
 
+/* ---- the jobs that ship ---- */
+
+/* Every file in configs/ loads, and its student and hints are what they say. */
+START_TEST(configs_build)
+{
+    char **names;
+    size_t n, hints = 0, jobs = 0;
+    OK(io_list(SOURCE_DIR "/configs", 1000, &names, &n));
+    for (size_t i = 0; i < n; i++) {
+        job *j;
+        config_sources from = {.file = test_path(SOURCE_DIR "/configs", names[i])};
+        OK(config_load(&from, &j));
+        graph *g = build(j, 10, SHAPE(1, 28, 28), j->train.batch);
+        if (strncmp(names[i], "fashion", 7) == 0)
+            ck_assert_int_eq(graph_measure(g, j->train.batch).parameters, 31434);
+        for (size_t k = 0; k < j->n_hint; k++, hints++)
+            (void)find(g, j->hint[k].student);
+        jobs++;
+        graph_free(g);
+        config_free(j);
+    }
+    ck_assert_uint_ge(jobs, 5);
+    ck_assert_uint_ge(hints, 2);
+    io_list_free(names, n);
+}
+END_TEST
+
+/* The grids of the hints in fashion-hints.ini are equal, as its comments say. */
+START_TEST(hint_grids_are_equal)
+{
+    job *j;
+    config_sources from = {.file = SOURCE_DIR "/configs/fashion-hints.ini"};
+    OK(config_load(&from, &j));
+    graph *g = build(j, 10, SHAPE(1, 28, 28), 2), *t = import(SOURCE_DIR "/data/fashion-teacher.onnx", 2);
+    for (size_t k = 0; k < j->n_hint; k++) {
+        const value *a = find(g, j->hint[k].student), *b = find(t, j->hint[k].teacher);
+        ck_assert_int_eq(a->sh.rank, 4);
+        ck_assert(a->sh.dim[2] == b->sh.dim[2] && a->sh.dim[3] == b->sh.dim[3]);
+        ck_assert_int_eq(a->sh.dim[2], k == 0 ? 14 : 7);
+    }
+    ck_assert_uint_eq(j->n_hint, 2);
+    graph_free(g);
+    graph_free(t);
+    config_free(j);
+}
+END_TEST
+
 START_TEST(titles)
 {
     char buf[40];
@@ -720,5 +768,5 @@ const test_entry test_table[] = {
     TEST(init_pytorch), TEST(init_he), TEST(init_of_layers), TEST(start_values_follow_seed_and_name),
     TEST(layers_make_the_same_network), TEST(layers_with_branches), TEST(bad_students_are_explained),
     TEST(at_most_twenty_faults), TEST(sample_shapes_are_checked), TEST(allocations_may_fail), TEST(student_from_onnx),
-    TEST(titles), {0},
+    TEST(configs_build), TEST(hint_grids_are_equal), TEST(titles), {0},
 };
