@@ -14,26 +14,23 @@
 #include <string.h>
 
 static limits lim;
-static image_decoder *decoder;
 static image im;
 
 static void open_decoder(void)
 {
     lim = limits_default();
-    OK(image_decoder_new(&decoder));
 }
 
 static void close_decoder(void)
 {
     image_free(&im);
-    image_decoder_free(decoder);
 }
 
 /* Decodes t (freed) into im. */
 static status decode(const char *name, text *t)
 {
     ck_assert_int_eq(t->st, ST_OK);
-    status st = image_decode(decoder, name, (const unsigned char *)t->s, t->n, &lim, &im);
+    status st = image_decode(name, (const unsigned char *)t->s, t->n, &lim, &im);
     text_free(t);
     return st;
 }

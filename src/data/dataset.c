@@ -237,10 +237,8 @@ static status check_val(const source_set *set)
 /* Files: the size of the first training image that can be decoded. */
 static status first_image(dataset *ds, int32_t *c, int32_t *h, int32_t *w)
 {
-    image_decoder *d;
     image im = {0};
     const source *src = &ds->set.part[DATA_TRAIN];
-    TRY(image_decoder_new(&d));
     status st = ST_BAD_DATA;
     for (uint32_t i = 0; i < src->n && i < 100 && sample_is_bad(st); i++) {
         char *path;
@@ -251,7 +249,7 @@ static status first_image(dataset *ds, int32_t *c, int32_t *h, int32_t *w)
             break;
         st = io_read_file(path, ds->o.lim.image_file, &bytes, &n);
         if (st == ST_OK) {
-            st = image_decode(d, path, bytes, n, &ds->o.lim, &im);
+            st = image_decode(path, bytes, n, &ds->o.lim, &im);
             mem_free(bytes);
         }
         mem_free(path);
@@ -260,7 +258,6 @@ static status first_image(dataset *ds, int32_t *c, int32_t *h, int32_t *w)
     *h = im.height;
     *w = im.width;
     image_free(&im);
-    image_decoder_free(d);
     return st == ST_OK ? ST_OK : fail_within(st, "%s: none of the first images can be decoded", src->place);
 }
 

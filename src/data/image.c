@@ -97,7 +97,7 @@ bool image_has_suffix(const char *name)
 typedef struct image_format {
     const char *start;
     size_t n;
-    status (*decode)(image_decoder *, const char *, const unsigned char *, size_t, const limits *, image *);
+    status (*decode)(const char *, const unsigned char *, size_t, const limits *, image *);
     const char *refusal;
 } image_format;
 
@@ -120,22 +120,21 @@ static const image_format formats[] = {
     {"{", 1, NULL, "is text (JSON), not an image"},
 };
 
-status image_decode(image_decoder *d, const char *name, const unsigned char *bytes, size_t size,
-                    const limits *lim, image *out)
+status image_decode(const char *name, const unsigned char *bytes, size_t size, const limits *lim, image *out)
 {
     if (size == 0)
         return fail(ST_BAD_DATA, "%s: is empty", name);
     if (size > lim->image_file)
         return fail(ST_BAD_DATA, "%s: %zu bytes are more than limits.image_file", name, size);
     if (strcasecmp(suffix_of(name), ".tga") == 0)
-        return tga_decode(d, name, bytes, size, lim, out);
+        return tga_decode(name, bytes, size, lim, out);
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         const image_format *f = &formats[i];
         if (size < f->n || memcmp(bytes, f->start, f->n) != 0)
             continue;
         if (!f->decode)
             return fail(ST_BAD_DATA, "%s: %s", name, f->refusal);
-        return f->decode(d, name, bytes, size, lim, out);
+        return f->decode(name, bytes, size, lim, out);
     }
     return fail(ST_BAD_DATA,
                 "%s: not an image that can be read (starts with %02x %02x); JPEG, PNG, BMP, TGA and PNM can",

@@ -26,13 +26,9 @@ MUST_USE status image_reserve(image *im, int32_t height, int32_t width, int32_t 
 /* Keeps the height x width pixels whose corner is (y, x), in place. */
 void image_crop(image *im, int32_t y, int32_t x, int32_t height, int32_t width);
 
-/* Decodes a file's bytes. `name` stands in messages and gives the suffix for TGA. A decoder is
- * kept by each thread. */
-typedef struct image_decoder image_decoder;
-MUST_USE status image_decoder_new(image_decoder **out);
-void image_decoder_free(image_decoder *d);
-MUST_USE status image_decode(image_decoder *d, const char *name, const unsigned char *bytes, size_t size,
-                             const limits *lim, image *out);
+/* Decodes a file's bytes. `name` stands in messages and gives the suffix for TGA. */
+MUST_USE status image_decode(const char *name, const unsigned char *bytes, size_t size, const limits *lim,
+                             image *out);
 bool image_has_suffix(const char *name); /* .jpg .jpeg .png .bmp .tga .ppm .pgm .pnm, any case */
 
 /* Grey to RGB (three times the same) or RGB to grey (0.299 R + 0.587 G + 0.114 B in Pillow's fixed point), in place.

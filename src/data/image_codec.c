@@ -7,28 +7,6 @@
 #include <string.h>
 #include <turbojpeg.h>
 
-struct image_decoder {
-    tjhandle jpeg;
-};
-
-status image_decoder_new(image_decoder **out)
-{
-    TRY(mem_alloc(out, 1, sizeof **out));
-    (*out)->jpeg = tjInitDecompress();
-    if ((*out)->jpeg)
-        return ST_OK;
-    mem_free(*out);
-    *out = NULL;
-    return fail(ST_OOM, "no memory for a JPEG decoder");
-}
-
-void image_decoder_free(image_decoder *d)
-{
-    if (d)
-        tjDestroy(d->jpeg);
-    mem_free(d);
-}
-
 /* ---- JPEG ---- */
 
 /* How many scans the file announces: SOS markers outside of segments. Each costs a pass over the image. */
@@ -49,12 +27,12 @@ static size_t count_scans(const unsigned char *b, size_t n)
     return scans;
 }
 
-status jpeg_decode(image_decoder *d, const char *name, const unsigned char *bytes, size_t size,
-                   const limits *lim, image *out)
+static status jpeg_read(tjhandle jpeg, const char *name, const unsigned char *bytes, size_t size,
+                        const limits *lim, image *out)
 {
     int width, height, sampling, space;
-    if (tjDecompressHeader3(d->jpeg, bytes, (unsigned long)size, &width, &height, &sampling, &space) != 0)
-        return fail(ST_BAD_DATA, "%s: damaged JPEG: %s", name, tjGetErrorStr2(d->jpeg));
+    if (tjDecompressHeader3(jpeg, bytes, (unsigned long)size, &width, &height, &sampling, &space) != 0)
+        return fail(ST_BAD_DATA, "%s: damaged JPEG: %s", name, tjGetErrorStr2(jpeg));
     TRY(image_check_size(name, width < 0 ? 0 : (uint64_t)width, height < 0 ? 0 : (uint64_t)height, lim));
     if (space == TJCS_CMYK || space == TJCS_YCCK)
         return fail(ST_BAD_DATA, "%s: is a CMYK JPEG; convert it to RGB", name);
@@ -63,10 +41,21 @@ status jpeg_decode(image_decoder *d, const char *name, const unsigned char *byte
         return fail(ST_BAD_DATA, "%s: JPEG of %zu scans, more than limits.jpeg_scans", name, scans);
     bool grey = space == TJCS_GRAY;
     TRY(image_reserve(out, height, width, grey ? 1 : 3));
-    if (tjDecompress2(d->jpeg, bytes, (unsigned long)size, out->px, width, 0, height,
+    if (tjDecompress2(jpeg, bytes, (unsigned long)size, out->px, width, 0, height,
                       grey ? TJPF_GRAY : TJPF_RGB, TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS) != 0)
-        return fail(ST_BAD_DATA, "%s: damaged JPEG: %s", name, tjGetErrorStr2(d->jpeg));
+        return fail(ST_BAD_DATA, "%s: damaged JPEG: %s", name, tjGetErrorStr2(jpeg));
     return ST_OK;
+}
+
+/* A decoder for each image: a kept one carries tables and, after damage, faults from one file into the next. */
+status jpeg_decode(const char *name, const unsigned char *bytes, size_t size, const limits *lim, image *out)
+{
+    tjhandle jpeg = tjInitDecompress();
+    if (!jpeg)
+        return fail(ST_OOM, "%s: no memory for a JPEG decoder", name);
+    status st = jpeg_read(jpeg, name, bytes, size, lim, out);
+    tjDestroy(jpeg);
+    return st;
 }
 
 /* ---- PNG ---- */
@@ -124,11 +113,9 @@ static status png_read(spng_ctx *ctx, const char *name, const limits *lim, image
     return ST_OK;
 }
 
-status png_decode(image_decoder *d, const char *name, const unsigned char *bytes, size_t size,
-                  const limits *lim, image *out)
+status png_decode(const char *name, const unsigned char *bytes, size_t size, const limits *lim, image *out)
 {
     struct spng_alloc alloc = {png_malloc, png_realloc, png_calloc, mem_free};
-    (void)d;
     spng_ctx *ctx = spng_ctx_new2(&alloc, 0);
     if (!ctx)
         return fail(ST_OOM, "%s: no memory for a PNG decoder", name);
@@ -166,13 +153,11 @@ static bool pnm_number(const unsigned char *b, size_t n, size_t *at, uint32_t *o
     return *at > from && v <= INT32_MAX;
 }
 
-status pnm_decode(image_decoder *d, const char *name, const unsigned char *bytes, size_t size,
-                  const limits *lim, image *out)
+status pnm_decode(const char *name, const unsigned char *bytes, size_t size, const limits *lim, image *out)
 {
     uint32_t w, h, most;
     size_t at = 2;
     int32_t channels = bytes[1] == '6' ? 3 : 1;
-    (void)d;
     if (!pnm_number(bytes, size, &at, &w) || !pnm_number(bytes, size, &at, &h) ||
         !pnm_number(bytes, size, &at, &most) || at == size || !is_blank(bytes[at]))
         return fail(ST_BAD_DATA, "%s: damaged PNM header", name);

@@ -6,8 +6,8 @@
 
 /* All: bytes that start like the format -> out (1 or 3 channels), or ST_BAD_DATA naming the file. */
 #define IMAGE_CODEC(f)                                                                                       \
-    MUST_USE status f(image_decoder *d, const char *name, const unsigned char *bytes, size_t size,           \
-                      const limits *lim, image *out)
+    MUST_USE status f(const char *name, const unsigned char *bytes, size_t size, const limits *lim,          \
+                      image *out)
 IMAGE_CODEC(jpeg_decode);
 IMAGE_CODEC(png_decode);
 IMAGE_CODEC(bmp_decode);

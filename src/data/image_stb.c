@@ -103,10 +103,8 @@ static status decode(const char *name, const unsigned char *bytes, size_t size, 
 }
 
 /* 14 bytes of file header, then an info header of 12 (OS/2), 40, 56, 108 or 124 bytes. */
-status bmp_decode(image_decoder *d, const char *name, const unsigned char *b, size_t size, const limits *lim,
-                  image *out)
+status bmp_decode(const char *name, const unsigned char *b, size_t size, const limits *lim, image *out)
 {
-    (void)d;
     if (size < 26)
         return fail(ST_BAD_DATA, "%s: the BMP header ends early", name);
     uint32_t offset = get32(b + 10), head = get32(b + 14), entry = head == 12 ? 3 : 4;
@@ -133,10 +131,8 @@ status bmp_decode(image_decoder *d, const char *name, const unsigned char *b, si
 }
 
 /* 18 bytes of header, an id, a palette, pixels. */
-status tga_decode(image_decoder *d, const char *name, const unsigned char *b, size_t size, const limits *lim,
-                  image *out)
+status tga_decode(const char *name, const unsigned char *b, size_t size, const limits *lim, image *out)
 {
-    (void)d;
     if (size < 18)
         return fail(ST_BAD_DATA, "%s: the TGA header ends early", name);
     uint32_t w = get16(b + 12), h = get16(b + 14), bits = b[16], type = b[2], indexed = b[1];

@@ -16,9 +16,7 @@ status sampler_open(sampler *s, dataset *ds)
 {
     *s = (sampler){.ds = ds};
     status st = ST_OK;
-    if (ds->part[DATA_TRAIN].src->kind == SOURCE_FILES)
-        st = image_decoder_new(&s->decoder);
-    if (st == ST_OK && ds->o.augment.mixup > 0 && ds->info.image)
+    if (ds->o.augment.mixup > 0 && ds->info.image)
         st = mem_alloc(&s->other, (size_t)shape_count(&ds->info.input[0].sh), sizeof *s->other);
     if (st != ST_OK)
         sampler_close(s);
@@ -27,7 +25,6 @@ status sampler_open(sampler *s, dataset *ds)
 
 void sampler_close(sampler *s)
 {
-    image_decoder_free(s->decoder);
     image_free(&s->raw);
     image_free(&s->sized);
     resizer_free(&s->rs);
@@ -75,7 +72,7 @@ static status decode_file(sampler *s, data_part p, uint32_t i)
     TRY(path_join(&path, part->src->dir, name));
     status st = io_read_file(path, ds->o.lim.image_file, &bytes, &n);
     if (st == ST_OK) {
-        st = image_decode(s->decoder, path, bytes, n, &ds->o.lim, &s->raw);
+        st = image_decode(path, bytes, n, &ds->o.lim, &s->raw);
         mem_free(bytes);
     }
     if (st == ST_OK && ds->channels)

@@ -8,7 +8,6 @@
 typedef struct sampler {
     dataset *ds;
     struct loader *owner; /* of a loader's thread */
-    image_decoder *decoder;
     image raw, sized;
     resizer rs;
     float *other; /* mixup's second image */
