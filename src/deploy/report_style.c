@@ -78,7 +78,7 @@ const char page_style[] =
     ".none{color:var(--quiet)}\n"
     ".samples{list-style:none;margin:16px 0 "
     "0;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax("
-    "165px,1fr));"
+    "150px,1fr));"
     "gap:24px 20px}\n"
     ".samples img{display:block;width:112px;height:112px;object-fit:contain;image-rendering:pixelated;"
     "background:var(--panel)}\n"
@@ -110,5 +110,7 @@ const char page_style[] =
     "10;--c0:#1d5fa8;--c1:#b85400;"
     "--c2:#1a7a55;--c3:#8a3f9e;--c4:#7a6a00;--c5:#a3245c}body{font-size:10pt}main{max-width:none;padding:0}"
     "pre{max-height:none;white-space:pre-wrap}.scroll{overflow:visible}h2{break-after:avoid}"
+    ".plots{grid-template-columns:repeat(3,minmax(0,1fr));max-width:none;gap:14px}"
+    ".tiles{grid-template-columns:repeat(4,1fr)}"
     "figure,tr,.samples "
     "li,.tiles{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n";
