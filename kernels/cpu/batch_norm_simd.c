@@ -55,8 +55,27 @@ typedef struct moments {
     double n, mean, m2; /* elements, their mean, sum of squared distances to it */
 } moments;
 
-/* Float sums run over at most PIECE neighbours, what they give is summed in double. */
-#define PIECE 1024
+/* Float sums run over at most PIECE neighbours or one bundle of short rows; what they give is summed in double. */
+#define PIECE  1024
+#define BUNDLE 2048 /* elements of a bundle */
+#define SHORT  256  /* rows below go by bundles: the sums of a vector's lanes are kept from row to row */
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+#define LANES_AT(p) (*(const lanes *)(const void *)(p))
+#define JOIN_LANES(total, v)                                                                                      \
+    for (int j_ = 0; j_ < LANES; j_++)                                                                            \
+    (total) += (double)(v)[j_]
+
+static int64_t bundle_rows(int64_t length)
+{
+    return length < SHORT ? (length > 0 ? BUNDLE / length : 1) : 1;
+}
 
 static double line_sum(const float *x, int64_t n)
 {
@@ -67,7 +86,27 @@ static double line_sum(const float *x, int64_t n)
     return (double)sum;
 }
 
-static void line_squares(const float *x, int64_t n, float pivot, double *off, double *square)
+static double bundle_sum(const float *x, int64_t rows, int64_t n, int64_t step)
+{
+    lanes v = {0};
+    float rest = 0;
+    for (int64_t r = 0; r < rows; r++, x += step) {
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            v += LANES_AT(x + i);
+        for (; i < n; i++)
+            rest += x[i];
+    }
+    double sum = (double)rest;
+    JOIN_LANES(sum, v);
+    return sum;
+}
+
+typedef struct squares { /* sums of x - pivot and of its square */
+    double off, square;
+} squares;
+
+static void line_squares(const float *x, int64_t n, float pivot, squares *all)
 {
     float o = 0, s = 0;
     PRAGMA(omp simd reduction(+ : o, s))
@@ -76,22 +115,54 @@ static void line_squares(const float *x, int64_t n, float pivot, double *off, do
         o += d;
         s += d * d;
     }
-    *off += (double)o;
-    *square += (double)s;
+    all->off += (double)o;
+    all->square += (double)s;
 }
+
+static void bundle_squares(const float *x, int64_t rows, int64_t n, int64_t step, float pivot, squares *all)
+{
+    lanes o = {0}, s = {0};
+    float rest_o = 0, rest_s = 0;
+    for (int64_t r = 0; r < rows; r++, x += step) {
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            lanes d = LANES_AT(x + i) - pivot;
+            o += d;
+            s += d * d;
+        }
+        for (; i < n; i++) {
+            float d = x[i] - pivot;
+            rest_o += d;
+            rest_s += d * d;
+        }
+    }
+    all->off += (double)rest_o;
+    all->square += (double)rest_s;
+    JOIN_LANES(all->off, o);
+    JOIN_LANES(all->square, s);
+}
+
+/* for every piece of a long row or bundle of short rows: its first element, rows and length */
+#define EACH_PART(k, at, rows_, n)                                                                                \
+    for (int64_t r_ = 0, each_ = bundle_rows((k).length); r_ < (k).rows; r_ += each_)                             \
+        for (int64_t i_ = 0, at, rows_ = (k).rows - r_ < each_ ? (k).rows - r_ : each_, n;                        \
+             at = (k).at + r_ * (k).step + i_, n = (k).length - i_ < PIECE ? (k).length - i_ : PIECE,             \
+                     i_ < (k).length; i_ += PIECE)
 
 static moments block_moments(const float *x, block k)
 {
-    double n = (double)(k.rows * k.length), sum = 0, off = 0, square = 0;
-    for (int64_t r = 0; r < k.rows; r++)
-        for (int64_t i = 0; i < k.length; i += PIECE)
-            sum += line_sum(x + k.at + r * k.step + i, k.length - i < PIECE ? k.length - i : PIECE);
+    double n = (double)(k.rows * k.length), sum = 0;
+    squares all = {0};
+    EACH_PART(k, at, rows, count)
+    sum += k.length < SHORT ? bundle_sum(x + at, rows, count, k.step) : line_sum(x + at, count);
     const float pivot = (float)(sum / n); /* the mean but for its rounding, which `off` then takes out */
-    for (int64_t r = 0; r < k.rows; r++)
-        for (int64_t i = 0; i < k.length; i += PIECE)
-            line_squares(x + k.at + r * k.step + i, k.length - i < PIECE ? k.length - i : PIECE, pivot, &off, &square);
-    double shift = off / n;
-    return (moments){n, (double)pivot + shift, square - shift * off};
+    EACH_PART(k, at, rows, count)
+    if (k.length < SHORT)
+        bundle_squares(x + at, rows, count, k.step, pivot, &all);
+    else
+        line_squares(x + at, count, pivot, &all);
+    double shift = all.off / n;
+    return (moments){n, (double)pivot + shift, all.square - shift * all.off};
 }
 
 /* Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances". */
@@ -121,14 +192,36 @@ static void line_products(const float *dy, const float *x, int64_t n, float mean
     all->dy_x += (double)sum_x;
 }
 
+static void bundle_products(const float *dy, const float *x, int64_t rows, int64_t n, int64_t step, float mean, sums *all)
+{
+    lanes s = {0}, p = {0};
+    float rest_s = 0, rest_p = 0;
+    for (int64_t r = 0; r < rows; r++, x += step, dy += step) {
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            lanes g = LANES_AT(dy + i);
+            s += g;
+            p += g * (LANES_AT(x + i) - mean);
+        }
+        for (; i < n; i++) {
+            rest_s += dy[i];
+            rest_p += dy[i] * (x[i] - mean);
+        }
+    }
+    all->dy += (double)rest_s;
+    all->dy_x += (double)rest_p;
+    JOIN_LANES(all->dy, s);
+    JOIN_LANES(all->dy_x, p);
+}
+
 static sums block_sums(const float *dy, const float *x, block k, float mean)
 {
     sums all = {0};
-    for (int64_t r = 0; r < k.rows; r++)
-        for (int64_t i = 0; i < k.length; i += PIECE) {
-            int64_t at = k.at + r * k.step + i;
-            line_products(dy + at, x + at, k.length - i < PIECE ? k.length - i : PIECE, mean, &all);
-        }
+    EACH_PART(k, at, rows, count)
+    if (k.length < SHORT)
+        bundle_products(dy + at, x + at, rows, count, k.step, mean, &all);
+    else
+        line_products(dy + at, x + at, count, mean, &all);
     return all;
 }
 
