@@ -431,7 +431,9 @@ static size_t conv_data_workspace(const kernel_args *a)
 }
 
 KERNEL_TABLE(conv_direct) = {
-    {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_direct", conv, conv_workspace, conv_takes},
-    {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_direct", conv_data, conv_data_workspace, conv_data_takes},
-    {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_direct", conv_data, conv_data_workspace, conv_data_takes},
+    {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_direct", conv, conv_workspace, conv_takes, "direct"},
+    {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_direct", conv_data, conv_data_workspace,
+     conv_data_takes, "direct"},
+    {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_direct", conv_data, conv_data_workspace,
+     conv_data_takes, "direct"},
     KERNEL_END};

@@ -348,5 +348,5 @@ static size_t conv_weight_workspace(const kernel_args *a)
 
 KERNEL_TABLE(conv_weight) = {
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_direct", conv_weight, conv_weight_workspace,
-     conv_weight_takes},
+     conv_weight_takes, "direct"},
     KERNEL_END};
