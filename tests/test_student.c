@@ -1,6 +1,8 @@
 /* test_student.c - jobs to student graphs: sizes against PyTorch, names, start values, gradients, faults. */
 #include "harness.h"
 #include "base/io.h"
+#include "distill/train_graph.h"
+#include "exec/exec.h"
 #include "onnx/import.h"
 #include "ops/attrs.h"
 #include "student/student.h"
@@ -426,6 +428,99 @@ START_TEST(start_values_follow_seed_and_name)
 }
 END_TEST
 
+/* ---- dropout ---- */
+
+/* Runs a graph of one input (filled with ones) and the counter; copies output 0. */
+static void run_dropout(exec *e, const graph *g, value_id counter, int64_t number, float *out)
+{
+    float *x = exec_data(e, g->input[0]);
+    int64_t n = shape_count(&g->value[g->input[0]].sh);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 1;
+    *(int64_t *)exec_data(e, counter) = number;
+    exec_run(e, PHASE_MAIN);
+    memcpy(out, exec_data(e, g->output[0]), (size_t)n * sizeof *out);
+}
+
+/* A share of the elements, another one each time, the rest scaled up; the mean stays (five standard errors). */
+START_TEST(dropout_is_random)
+{
+    enum { N = 300000 };
+    graph *g;
+    backend *b;
+    exec *e;
+    value_id x, counter, y;
+    float *first, *again, *next;
+    size_t bytes = N * sizeof(float);
+    OK(graph_new(&g));
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(3, N / 3), &x));
+    OK(graph_add_input(g, "counter", DTYPE_I64, (shape){0}, &counter));
+    OK(graph_add1(g, OP_DROPOUT_TRAIN, &(dropout_attrs){.ratio = 0.3, .seed = 11}, x, counter, 0, &y));
+    OK(graph_add_output(g, y));
+    OK(backend_open("cpu", &(backend_options){.threads = 2, .max_isa = ISA_AVX512}, &b));
+    OK(exec_open(g, b, NULL, 0, &e));
+    OK(mem_alloc(&first, N, sizeof *first));
+    OK(mem_alloc(&again, N, sizeof *again));
+    OK(mem_alloc(&next, N, sizeof *next));
+    run_dropout(e, g, counter, 5, first);
+    run_dropout(e, g, counter, 6, next);
+    run_dropout(e, g, counter, 5, again);
+    ck_assert(memcmp(first, again, bytes) == 0);
+    double dropped = 0, both = 0;
+    for (int i = 0; i < N; i++) {
+        ck_assert(first[i] == 0 || fabs((double)first[i] - 1 / 0.7) < 1e-6);
+        dropped += first[i] == 0;
+        both += first[i] == 0 && next[i] == 0;
+    }
+    ck_assert(fabs(dropped / N - 0.3) < 5 * sqrt(0.3 * 0.7 / N));
+    ck_assert_msg(fabs(both / N - 0.09) < 5 * sqrt(0.09 * 0.91 / N), "two runs drop %g together", both / N);
+    mem_free(first);
+    mem_free(again);
+    mem_free(next);
+    exec_close(e);
+    backend_close(b);
+    graph_free(g);
+}
+END_TEST
+
+/* The training graph drops at every Dropout of the student, forward and backward, each with a mask of its own. */
+START_TEST(dropout_enters_the_training_graph)
+{
+    job *j = job_of("[student]\narch = mlp\nhidden = 20 30\ndropout = 0.25\n");
+    graph *g = build(j, 10, SHAPE(1, 8, 8), 4);
+    train_graph t;
+    train_spec s = {.kd = true, .bn_momentum = 0.1, .seed = 3, .opt = {.kind = OPTIMIZER_SGD, .accumulate = 1}};
+    size_t forward = 0, all = 0;
+    int64_t seeds[8] = {0};
+    OK(train_graph_build(g, &s, &t));
+    ck_assert_uint_ne(t.counter, 0);
+    for (size_t k = 1; k < t.g->n_node; k++) {
+        const node *n = &t.g->node[k];
+        ck_assert_int_ne(n->op, OP_DROPOUT);
+        if (n->op != OP_DROPOUT_TRAIN)
+            continue;
+        const dropout_attrs *at = n->attr;
+        ck_assert(fabs(at->ratio - 0.25) < 1e-12 && n->in[1] == t.counter);
+        forward += g->n_node > k && g->node[k].op == OP_DROPOUT;
+        ck_assert_uint_lt(all, 8);
+        seeds[all++] = at->seed;
+    }
+    ck_assert_uint_eq(forward, 2);
+    ck_assert_uint_eq(all, 4);
+    ck_assert(seeds[0] != seeds[1] && seeds[0] == seeds[3] && seeds[1] == seeds[2]);
+    train_graph_free(&t);
+    graph_free(g);
+    config_free(j);
+    j = job_of("[student]\narch = mlp\n");
+    g = build(j, 10, SHAPE(1, 8, 8), 4);
+    OK(train_graph_build(g, &s, &t));
+    ck_assert_uint_eq(t.counter, 0);
+    train_graph_free(&t);
+    graph_free(g);
+    config_free(j);
+}
+END_TEST
+
 /* ---- layer sections ---- */
 
 /* The reference student once more, in blocks. */
@@ -766,6 +861,7 @@ const test_entry test_table[] = {
     TEST(presets_have_the_sizes_of_pytorch), TEST(presets_are_portable), TEST(gradients_reach_every_parameter),
     TEST(activations_can_be_chosen), TEST(one_dimensional_signals), TEST(resnet8_is_the_reference_student),
     TEST(init_pytorch), TEST(init_he), TEST(init_of_layers), TEST(start_values_follow_seed_and_name),
+    TEST(dropout_is_random), TEST(dropout_enters_the_training_graph),
     TEST(layers_make_the_same_network), TEST(layers_with_branches), TEST(bad_students_are_explained),
     TEST(at_most_twenty_faults), TEST(sample_shapes_are_checked), TEST(allocations_may_fail), TEST(student_from_onnx),
     TEST(configs_build), TEST(hint_grids_are_equal), TEST(titles), {0},

@@ -3,6 +3,7 @@
 #define CPU_REF_TABLES(X) \
     X(binary) \
     X(conv) \
+    X(dropout) \
     X(loss) \
     X(matmul) \
     X(move) \

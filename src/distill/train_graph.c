@@ -1,5 +1,6 @@
 /* train_graph.c - student + losses -> gradients -> updates, all as nodes of one graph. */
 #include "distill/train_graph.h"
+#include "base/hash.h"
 #include "ops/attrs.h"
 
 #include <math.h>
@@ -9,6 +10,31 @@
 static status add_input(graph *g, const char *name, dtype type, shape sh, value_id *out)
 {
     return graph_add_input(g, name, type, sh, out);
+}
+
+/* Dropout becomes random: the mask of each node is a function of (seed, its name, the counter of the run). */
+static status add_dropout(train_graph *t, uint64_t seed)
+{
+    graph *g = t->g;
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = graph_node(g, (node_id)k);
+        dropout_attrs *at;
+        value_id *in;
+        if (n->op != OP_DROPOUT || ((const dropout_attrs *)n->attr)->ratio <= 0 || (n->n_out > 1 && n->out[1]))
+            continue;
+        if (!t->counter)
+            TRY(add_input(g, "dropout.counter", DTYPE_I64, (shape){0}, &t->counter));
+        TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+        TRY(arena_alloc(&g->mem, &in, 2, sizeof *in));
+        at->ratio = ((const dropout_attrs *)n->attr)->ratio;
+        at->seed = (int64_t)(hash_xxh3(n->name, strlen(n->name)) + seed);
+        in[0] = n->in[0];
+        in[1] = t->counter;
+        node *r = graph_node(g, (node_id)k);
+        *r = (node){.op = OP_DROPOUT_TRAIN, .name = r->name, .n_in = 2, .n_out = 1, .in = in, .out = r->out, .attr = at,
+                    .when = r->when};
+    }
+    return ST_OK;
 }
 
 /* ---- losses ---- */
@@ -202,7 +228,7 @@ typedef struct kept_name {
 static status finish(train_graph *t, bool keep_gradients)
 {
     value_id *all[] = {&t->x, &t->label, &t->label2, &t->lambda, &t->target, &t->teacher_logits, &t->weights,
-                       &t->hint_weights, &t->lr, &t->step, &t->total, &t->task, &t->kl, &t->correct, &t->agree,
+                       &t->hint_weights, &t->counter, &t->lr, &t->step, &t->total, &t->task, &t->kl, &t->correct, &t->agree,
                        &t->norm, &t->scale, &t->logits};
     size_t fixed = sizeof all / sizeof *all, n = 0;
     kept_name *kept = NULL;
@@ -244,6 +270,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
         return fail(ST_CONFIG, "the student must have one input and logits [batch, classes] as its first output");
     g->n_output = 1;
     TRY(pass_training_mode(g, s->bn_momentum));
+    TRY(add_dropout(t, s->seed));
     t->x = g->input[0];
     t->logits = g->output[0];
     g->n_output = 0;

@@ -41,7 +41,7 @@ typedef struct train_spec {
     size_t n_hint;
     optimizer_spec opt;
     double bn_momentum;
-    uint64_t seed;      /* start of the regressors */
+    uint64_t seed;      /* start of the regressors, masks of dropout */
     bool keep_gradients; /* gradients are outputs too (they stay readable after a run) */
 } train_spec;
 
@@ -51,6 +51,7 @@ typedef struct train_graph {
     value_id x, label, label2, lambda, target, teacher_logits, *tap; /* tap[n_hint] */
     value_id weights;      /* [3] = task weight, KD weight, temperature */
     value_id hint_weights; /* [n_hint] */
+    value_id counter;      /* int64, another one for each run of PHASE_MAIN; 0: the student has no dropout */
     value_id lr, step;     /* scalars; step >= 1 for Adam's bias correction */
     /* outputs, scalars; 0 when not built */
     value_id total, task, kl, correct, agree, *hint; /* hint[n_hint], unweighted */

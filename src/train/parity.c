@@ -190,6 +190,8 @@ static status run_steps(bench *b, tensor *rows, tensor *hint_rows, tensor_list *
         put_targets(b, in);
         put_schedule(b, step);
         teach(b, in->x[0], (int64_t)in->n * sample);
+        if (s->tg.counter)
+            *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step;
         exec_run(s->train, PHASE_MAIN);
         const double figures[] = {get(b, s->tg.total), get(b, s->tg.task), get(b, s->tg.kl), get(b, s->tg.lr)};
         for (int i = 0; i < 4; i++)

@@ -345,6 +345,8 @@ status session_step(session *s, uint64_t step, step_result *r)
         const batch *b;
         TRY(loader_next(s->in, &b));
         put_batch(s, b);
+        if (s->tg.counter)
+            *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
         exec_run(s->train, PHASE_MAIN);
         read_losses(s, 1.0 / (double)micro, r);
     }
