@@ -16,7 +16,8 @@ void bytes_fill(text *t, unsigned v, size_t n);
 void bytes_gzip(text *t, const void *data, size_t n);
 /* An idx file: type code, sizes, elements as they are. */
 void bytes_idx(text *t, unsigned type, unsigned rank, const uint32_t *dim, const void *data, size_t n);
-/* One PNG chunk with its CRC; a whole PNG of 8-bit samples (colour type 0, 2, 3, 4, 6), rows without filter. */
+/* One PNG chunk with its CRC; a whole PNG of 8-bit samples (colour type 0, 2, 3, 4, 6), rows without filter.
+ * */
 void bytes_png_chunk(text *t, const char *type, const void *data, size_t n);
 void bytes_png_start(text *t, uint32_t w, uint32_t h, unsigned depth, unsigned colour, unsigned interlace);
 void bytes_png(text *t, uint32_t w, uint32_t h, unsigned colour, const uint8_t *px);

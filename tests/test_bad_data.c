@@ -1,6 +1,6 @@
-/* test_bad_data.c - hostile and broken data files, made by generators: each gets a message that names the file and says what is
- * wrong, the right status, and no crash (the sanitizer build runs this too). "BADINPUTS n" counts them; a family such as every
- * truncation of a file counts once. */
+/* test_bad_data.c - hostile and broken data files, made by generators: each gets a message that names the
+ * file and says what is wrong, the right status, and no crash (the sanitizer build runs this too). "BADINPUTS
+ * n" counts them; a family such as every truncation of a file counts once. */
 #include "base/io.h"
 #include "base/mem.h"
 #include "data/gzip.h"

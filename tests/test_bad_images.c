@@ -1,5 +1,6 @@
-/* test_bad_images.c - hostile and broken images, made by generators: a message that names the file, ST_BAD_DATA, no
- * crash, no more than five seconds. "BADINPUTS n" counts them; a family such as every truncation of a file counts once. */
+/* test_bad_images.c - hostile and broken images, made by generators: a message that names the file,
+ * ST_BAD_DATA, no crash, no more than five seconds. "BADINPUTS n" counts them; a family such as every
+ * truncation of a file counts once. */
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -72,7 +73,8 @@ static void survive(const char *what, const char *name, text *t)
     cases++;
 }
 
-/* Every prefix shorter than `needed` is refused (libspng does not ask for the CRC of IEND); every flipped bit (or 4,000 of them) and 300 random mixtures are survived. Frees t. */
+/* Every prefix shorter than `needed` is refused (libspng does not ask for the CRC of IEND); every flipped bit
+ * (or 4,000 of them) and 300 random mixtures are survived. Frees t. */
 static void torment(const char *what, const char *name, text *t, size_t needed)
 {
     ck_assert_msg(decode(name, t->s, t->n) == ST_OK, "%s: %s", what, status_message());

@@ -196,8 +196,8 @@ START_TEST(resize_is_pillows)
 }
 END_TEST
 
-/* torchvision: Resize(side) makes the short side `side`, int(side * long / short) the other; CenterCrop's corner is
- * round((size - crop) / 2) with halves to even. */
+/* torchvision: Resize(side) makes the short side `side`, int(side * long / short) the other; CenterCrop's
+ * corner is round((size - crop) / 2) with halves to even. */
 START_TEST(short_side_and_centre)
 {
     static const struct {

@@ -1,4 +1,4 @@
-/* test_sources.c - image folders, manifests, npy and npz as data sets; bad samples and who takes their place. */
+/* test_sources.c - image folders, manifests, npy and npz as data sets; bad samples and their places. */
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"

@@ -1,8 +1,8 @@
 /* arrays.c - idx, npy and npz files as a data set.
  *
- * In: paths. Out: a source whose inputs are pixels [n,H,W,C] (uint8), float images [n,C,H,W] or rows of floats or
- * integers, with class labels or float targets. Which array is what follows from its name (the table below), how it is
- * used from its type and rank (data.h). */
+ * In: paths. Out: a source whose inputs are pixels [n,H,W,C] (uint8), float images [n,C,H,W] or rows of
+ * floats or integers, with class labels or float targets. Which array is what follows from its name (the
+ * table below), how it is used from its type and rank (data.h). */
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"

@@ -151,8 +151,8 @@ static double between(rng *r, double low, double high)
     return low + (high - low) * rng_uniform(r);
 }
 
-/* The box of a random resized crop: ten tries, then the largest centred box whose aspect is within 3/4..4/3 (torchvision's
- * RandomResizedCrop.get_params). */
+/* The box of a random resized crop: ten tries, then the largest centred box whose aspect is within 3/4..4/3
+ * (torchvision's RandomResizedCrop.get_params). */
 static void draw_box(const augment_options *o, rng *r, int32_t h, int32_t w, augment_draw *d)
 {
     const double low = 3.0 / 4.0, high = 4.0 / 3.0, area = (double)h * w, aspect = (double)w / h;
@@ -240,7 +240,8 @@ void augment_jitter(uint8_t *px, int64_t n, int32_t c, const augment_draw *d)
         }
 }
 
-/* Gamma(a, 1): Marsaglia and Tsang, "A simple method for generating gamma variables", 2000; a < 1 by their boost. */
+/* Gamma(a, 1): Marsaglia and Tsang, "A simple method for generating gamma variables", 2000; a < 1 by their
+ * boost. */
 static double gamma_draw(rng *r, double a)
 {
     double boost = 1;

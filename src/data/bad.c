@@ -57,7 +57,8 @@ uint32_t dataset_bad_count(const dataset *ds)
     return n;
 }
 
-/* One cell: quoted where needed; a leading = + - @ or tab would be a formula to a spreadsheet and gets an apostrophe. */
+/* One cell: quoted where needed; a leading = + - @ or tab would be a formula to a spreadsheet and gets an
+ * apostrophe. */
 static void add_cell(text *t, const char *s)
 {
     text_add(t, "\"");

@@ -3,22 +3,24 @@
  *     dataset_open -> loader_open (loader.h) -> loader_next -> step
  *
  * A data set has a training and a validation part. Kinds, recognised from `path` when `kind` is DATA_AUTO:
- *   arrays    idx (gzip or not), npy, npz; or a folder with train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz],
- *             t10k-..., or with x_train.npy, y_train.npy, x_val.npy, y_val.npy (also train_images.npy, test_labels.npy ...).
- *             An npz uses the same names inside; without them y, label, labels, target, targets or arr_1 is the label and
- *             every other array an input, in the archive's order.
- *   folder    train/CLASS/IMAGE, val/CLASS/IMAGE (or test/); or CLASS/IMAGE; or images without classes (unlabelled).
- *             Classes are numbered in bytewise order of their names. Folders below CLASS are not entered.
- *   manifest  a .csv file whose first line names the columns path,label[,split,weight] in any order. Paths are relative
- *             to the manifest, without "..". Labels: whole numbers, or names (numbered in bytewise order); empty or -1:
- *             unlabelled. Split: train (or empty), val or test.
+ *   arrays    idx (gzip or not), npy, npz; or a folder with train-images-idx3-ubyte[.gz],
+ *             train-labels-idx1-ubyte[.gz], t10k-..., or with x_train.npy, y_train.npy, x_val.npy, y_val.npy
+ *             (also train_images.npy, test_labels.npy ...). An npz uses the same names inside; without them
+ *             y, label, labels, target, targets or arr_1 is the label and every other array an input, in the
+ *             archive's order.
+ *   folder    train/CLASS/IMAGE, val/CLASS/IMAGE (or test/); or CLASS/IMAGE; or images without classes
+ *             (unlabelled). Classes are numbered in bytewise order of their names. Folders below CLASS are
+ *             not entered.
+ *   manifest  a .csv file whose first line names the columns path,label[,split,weight] in any order.
+ *             Paths are relative to the manifest, without "..". Labels: whole numbers, or names (numbered
+ *             in bytewise order); empty or -1: unlabelled. Split: train (or empty), val or test.
  * Of val and test, val is taken when both exist. With neither, `val_ratio` of the training samples, drawn by
  * `split_seed`, become the validation part.
  *
- * What a sample is: an image (uint8 arrays of rank 3 [N,H,W] or 4, image files, float arrays of rank 4), given out as
- * float32 [C,H,W]; or plain rows (every other array): floats as float32, integers as int64 or int32.
- * Pixels of type uint8 become (p / 255 - mean) / std, computed in float32 in this order as PyTorch's ToTensor and Normalize
- * do; float images become (v - mean) / std. EXIF orientation is not applied. */
+ * What a sample is: an image (uint8 arrays of rank 3 [N,H,W] or 4, image files, float arrays of rank 4),
+ * given out as float32 [C,H,W]; or plain rows (every other array): floats as float32, integers as int64 or
+ * int32. Pixels of type uint8 become (p / 255 - mean) / std, computed in float32 in this order as PyTorch's
+ * ToTensor and Normalize do; float images become (v - mean) / std. EXIF orientation is not applied. */
 #ifndef DISTILL_DATA_DATA_H
 #define DISTILL_DATA_DATA_H
 
@@ -81,11 +83,12 @@ typedef struct data_info {
         uint32_t n, labelled;      /* samples */
         const uint64_t *histogram; /* [classes] labelled samples of each class, or NULL */
     } part[DATA_PARTS];
-    const char *known;  /* name of a data set recognised by its bytes, which brings mean, std, class names; or NULL */
+    const char *known;       /* a data set known by its bytes, which brings mean, std, class names; or NULL */
     const float *mean, *std; /* [channels] in use; NULL: rows that are no images */
-    bool split; /* validation was cut from the training source */
-    /* Identity of the data: SHA-256 over one line for each array (role, type, shape, SHA-256 of its unpacked bytes), or for each
-     * image file (name, label) plus the contents of up to 256 evenly spaced ones. Options do not enter. */
+    bool split;              /* validation was cut from the training source */
+    /* Identity of the data: SHA-256 over one line for each array (role, type, shape, SHA-256 of its unpacked
+     * bytes), or for each image file (name, label) plus the contents of up to 256 evenly spaced ones. Options
+     * do not enter. */
     char sha256[65];
 } data_info;
 
@@ -94,29 +97,32 @@ MUST_USE status dataset_open(const data_options *o, dataset **out);
 void dataset_close(dataset *ds); /* after its loaders; NULL allowed */
 const data_info *dataset_info(const dataset *ds);
 
-/* Facts of sample i in [0, info.part[p].n). Index in the source: row of the array, line of the manifest, place in the sorted
- * list of files; it does not change with `samples`, `labelled_only` or the split. */
+/* Facts of sample i in [0, info.part[p].n). Index in the source: row of the array, of the manifest's training
+ * or validation rows, place in the sorted list of files; it does not change with `samples`, `labelled_only`
+ * or the split. */
 uint32_t dataset_source_index(const dataset *ds, data_part p, uint32_t i);
-int64_t dataset_label(const dataset *ds, data_part p,
-                      uint32_t i); /* -1: unlabelled; with float targets 0 or -1 */
+/* -1: unlabelled; with float targets 0 or -1. */
+int64_t dataset_label(const dataset *ds, data_part p, uint32_t i);
 const char *dataset_file(const dataset *ds, data_part p, uint32_t i); /* of an image file, else NULL */
-/* The image as the model sees it before augmentation and normalisation: uint8, H x W x C (float images are scaled to
- * their own smallest and largest value). For reports. `to` may be zeroed or reused; free with image_free. */
+/* The image as the model sees it before augmentation and normalisation: uint8, H x W x C (float images are
+ * scaled to their own smallest and largest value). For reports. `to` may be zeroed or reused; free with
+ * image_free. */
 MUST_USE status dataset_pixels(dataset *ds, data_part p, uint32_t i, image *to);
 
-/* Decodes up to `at_most` evenly spaced samples of the part: a check before a run. Bad ones are recorded; more than
- * tolerated give ST_BAD_DATA. */
+/* Decodes up to `at_most` evenly spaced samples of the part: a check before a run. Bad ones are recorded;
+ * more than tolerated give ST_BAD_DATA. */
 MUST_USE status dataset_check(dataset *ds, data_part p, uint32_t at_most);
 
-/* Bad samples met so far. In a batch the place of a bad sample is taken by the next good one of the part (index + 1, ...),
- * the same in every run. More than max_bad of a part: ST_BAD_DATA from then on. */
+/* Bad samples met so far. In a batch the place of a bad sample is taken by the next good one of the part
+ * (index + 1, ...), the same in every run. More than max_bad of a part: ST_BAD_DATA from then on. */
 uint32_t dataset_bad_count(const dataset *ds);
-/* Writes part,index,path,reason of each as CSV (no cell starts with = + - @), durably. Sorted, so that it does not
- * depend on threads. */
+/* Writes part,index,path,reason of each as CSV (no cell starts with = + - @), durably. Sorted, so that it
+ * does not depend on threads. */
 MUST_USE status dataset_write_bad(const dataset *ds, const char *csv_path);
 
-/* "0:600 1000:1200 -5:" -> is_in[n] (bytes 0 or 1). Slices are Python's without step: separated by blanks or commas,
- * bounds cut to [0, n]. A single number is one sample and must exist. ST_CONFIG naming `what` when malformed. */
+/* "0:600 1000:1200 -5:" -> is_in[n] (bytes 0 or 1). Slices are Python's without step: separated by blanks or
+ * commas, bounds cut to [0, n]. A single number is one sample and must exist. ST_CONFIG naming `what` when
+ * malformed. */
 MUST_USE status slices_parse(const char *text, const char *what, uint32_t n, uint8_t *is_in);
 
 #endif

@@ -1,6 +1,6 @@
 /* dataset.c - a data set is opened: format, parts, labels in use, sizes, counts.
  *
- *     recognise -> load (arrays.c, folder.c, manifest.c) -> split -> slices -> model's shape -> counts, tables */
+ *     recognise -> load (arrays.c, folder.c, manifest.c) -> split, slices -> shape -> counts, tables */
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -126,7 +126,8 @@ static void keep_rows(data_rows *part, const uint8_t *keep, uint8_t want)
     part->n = n;
 }
 
-/* round(ratio * n) rows of the training part, drawn by the seed, become the validation part; both keep the file's order. */
+/* round(ratio * n) rows of the training part, drawn by the seed, become the validation part; both keep the
+ * file's order. */
 static status split_rows(dataset *ds, uint8_t *mark)
 {
     data_rows *train = &ds->part[DATA_TRAIN], *val = &ds->part[DATA_VAL];
@@ -346,7 +347,7 @@ static void recognise(dataset *ds)
     }
 }
 
-/* mean, std and the table of normalised pixel values. float32 in PyTorch's order: divide, subtract, divide. */
+/* mean, std and the table of normalised pixels. float32 in PyTorch's order: divide, subtract, divide. */
 static status make_tables(dataset *ds)
 {
     const data_options *o = &ds->o;

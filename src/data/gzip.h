@@ -9,8 +9,8 @@
 
 bool gzip_is(const unsigned char *bytes, size_t n);
 
-/* Inflates one or several gzip members. At most lim->data_file bytes come out, and above 64 MiB at most lim->data_ratio times
- * what went in (a bomb). *out: caller frees with mem_free. `name` stands in messages. */
+/* Inflates one or several gzip members. At most lim->data_file bytes come out, and above 64 MiB at most
+ * lim->data_ratio times what went in (a bomb). *out: caller frees (mem_free). `name` stands in messages. */
 MUST_USE status gzip_inflate(const char *name, const unsigned char *bytes, size_t n, const limits *lim,
                              unsigned char **out, size_t *out_n);
 

@@ -1,7 +1,7 @@
 /* idx.h - the idx format of the MNIST family.
  *
- * 0, 0, type, rank, then rank big-endian uint32 sizes, then the elements, big-endian, the last dimension running
- * fastest. Types: 08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64. */
+ * 0, 0, type, rank, then rank big-endian uint32 sizes, then the elements, big-endian, the last dimension
+ * running fastest. Types: 08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64. */
 #ifndef DISTILL_DATA_IDX_H
 #define DISTILL_DATA_IDX_H
 

@@ -47,7 +47,7 @@ static status jpeg_read(tjhandle jpeg, const char *name, const unsigned char *by
     return ST_OK;
 }
 
-/* A decoder for each image: a kept one carries tables and, after damage, faults from one file into the next. */
+/* A decoder for each image: a kept one carries tables and, after damage, faults into the next file. */
 status jpeg_decode(const char *name, const unsigned char *bytes, size_t size, const limits *lim, image *out)
 {
     tjhandle jpeg = tjInitDecompress();
@@ -135,7 +135,7 @@ static bool is_blank(unsigned char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The next number; comments run from # to the end of the line. False when there is none or it is above 2^31. */
+/* The next number; comments run from # to the end of the line. False without one or above 2^31. */
 static bool pnm_number(const unsigned char *b, size_t n, size_t *at, uint32_t *out)
 {
     while (*at < n && (is_blank(b[*at]) || b[*at] == '#')) {

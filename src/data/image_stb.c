@@ -1,7 +1,7 @@
 /* image_stb.c - BMP and TGA through stb_image.
  *
- * Only these two of its readers are compiled. It trusts headers and reads zeros past the end of a file, so sizes are
- * checked here first and its reads are watched: one byte too far is an error. */
+ * Only these two of its readers are compiled. It trusts headers and reads zeros past the end of a file, so
+ * sizes are checked here first and its reads are watched: one byte too far is an error. */
 #include "data/image_codec.h"
 
 #include "base/mem.h"

@@ -1,8 +1,9 @@
 /* loader.c - the ring of batches and the threads that fill it.
  *
- * Batch k lives in slot k mod depth. Threads claim batches in order: under the lock a thread takes the next k whose slot is free
- * and writes down its samples (order.h), then fills the slot without the lock. The reader takes slots in order and gives
- * the previous one back with its next call. After an error the slot carries status and message to the reader. */
+ * Batch k lives in slot k mod depth. Threads claim batches in order: under the lock a thread takes the next k
+ * whose slot is free and writes down its samples (order.h), then fills the slot without the lock. The reader
+ * takes slots in order and gives the previous one back with its next call. After an error the slot carries
+ * status and message to the reader. */
 #include "data/loader.h"
 
 #include "base/mem.h"
@@ -86,8 +87,8 @@ static void put_facts(const loader *l, slot *s, uint32_t j, uint32_t i)
         memset(s->target + j * T, 0, T * sizeof(float));
 }
 
-/* Mixup of sample j: partner and share are functions of (seed, view, sample). Float targets mix too; a pair with only
- * one target counts as unlabelled. */
+/* Mixup of sample j: partner and share are functions of (seed, view, sample). Float targets mix too; a pair
+ * with only one target counts as unlabelled. */
 static status mix(const loader *l, slot *s, sampler *sm, uint32_t j, uint32_t i, const sample_change *change)
 {
     const dataset *ds = l->ds;
@@ -144,7 +145,8 @@ static void fill_slot(const loader *l, slot *s, sampler *sm)
     }
 }
 
-/* With the lock (or alone): the slot of the next batch, marked, or NULL when it is not free or there are no more. */
+/* With the lock (or alone): the slot of the next batch, marked, or NULL when it is not free or there are no
+ * more. */
 static slot *claim(loader *l)
 {
     slot *s = &l->slots[l->next_claim % l->depth];

@@ -1,7 +1,7 @@
 /* manifest.c - a CSV file that lists images: path,label[,split,weight].
  *
- * RFC 4180 quoting, LF or CRLF, a UTF-8 byte order mark is skipped. The file is read into memory and cut into fields in
- * place. */
+ * RFC 4180 quoting, LF or CRLF, a UTF-8 byte order mark is skipped. The file is read into memory and cut into
+ * fields in place. */
 #include "base/io.h"
 #include "base/mem.h"
 #include "data/source.h"

@@ -1,4 +1,4 @@
-/* npy.c - one array: header text to type and shape, bytes to a tensor, and back. npz: many of them in a zip. */
+/* npy.c - one array: header text to type and shape, bytes to a tensor, and back. npz: many in a zip. */
 #include "data/npy.h"
 
 #include "base/io.h"

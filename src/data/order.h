@@ -17,8 +17,9 @@ typedef struct order {
 MUST_USE status order_open(order *o, uint32_t n, uint32_t batch, bool endless, bool shuffle, bool drop,
                            uint64_t seed);
 void order_close(order *o);
-/* Samples and their passes of batch k into index[batch] and pass[batch]; returns how many (0: after the end). Keeps the
- * permutation of the last pass asked for, so calls in order are cheap; not for several threads at once. */
+/* Samples and their passes of batch k into index[batch] and pass[batch]; returns how many (0: after the end).
+ * Keeps the permutation of the last pass asked for, so calls in order are cheap; not for several threads at
+ * once. */
 uint32_t order_batch(order *o, uint64_t k, uint32_t *index, uint64_t *pass);
 
 #endif

@@ -1,9 +1,9 @@
 /* resize.c - pixels to another size, one axis after the other.
  *
- * The arithmetic is Pillow's (Resample.c: triangle filter of support max(1, in/out), weights in fixed point of 22 bits,
- * columns first, rounded to uint8 between the axes), so that a model which was trained on images resized by
- * Pillow or torchvision sees the same bytes. (Pillow 13 takes the rows first where they shrink and the columns grow; there a few
- * values differ by one.) A box is resized as if it had been cut out first. */
+ * The arithmetic is Pillow's (Resample.c: triangle filter of support max(1, in/out), weights in fixed point
+ * of 22 bits, columns first, rounded to uint8 between the axes), so that a model which was trained on images
+ * resized by Pillow or torchvision sees the same bytes. (Pillow 13 takes the rows first where they shrink and
+ * the columns grow; there a few values differ by one.) A box is resized as if it had been cut out first. */
 #include "data/image.h"
 
 #include "base/mem.h"
@@ -38,7 +38,7 @@ static double triangle(double x)
     return x < 1 ? 1 - x : 0;
 }
 
-/* Weights of `out` pixels over `in`: r->weight[o * k + j] for source pixel first[2o] + j, j < first[2o + 1]. */
+/* Weights of `out` pixels over `in`: r->weight[o * k + j] is for pixel first[2o] + j, j < first[2o + 1]. */
 static status make_weights(resizer *r, int32_t in, int32_t out, int32_t *k)
 {
     double scale = (double)in / out, wide = scale < 1 ? 1 : scale;

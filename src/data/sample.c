@@ -1,9 +1,11 @@
 /* sample.c - one sample: fetch, decode, resize, augment, normalise.
  *
  *     array or cache ----------------------------------------+
- *     file -> decode -> channels -> resize -> cache ---------+-> jitter -> crop, flip, (p/255 - mean)/std -> cutout -> mixup
+ *     file -> decode -> channels -> resize -> cache ---------+-> jitter -> crop, flip, (p/255 - mean)/std ->
+ *     cutout -> mixup
  *                                \-> random resized crop ----+
- * The pixel arithmetic runs through a table of 256 floats a channel, computed once in float32 the way PyTorch does. */
+ * The pixel arithmetic runs through a table of 256 floats a channel, computed once in float32 the way PyTorch
+ * does. */
 #include "data/sample.h"
 
 #include "base/io.h"

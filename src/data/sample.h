@@ -20,7 +20,8 @@ typedef struct sample_change {
     uint64_t seed, view;
 } sample_change;
 
-/* Sample i of part p into to[j], one row of each input. A sample whose file is bad: ST_BAD_DATA, ST_NO_INPUT or ST_IO. */
+/* Sample i of part p into to[j], one row of each input. A sample whose file is bad: ST_BAD_DATA, ST_NO_INPUT
+ * or ST_IO. */
 MUST_USE status sample_make(sampler *s, data_part p, uint32_t i, const sample_change *change,
                             void *const *to);
 /* Is this status a fault of the sample (and not of the machine)? */

@@ -1,6 +1,7 @@
 /* source.h - inside src/data: what the readers of each kind of file hand to the data set.
  *
- *     data_format row (recognise, load) -> source_set -> dataset.c (slices, split, counts) -> sample.c -> loader.c */
+ *     data_format row (recognise, load) -> source_set -> dataset.c (slices, split, counts) -> sample.c ->
+ *     loader.c */
 #ifndef DISTILL_DATA_SOURCE_H
 #define DISTILL_DATA_SOURCE_H
 
@@ -58,9 +59,9 @@ typedef struct data_format {
 } data_format;
 extern const data_format format_arrays, format_manifest, format_folder;
 
-/* Numbers the label names of n samples into s->label: NULL or "" is unlabelled. When all names are whole numbers
- * >= -1 they are the labels themselves. Otherwise names are numbered in bytewise order over all given sources of the set; the
- * second call on a set (its validation part) must find every name in the first's. */
+/* Numbers the label names of n samples into s->label: NULL or "" is unlabelled. When all names are whole
+ * numbers >= -1 they are the labels themselves. Otherwise names are numbered in bytewise order over all given
+ * sources of the set; the second call on a set (its validation part) must find every name in the first's. */
 MUST_USE status classes_number(source_set *set, source *s, const char *const *name);
 /* Adds the files of a source to the set's identity: names, labels, contents of some. */
 MUST_USE status files_identify(source_set *set, const source *s, const char *part);
@@ -102,8 +103,8 @@ struct dataset {
     size_t n_bad, bad_cap;
 };
 
-/* Marks sample i of part p bad, with the recorded message as the reason. ST_OK, or ST_BAD_DATA when there are now more bad ones
- * than tolerated. */
+/* Marks sample i of part p bad, with the recorded message as the reason. ST_OK, or ST_BAD_DATA when there are
+ * now more bad ones than tolerated. */
 MUST_USE status dataset_record_bad(dataset *ds, data_part p, uint32_t i);
 
 #endif

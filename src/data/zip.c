@@ -331,7 +331,8 @@ static uint32_t cut32(uint64_t v)
     return v >= UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
-/* The fields that local header and directory share, from "version needed" to the sizes. 1 January 1980 as date. */
+/* The fields that local header and directory share, from "version needed" to the sizes. 1 January 1980 as
+ * date. */
 static unsigned char *put_common(unsigned char *p, const zip_member *m, bool big)
 {
     p = put16(p, big ? 45 : 20);
@@ -375,7 +376,7 @@ static void deflate_piece(z_stream *s, const void *data, size_t n, int flush, in
     } while (n > 0 && *r == Z_OK);
 }
 
-/* head and data deflated into a fresh buffer; *packed 0 with ST_OK: does not fit zlib's counters, store it. */
+/* head and data deflated into a fresh buffer; *packed 0 with ST_OK: too much for one call of zlib, store it. */
 static status pack(const void *head, size_t head_n, const void *data, size_t n, unsigned char **out,
                    uint64_t *packed)
 {

@@ -1,8 +1,8 @@
 /* zip.h - inside src/data: zip archives as npz uses them.
  *
- * Reads members that are stored or deflated, sizes from the central directory (zip64 too), CRC checked; nothing is ever
- * written to disk under a member's name. Writes the same two methods with fixed time stamps, so that equal arrays give equal
- * bytes. Format: PKWARE APPNOTE 6.3.9, sections 4.3 and 4.5.3. */
+ * Reads members that are stored or deflated, sizes from the central directory (zip64 too), CRC checked;
+ * nothing is ever written to disk under a member's name. Writes the same two methods with fixed time stamps,
+ * so that equal arrays give equal bytes. Format: PKWARE APPNOTE 6.3.9, sections 4.3 and 4.5.3. */
 #ifndef DISTILL_DATA_ZIP_H
 #define DISTILL_DATA_ZIP_H
 
@@ -26,7 +26,8 @@ typedef struct zip_archive {
     size_t n, members, budget; /* budget: bytes that may still be unpacked */
     zip_member *at;
 } zip_archive;
-/* Reads the directory. `bytes` is borrowed until zip_close. Refuses encrypted members, names with "..", duplicates. */
+/* Reads the directory. `bytes` is borrowed until zip_close. Refuses encrypted members, names with "..",
+ * duplicates. */
 MUST_USE status zip_open(zip_archive *z, const char *path, const unsigned char *bytes, size_t n,
                          const limits *lim);
 void zip_close(zip_archive *z);
