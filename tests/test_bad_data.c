@@ -10,6 +10,7 @@
 #include "data_files.h"
 #include "harness.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -602,6 +603,14 @@ START_TEST(array_sets)
     memset(x.data, 0xff, tensor_bytes(&x));
     OK(npy_write(o.path, &x));
     refuse_set("uint64 beyond int64", &o, "s.npy", ST_BAD_DATA, "does not fit int64");
+    tensor_free(&x);
+    OK(tensor_new(&x, NULL, DTYPE_F64, SHAPE(3, 5)));
+    for (int i = 0; i < 3; i++) {
+        static const double values[] = {NAN, -INFINITY, 1e300};
+        tensor_put(&x, 7, values[i]);
+        OK(npy_write(o.path, &x));
+        refuse_set("no number", &o, "s.npy", ST_BAD_DATA, "element 2 of sample 1 is");
+    }
     tensor_free(&x);
     report();
 }

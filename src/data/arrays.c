@@ -13,6 +13,7 @@
 #include "data/zip.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -175,6 +176,18 @@ static bool is_int(dtype t)
     return !dtype_of(t)->is_float;
 }
 
+static status check_finite(const char *path, const tensor *t)
+{
+    const float *v = t->data;
+    int64_t n = shape_count(&t->sh), row = n / t->sh.dim[0];
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(v[i]))
+            return fail(ST_BAD_DATA,
+                        "%s: element %" PRId64 " of sample %" PRId64 " is %f; every number must be finite",
+                        path, i % row, i / row, (double)v[i]);
+    return ST_OK;
+}
+
 /* Takes t: integers [n] or [n,1] become class labels, floats [n,...] targets. */
 static status take_labels(source *s, const char *path, tensor *t)
 {
@@ -185,6 +198,8 @@ static status take_labels(source *s, const char *path, tensor *t)
                   shape_print(&t->sh, sh), s->n, s->place);
     } else if (!is_int(t->type)) {
         st = tensor_convert(&s->target, t, DTYPE_F32);
+        if (st == ST_OK)
+            st = check_finite(path, &s->target);
     } else if (shape_count(&t->sh) != s->n) {
         st = fail(ST_BAD_DATA, "%s: integer labels need one number a sample, the shape is %s", path,
                   shape_print(&t->sh, sh));
@@ -307,6 +322,7 @@ static status take_input(const data_options *o, source *s, const char *path, ten
             tensor_free(t);
             *t = f;
         }
+        TRY(check_finite(path, t));
         if (first && t->sh.rank == 4)
             TRY(take_images(o, s, t));
     }

@@ -96,6 +96,8 @@ typedef struct dataset dataset;
 MUST_USE status dataset_open(const data_options *o, dataset **out);
 void dataset_close(dataset *ds); /* after its loaders; NULL allowed */
 const data_info *dataset_info(const dataset *ds);
+/* Memory that the data takes: arrays, and the cache of decoded images when it is full. */
+size_t dataset_bytes(const dataset *ds);
 
 /* Facts of sample i in [0, info.part[p].n). Index in the source: row of the array, of the manifest's training
  * or validation rows, place in the sorted list of files; it does not change with `samples`, `labelled_only`

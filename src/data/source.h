@@ -103,6 +103,8 @@ struct dataset {
     size_t n_bad, bad_cap;
 };
 
+/* Fills ds->part from the loaded set: `samples`, the split, `labelled`, `labelled_only`. */
+MUST_USE status dataset_make_parts(dataset *ds, const data_options *o);
 /* Marks sample i of part p bad, with the recorded message as the reason. ST_OK, or ST_BAD_DATA when there are
  * now more bad ones than tolerated. */
 MUST_USE status dataset_record_bad(dataset *ds, data_part p, uint32_t i);
