@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define STREAMS  (64 / LANES) /* a row is added up in 64 lanes, whatever the width of a register */
-#define STRIP    4096         /* elements of a row, then its 64 sums go to double */
+#define STRIP    1024         /* elements of a row, then its 64 sums go to double */
 #define STEPS    16           /* rows of a column block, the same */
 #define ROW_PART 32768        /* elements of a row that one unit of work takes */
 #define COLUMNS  1024         /* columns and */
