@@ -623,6 +623,7 @@ int op_cases_run(const char *family, const op_case *rows)
                c->note ? c->note : "", status_message());
     }
     print_errors(&e);
+    fflush(stdout);
     for (int level = 0; level < LEVELS; level++)
         backend_close(e.b[level]);
     return failed;

@@ -23,20 +23,20 @@
 #define WHOLE_DIV(E, T)                                                                                           \
     static inline T divide_##E(T x, T y)                                                                          \
     {                                                                                                             \
-        return y == 0 ? 0 : y == (T)-1 && (T)-1 < 1 ? (T)(0 - (uint64_t)x) : (T)(x / y);                          \
+        return (T)(y == 0 ? 0 : y == (T)-1 && (T)-1 < 1 ? (T)(0 - (uint64_t)x) : (T)(x / y));                     \
     }                                                                                                             \
     /* cut = 1: the sign of x (C's %); 0: the sign of y (Python's %) */                                           \
     static inline T modulo_##E(T x, T y, int64_t cut)                                                             \
     {                                                                                                             \
-        T r = y == 0 || (y == (T)-1 && (T)-1 < 1) ? 0 : (T)(x % y);                                               \
-        return !cut && r != 0 && ((r < 1) != (y < 1)) ? (T)(r + y) : r;                                           \
+        T r = (T)(y == 0 || (y == (T)-1 && (T)-1 < 1) ? 0 : (T)(x % y));                                          \
+        return (T)(!cut && r != 0 && ((r < 1) != (y < 1)) ? r + y : r);                                           \
     }                                                                                                             \
     /* x^y by squaring; a negative exponent gives 1/x^-y cut towards zero */                                      \
     static inline T power_##E(T x, T y)                                                                           \
     {                                                                                                             \
         uint64_t result = 1, base = (uint64_t)x;                                                                  \
         if (y < 1 && y != 0)                                                                                      \
-            return x == 1 ? 1 : x == (T)-1 ? (y % 2 ? x : 1) : 0;                                                 \
+            return (T)(x == 1 ? 1 : x == (T)-1 ? (y % 2 ? x : 1) : 0);                                            \
         for (uint64_t e = (uint64_t)y; e; e >>= 1, base *= base)                                                  \
             if (e & 1)                                                                                            \
                 result *= base;                                                                                   \

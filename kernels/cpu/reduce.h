@@ -65,7 +65,7 @@ static inline uint32_t reduction_mask(const kernel_args *a)
 static inline uint32_t reduction_mask_between(const shape *x, const shape *small)
 {
     uint32_t mask = 0;
-    for (int i = 0; i < x->rank; i++)
+    for (int i = 0; i < x->rank && i < RANK_MAX; i++)
         mask |= (uint32_t)(small->dim[i] == 1 && x->dim[i] != 1) << i;
     return mask;
 }

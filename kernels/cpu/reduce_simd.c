@@ -40,6 +40,21 @@ typedef struct reducer {
 } reducer;
 
 #define UNROLLED(k, count) PRAGMA(GCC unroll 16) for (int k = 0; k < (count); k++)
+/* From 64 / LANES / 4 registers to one, from LANES to 4 lanes: 64 lanes are joined in the same order for every LANES. */
+#if LANES == 16
+#define FOLD_STREAMS(op)
+#define FOLD_LANES(op)                                                                                            \
+    UNROLLED(k, 8) lane[k] = JOIN_##op(lane[k], lane[k + 8]);                                                     \
+    UNROLLED(k, 4) lane[k] = JOIN_##op(lane[k], lane[k + 4]);
+#elif LANES == 8
+#define FOLD_STREAMS(op) a[0] = VJOIN_##op(a[0], a[1]);
+#define FOLD_LANES(op)   UNROLLED(k, 4) lane[k] = JOIN_##op(lane[k], lane[k + 4]);
+#else
+#define FOLD_STREAMS(op)                                                                                          \
+    UNROLLED(k, 2) a[k] = VJOIN_##op(a[k], a[k + 2]);                                                             \
+    a[0] = VJOIN_##op(a[0], a[1]);
+#define FOLD_LANES(op)
+#endif
 #define REDUCER(op)                                                                                               \
     static double SIMD(row_##op)(const float *x, int64_t n)                                                       \
     {                                                                                                             \
@@ -54,11 +69,13 @@ typedef struct reducer {
             for (; stop - i >= 16; i += 16)                                                                       \
                 UNROLLED(k, 16 / LANES) a[k] = VJOIN_##op(a[k], vec_load(x + i + k * LANES));                     \
             float lane[LANES];                                                                                    \
-            UNROLLED(d, 4)                                                                                        \
-                UNROLLED(k, STREAMS >> (d + 1)) a[k] = VJOIN_##op(a[k], a[k + (STREAMS >> (d + 1))]);             \
+            UNROLLED(k, STREAMS / 2) a[k] = VJOIN_##op(a[k], a[k + STREAMS / 2]);                                 \
+            UNROLLED(k, STREAMS / 4) a[k] = VJOIN_##op(a[k], a[k + STREAMS / 4]);                                 \
+            FOLD_STREAMS(op)                                                                                      \
             vec_store(lane, a[0]);                                                                                \
-            UNROLLED(d, 4)                                                                                        \
-                UNROLLED(k, LANES >> (d + 1)) lane[k] = JOIN_##op(lane[k], lane[k + (LANES >> (d + 1))]);         \
+            FOLD_LANES(op)                                                                                        \
+            UNROLLED(k, 2) lane[k] = JOIN_##op(lane[k], lane[k + 2]);                                             \
+            lane[0] = JOIN_##op(lane[0], lane[1]);                                                                \
             total = JOIN_##op(total, (double)lane[0]);                                                            \
         }                                                                                                         \
         for (; i < n; i++)                                                                                        \
