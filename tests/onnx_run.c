@@ -3,6 +3,7 @@
 
 #include "base/io.h"
 #include "harness.h"
+#include "onnx/bind.h"
 #include "onnx/tensor_pb.h"
 
 #include <archive.h>
@@ -75,53 +76,6 @@ static status execute(model_run *r, const graph *g, const tensor *in, size_t n_i
     return st;
 }
 
-/* Whether the message asks for a constant where the model's own input `name` is; the names are quoted. */
-static bool asks_for(const char *name)
-{
-    const char *m = status_message();
-    char quoted[300];
-    snprintf(quoted, sizeof quoted, "its input '%s'", name);
-    return strstr(m, "must be a constant") && strstr(m, quoted);
-}
-
-/* Imports, giving as constants what has to be one: what messages ask for; all inputs when that does not help. */
-static status import_bound(const onnx_model *m, const tensor *in, size_t n_in, graph **g)
-{
-    import_bind bind[TENSORS_MAX];
-    bool bound[TENSORS_MAX] = {false};
-    import_dim dims[TENSORS_MAX * RANK_MAX];
-    char names[TENSORS_MAX * RANK_MAX][280];
-    size_t n_dims = 0;
-    for (size_t i = 0; i < n_in; i++) /* open dimensions are those of the data */
-        for (int k = 0; k < in[i].sh.rank; k++, n_dims++) {
-            snprintf(names[n_dims], sizeof names[n_dims], "%.250s[%d]", in[i].name, k);
-            dims[n_dims] = (import_dim){names[n_dims], in[i].sh.dim[k]};
-        }
-    for (size_t round = 0;; round++) {
-        import_options o = {.bind = bind, .dims = dims, .n_dims = n_dims, .keep_training_mode = true};
-        for (size_t i = 0; i < n_in; i++)
-            if (bound[i])
-                bind[o.n_bind++] = (import_bind){in[i].name, &in[i]};
-        status st = onnx_import(m, &o, g);
-        if (st == ST_OK ||
-            (!strstr(status_message(), "must be a constant") &&
-             !strstr(status_message(), "must be constants") && !strstr(status_message(), "not a constant")))
-            return st;
-        bool more = false;
-        for (size_t i = 0; i < n_in; i++)
-            if (!bound[i] && asks_for(in[i].name))
-                more = bound[i] = true;
-        if (!more) {
-            for (size_t i = 0; i < n_in; i++) {
-                more |= !bound[i];
-                bound[i] = true;
-            }
-            if (!more)
-                return st;
-        }
-    }
-}
-
 status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_in, const tensor *want,
                    size_t n_want)
 {
@@ -129,7 +83,7 @@ status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_i
     graph *g = NULL;
     status st = ST_OK;
     TRY_DONE(onnx_open(model, r->lim, &m));
-    TRY_DONE(import_bound(m, in, n_in, &g));
+    TRY_DONE(onnx_import_for(m, in, n_in, true, &g));
     TRY_DONE(graph_validate(g));
     if (g->n_output != n_want) {
         st = fail(ST_GATE, "%zu outputs, expected %zu", g->n_output, n_want);
@@ -160,19 +114,8 @@ static status read_numbered(const char *dir, const char *kind, tensor *t, size_t
 static status name_inputs(const char *model, tensor *in, size_t n_in)
 {
     onnx_model *m = NULL;
-    const char **names = NULL;
-    size_t n = 0;
-    status st = ST_OK;
-    TRY_DONE(onnx_open(model, NULL, &m));
-    TRY_DONE(onnx_input_names(m, &names, &n));
-    if (n_in > n)
-        st = fail(ST_GATE, "%zu inputs given, the model has %zu", n_in, n);
-    for (size_t i = 0; i < n_in && st == ST_OK; i++) {
-        mem_free(in[i].name);
-        st = mem_strdup(&in[i].name, names[i]);
-    }
-done:
-    mem_free(names);
+    TRY(onnx_open(model, NULL, &m));
+    status st = onnx_name_inputs(m, in, n_in);
     onnx_close(m);
     return st;
 }

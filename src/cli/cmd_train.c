@@ -3,6 +3,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/summary.h"
 #include "deploy/prove.h"
 #include "deploy/report.h"
 #include "onnx/export.h"
@@ -216,123 +217,16 @@ static status prove_student(job_run *x)
 
 /* ---- the end ---- */
 
-static void percent(text *t, double x)
+static summary summarize(job_run *x)
 {
-    if (isnan(x))
-        text_printf(t, " %10s", "-");
-    else
-        text_printf(t, " %8.2f %%", 100 * x);
-}
-
-static void model_row(job_run *x, text *t, const char *model, int64_t parameters, double macs, int64_t bytes)
-{
-    const validation *v = &x->v;
-    char p[24], m[24], b[24];
-    const runtime_result *own = NULL, *ort = NULL;
-    for (size_t i = 0; i < v->n_runtimes; i++)
-        if (strcmp(v->runtimes[i].model, model) == 0)
-            *(strcmp(v->runtimes[i].runtime, "distill") == 0 ? &own : &ort) = &v->runtimes[i];
-    text_printf(t, "%-8s", model);
-    percent(t, own ? own->accuracy : (double)NAN);
-    text_printf(t, " %11s %9s %10s", human_count((double)parameters, p), human_count(macs, m),
-                human_bytes((double)bytes, b));
-    for (int i = 0; i < 2; i++) {
-        const runtime_result *r = i ? ort : own;
-        if (r && r->has_latency)
-            text_printf(t, " %8.3f", r->time.p50);
-        else
-            text_printf(t, " %8s", "-");
-    }
-    if (ort && ort->has_difference)
-        text_printf(t, " %11.2e %12zu\n", ort->diff.max_abs, ort->diff.disagreements);
-    else
-        text_printf(t, " %11s %12s\n", "-", "-");
-}
-
-static status print_table(job_run *x)
-{
-    text t = {0};
     const session *s = &x->s;
-    text_printf(&t, "\n%-8s %10s %11s %9s %10s %17s %24s\n", "", "accuracy", "parameters", "MACs", "size",
-                "latency ms, 1 smp.", "own / ONNX Runtime");
-    text_printf(&t, "%-8s %10s %11s %9s %10s %8s %8s %11s %12s\n", "", "", "", "", "", "own", "ORT", "max diff",
-                "other class");
+    summary m = {.v = &x->v, .dir = x->dir, .report = x->report_file};
+    m.student = (summary_model){x->model, s->student_stats.parameters, s->student_stats.macs, file_bytes(x->model)};
     if (s->teacher_file)
-        model_row(x, &t, "teacher", s->teacher_stats.parameters, s->teacher_stats.macs,
-                  (int64_t)s->teacher_file->bytes);
-    model_row(x, &t, "student", s->student_stats.parameters, s->student_stats.macs, file_bytes(x->model));
-    if (x->v.has_agreement)
-        text_printf(&t, "\nthe student agrees with the teacher on %.2f %% of %zu samples\n",
-                    100 - 100 * (double)x->v.agreement.disagreements / (double)x->v.agreement.samples,
-                    x->v.agreement.samples);
-    for (size_t i = 0; i < x->v.n_checks; i++)
-        text_printf(&t, "%s %s: %s\n", x->v.checks[i].held ? "held  " : "FAILED", x->v.checks[i].name,
-                    x->v.checks[i].detail);
-    text_printf(&t, "\n%s\n%s\n", x->model, x->report_file);
-    return cli_print(&t);
-}
-
-static void put_model(json *j, const char *key, const char *path, int64_t parameters, double macs, int64_t bytes,
-                      double accuracy)
-{
-    json_put_object(j, key);
-    json_put_string(j, "path", path);
-    json_put_number(j, "accuracy", accuracy);
-    json_put_int(j, "parameters", parameters);
-    json_put_number(j, "macs", macs);
-    json_put_int(j, "bytes", bytes);
-    json_end_object(j);
-}
-
-static status print_json(job_run *x)
-{
-    text t = {0};
-    json j = {.out = &t};
-    const session *s = &x->s;
-    json_put_object(&j, NULL);
-    json_put_int(&j, "schema", 1);
-    json_put_bool(&j, "held", prove_held(&x->v));
-    if (s->teacher_file)
-        put_model(&j, "teacher", s->teacher_file->path, s->teacher_stats.parameters, s->teacher_stats.macs,
-                  (int64_t)s->teacher_file->bytes, score_accuracy(&x->v.teacher));
-    put_model(&j, "student", x->model, s->student_stats.parameters, s->student_stats.macs, file_bytes(x->model),
-              score_accuracy(&x->v.student));
-    json_put_array(&j, "runtimes");
-    for (size_t i = 0; i < x->v.n_runtimes; i++) {
-        const runtime_result *r = &x->v.runtimes[i];
-        json_put_object(&j, NULL);
-        json_put_string(&j, "model", r->model);
-        json_put_string(&j, "runtime", r->runtime);
-        json_put_string(&j, "version", r->version);
-        json_put_bool(&j, "ok", r->ok);
-        json_put_number(&j, "accuracy", r->accuracy);
-        if (r->has_difference) {
-            json_put_number(&j, "max_difference", r->diff.max_abs);
-            json_put_int(&j, "disagreements", (int64_t)r->diff.disagreements);
-        }
-        if (r->has_latency)
-            json_put_number(&j, "latency_ms_p50", r->time.p50);
-        json_end_object(&j);
-    }
-    json_end_array(&j);
-    json_put_array(&j, "checks");
-    for (size_t i = 0; i < x->v.n_checks; i++) {
-        json_put_object(&j, NULL);
-        json_put_string(&j, "name", x->v.checks[i].name);
-        json_put_bool(&j, "held", x->v.checks[i].held);
-        json_put_string(&j, "detail", x->v.checks[i].detail);
-        json_end_object(&j);
-    }
-    json_end_array(&j);
-    json_put_int(&j, "steps", (int64_t)x->loop.steps_done);
-    json_put_int(&j, "skipped_steps", (int64_t)x->loop.skipped);
-    json_put_number(&j, "seconds", x->loop.seconds);
-    json_put_number(&j, "samples_per_second", x->loop.samples_per_second);
-    json_put_string(&j, "folder", x->dir);
-    json_put_string(&j, "report", x->report_file);
-    json_end_object(&j);
-    text_add(&t, "\n");
-    return cli_print(&t);
+        m.teacher = (summary_model){s->teacher_file->path, s->teacher_stats.parameters, s->teacher_stats.macs,
+                                    (int64_t)s->teacher_file->bytes};
+    m.loop = &x->loop;
+    return m;
 }
 
 static status make_report(const job_run *x)
@@ -376,7 +270,8 @@ static status train_and_prove(job_run *x)
     TRY(prove_student(x));
     TRY(write_run(x, "done", NULL));
     TRY(make_report(x));
-    TRY(o->json ? print_json(x) : print_table(x));
+    const summary m = summarize(x);
+    TRY(summary_print(&m, o->json));
     return prove_held(&x->v) ? ST_OK : fail(ST_GATE, "not all checks held; see %s", x->report_file);
 }
 

@@ -18,7 +18,11 @@ const command commands[] = {
     {"train", 't', "", "train a student from a teacher, export and prove it (the default command)",
      "Exit codes: 0 all held, 1 a check did not hold, 2 diverged, 64 usage, 65 bad data, 66 no input, 69 runtime missing,\n"
      "70 internal, 71 memory, 73 cannot create, 74 I/O, 75 stopped and resumable, 78 config.\n", cmd_train},
+    {"run", 'r', "MODEL [INPUT ...]", "run an ONNX model on .pb, .npy, .npz files or a data set; --check compares", NULL,
+     cmd_run},
     {"inspect", 'i', "MODEL", "graph, shapes, parameters, multiply-accumulates, operators of a model", NULL, cmd_inspect},
+    {"validate", 'v', "[RUN_DIR]", "a student against its teacher and the runtimes on the validation samples", NULL,
+     cmd_validate},
     {"step", 's', "", "a few training steps on given samples without augmentation, for parity checks", NULL, cmd_step},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},

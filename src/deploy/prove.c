@@ -409,6 +409,45 @@ done:
     return st;
 }
 
+status prove_logits(const prove_options *o, const char *path, bool in_ort, float **logits, int64_t *classes,
+                    latency *time_out)
+{
+    prover p = {.o = o, .info = dataset_info(o->ds)};
+    frozen_net net = {0};
+    graph_stats stats;
+    ort_session *s = NULL;
+    status st = ST_OK;
+    *logits = NULL;
+    p.n = p.info->part[DATA_VAL].n;
+    p.sample = (size_t)shape_count(&p.info->input[0].sh);
+    TRY_DONE(open_own(&p, path, o->teacher_output, BATCH, &net, &stats)); /* also tells the number of classes */
+    *classes = net.classes;
+    if (net.sample != p.sample) {
+        st = fail(ST_BAD_DATA, "%s: takes samples of %zu numbers, the data set has %zu", path, net.sample, p.sample);
+        goto done;
+    }
+    TRY_DONE(mem_alloc(logits, (size_t)p.n * (size_t)net.classes, sizeof **logits));
+    if (in_ort) {
+        ort_options oo = {.threads = o->b->threads};
+        TRY_DONE(ort_open(o->ort, &p.ort));
+        TRY_DONE(ort_session_open(p.ort, path, &oo, &s));
+        TRY_DONE(run_ort(&p, s, *classes, *logits));
+        st = time_ort(&p, s, *classes, time_out);
+    } else {
+        TRY_DONE(run_own(&p, &net, *logits));
+        st = time_own(&p, path, o->teacher_output, time_out);
+    }
+done:
+    ort_session_close(s);
+    ort_close(p.ort);
+    frozen_close(&net);
+    if (st != ST_OK) {
+        mem_free(*logits);
+        *logits = NULL;
+    }
+    return st;
+}
+
 void proof_free(proof *p)
 {
     mem_free(p->teacher);

@@ -30,6 +30,10 @@ typedef struct proof { /* logits [samples, classes] of the own executor, kept fo
  * the checks. What does not hold is a check with held = false, not a failure; a missing ONNX Runtime is one too. */
 MUST_USE status prove(const prove_options *o, const char *teacher, const char *student, validation *v, proof *p);
 void proof_free(proof *p);
+/* One model on the validation samples, in our executor or (in_ort) in ONNX Runtime: logits [samples, classes] (caller
+ * frees with mem_free) and the time of one sample. */
+MUST_USE status prove_logits(const prove_options *o, const char *path, bool in_ort, float **logits, int64_t *classes,
+                             latency *time);
 bool prove_held(const validation *v);
 /* One more check. */
 MUST_USE status prove_add_check(validation *v, bool held, const char *name, const char *detail);

@@ -1,0 +1,135 @@
+/* summary.c - what a user reads at the end. */
+#include "cli/summary.h"
+#include "cli/cli.h"
+#include "deploy/prove.h"
+
+#include <math.h>
+#include <string.h>
+
+static void percent(text *t, double x)
+{
+    if (isnan(x))
+        text_printf(t, " %10s", "-");
+    else
+        text_printf(t, " %8.2f %%", 100 * x);
+}
+
+static void model_row(const validation *v, text *t, const char *model, const summary_model *m)
+{
+    char p[24], macs[24], b[24];
+    const runtime_result *own = NULL, *ort = NULL;
+    for (size_t i = 0; i < v->n_runtimes; i++)
+        if (strcmp(v->runtimes[i].model, model) == 0)
+            *(strcmp(v->runtimes[i].runtime, "distill") == 0 ? &own : &ort) = &v->runtimes[i];
+    text_printf(t, "%-8s", model);
+    percent(t, own ? own->accuracy : (double)NAN);
+    text_printf(t, " %11s %9s %10s", human_count((double)m->parameters, p), human_count(m->macs, macs),
+                human_bytes((double)m->bytes, b));
+    for (int i = 0; i < 2; i++) {
+        const runtime_result *r = i ? ort : own;
+        if (r && r->has_latency)
+            text_printf(t, " %8.3f", r->time.p50);
+        else
+            text_printf(t, " %8s", "-");
+    }
+    if (ort && ort->has_difference)
+        text_printf(t, " %11.2e %12zu\n", ort->diff.max_abs, ort->diff.disagreements);
+    else
+        text_printf(t, " %11s %12s\n", "-", "-");
+}
+
+static status print_table(const summary *m)
+{
+    text t = {0};
+    const validation *v = m->v;
+    text_printf(&t, "\n%-8s %10s %11s %9s %10s %17s %24s\n", "", "accuracy", "parameters", "MACs", "size",
+                "latency ms, 1 smp.", "own / ONNX Runtime");
+    text_printf(&t, "%-8s %10s %11s %9s %10s %8s %8s %11s %12s\n", "", "", "", "", "", "own", "ORT", "max diff",
+                "other class");
+    if (m->teacher.path)
+        model_row(v, &t, "teacher", &m->teacher);
+    model_row(v, &t, "student", &m->student);
+    if (v->has_agreement)
+        text_printf(&t, "\nthe student agrees with the teacher on %.2f %% of %zu samples\n",
+                    100 - 100 * (double)v->agreement.disagreements / (double)v->agreement.samples,
+                    v->agreement.samples);
+    for (size_t i = 0; i < v->n_checks; i++)
+        text_printf(&t, "%s %s: %s\n", v->checks[i].held ? "held  " : "FAILED", v->checks[i].name,
+                    v->checks[i].detail);
+    text_printf(&t, "\n%s\n", m->student.path);
+    if (m->report)
+        text_printf(&t, "%s\n", m->report);
+    return cli_print(&t);
+}
+
+static void put_model(json *j, const char *key, const summary_model *m, double accuracy)
+{
+    json_put_object(j, key);
+    json_put_string(j, "path", m->path);
+    json_put_number(j, "accuracy", accuracy);
+    json_put_int(j, "parameters", m->parameters);
+    json_put_number(j, "macs", m->macs);
+    json_put_int(j, "bytes", m->bytes);
+    json_end_object(j);
+}
+
+static void put_runtimes(json *j, const validation *v)
+{
+    json_put_array(j, "runtimes");
+    for (size_t i = 0; i < v->n_runtimes; i++) {
+        const runtime_result *r = &v->runtimes[i];
+        json_put_object(j, NULL);
+        json_put_string(j, "model", r->model);
+        json_put_string(j, "runtime", r->runtime);
+        json_put_string(j, "version", r->version);
+        json_put_bool(j, "ok", r->ok);
+        json_put_number(j, "accuracy", r->accuracy);
+        if (r->has_difference) {
+            json_put_number(j, "max_difference", r->diff.max_abs);
+            json_put_int(j, "disagreements", (int64_t)r->diff.disagreements);
+        }
+        if (r->has_latency)
+            json_put_number(j, "latency_ms_p50", r->time.p50);
+        json_end_object(j);
+    }
+    json_end_array(j);
+}
+
+static status print_json(const summary *m)
+{
+    text t = {0};
+    json j = {.out = &t};
+    const validation *v = m->v;
+    json_put_object(&j, NULL);
+    json_put_int(&j, "schema", 1);
+    json_put_bool(&j, "held", prove_held(v));
+    if (m->teacher.path)
+        put_model(&j, "teacher", &m->teacher, score_accuracy(&v->teacher));
+    put_model(&j, "student", &m->student, score_accuracy(&v->student));
+    put_runtimes(&j, v);
+    json_put_array(&j, "checks");
+    for (size_t i = 0; i < v->n_checks; i++) {
+        json_put_object(&j, NULL);
+        json_put_string(&j, "name", v->checks[i].name);
+        json_put_bool(&j, "held", v->checks[i].held);
+        json_put_string(&j, "detail", v->checks[i].detail);
+        json_end_object(&j);
+    }
+    json_end_array(&j);
+    if (m->loop) {
+        json_put_int(&j, "steps", (int64_t)m->loop->steps_done);
+        json_put_int(&j, "skipped_steps", (int64_t)m->loop->skipped);
+        json_put_number(&j, "seconds", m->loop->seconds);
+        json_put_number(&j, "samples_per_second", m->loop->samples_per_second);
+    }
+    json_put_string(&j, "folder", m->dir);
+    json_put_string(&j, "report", m->report);
+    json_end_object(&j);
+    text_add(&t, "\n");
+    return cli_print(&t);
+}
+
+status summary_print(const summary *m, bool as_json)
+{
+    return as_json ? print_json(m) : print_table(m);
+}
