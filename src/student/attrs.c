@@ -21,7 +21,8 @@ static status check_range(const attr_desc *a, double v)
     char low[NUMBER_ROOM], high[NUMBER_ROOM];
     if ((a->min == 0 && a->max == 0) || (v >= a->min && v <= a->max))
         return ST_OK;
-    return fail(ST_CONFIG, "%s is outside %s to %s", a->name, format_double(a->min, low), format_double(a->max, high));
+    return fail(ST_CONFIG, "%s is outside %s to %s", a->name, format_double(a->min, low),
+                format_double(a->max, high));
 }
 
 static status one_int(const attr_desc *a, const char *s, int64_t *out)

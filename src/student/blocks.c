@@ -16,8 +16,8 @@ status builder_name(builder *b, const char *a, const char *suffix, const char **
 
 /* ---- single nodes ---- */
 
-static status one_op(builder *b, const char *place, const char *suffix, op_id op, const void *attr, value_id x,
-                     const weight_ask *ask, const char *out_name, value_id *out)
+static status one_op(builder *b, const char *place, const char *suffix, op_id op, const void *attr,
+                     value_id x, const weight_ask *ask, const char *out_name, value_id *out)
 {
     const char *name, *names[1] = {out_name};
     TRY(builder_name(b, place, suffix, &name));
@@ -44,8 +44,8 @@ static status conv_lists(builder *b, value_id x, int64_t kernel, int64_t stride,
     return ST_OK;
 }
 
-status builder_conv(builder *b, const char *place, value_id x, int64_t channels, int64_t kernel, int64_t stride,
-                    int64_t group, value_id *out)
+status builder_conv(builder *b, const char *place, value_id x, int64_t channels, int64_t kernel,
+                    int64_t stride, int64_t group, value_id *out)
 {
     conv_attrs at;
     op_default_attrs(OP_CONV, &at);
@@ -101,28 +101,30 @@ status builder_dropout(builder *b, const char *place, double ratio, value_id x, 
     return one_op(b, place, NULL, OP_DROPOUT, &at, x, NULL, NULL, out);
 }
 
-status builder_linear(builder *b, const char *place, const char *out_name, value_id x, int64_t channels, value_id *out)
+status builder_linear(builder *b, const char *place, const char *out_name, value_id x, int64_t channels,
+                      value_id *out)
 {
     gemm_attrs at;
     op_default_attrs(OP_GEMM, &at);
     at.transB = 1; /* weight [out, in], as torch.nn.Linear keeps it */
-    return one_op(b, place, NULL, OP_GEMM, &at, x, &(weight_ask){.channels = channels, .bias = true}, out_name, out);
+    return one_op(b, place, NULL, OP_GEMM, &at, x, &(weight_ask){.channels = channels, .bias = true},
+                  out_name, out);
 }
 
 /* ---- activations ---- */
 
 /* X(name, operator or OP_NONE, attributes or NULL, multiply the operator's result with its input) */
-#define ACTIVATIONS(X)                                                                                            \
-    X(none, OP_NONE, NULL, false)                                                                                 \
-    X(relu, OP_RELU, NULL, false)                                                                                 \
-    X(relu6, OP_CLIP, &relu6, false)                                                                              \
-    X(leaky_relu, OP_LEAKY_RELU, NULL, false)                                                                     \
-    X(prelu, OP_PRELU, NULL, false)                                                                               \
-    X(elu, OP_ELU, NULL, false)                                                                                   \
-    X(gelu, OP_GELU, NULL, false)                                                                                 \
-    X(silu, OP_SIGMOID, NULL, true)                                                                               \
-    X(hard_swish, OP_HARD_SWISH, NULL, false)                                                                     \
-    X(sigmoid, OP_SIGMOID, NULL, false)                                                                           \
+#define ACTIVATIONS(X)                                                                                       \
+    X(none, OP_NONE, NULL, false)                                                                            \
+    X(relu, OP_RELU, NULL, false)                                                                            \
+    X(relu6, OP_CLIP, &relu6, false)                                                                         \
+    X(leaky_relu, OP_LEAKY_RELU, NULL, false)                                                                \
+    X(prelu, OP_PRELU, NULL, false)                                                                          \
+    X(elu, OP_ELU, NULL, false)                                                                              \
+    X(gelu, OP_GELU, NULL, false)                                                                            \
+    X(silu, OP_SIGMOID, NULL, true)                                                                          \
+    X(hard_swish, OP_HARD_SWISH, NULL, false)                                                                \
+    X(sigmoid, OP_SIGMOID, NULL, false)                                                                      \
     X(tanh, OP_TANH, NULL, false)
 
 static const clip_attrs relu6 = {0, 6};
@@ -140,7 +142,7 @@ static const struct activation {
 enum { ACTIVATIONS(ACTIVATION_ENUM) N_ACTIVATIONS };
 #undef ACTIVATION_ENUM
 #define ACTIVATION_WORD(name, op, attr, times_input) #name " "
-#define ACTIVATION_WORDS ACTIVATIONS(ACTIVATION_WORD)
+#define ACTIVATION_WORDS                             ACTIVATIONS(ACTIVATION_WORD)
 
 const char *activation_name(int activation)
 {
@@ -174,9 +176,9 @@ status builder_activation(builder *b, const char *place, int64_t activation, con
 /* ---- blocks ---- */
 
 /* Convolution, batch norm, activation, under three places. */
-static status conv_bn_act(builder *b, const char *conv, const char *bn, const char *act, value_id x, int64_t channels,
-                          int64_t kernel, int64_t stride, int64_t group, int64_t activation, const char *out_name,
-                          value_id *out)
+static status conv_bn_act(builder *b, const char *conv, const char *bn, const char *act, value_id x,
+                          int64_t channels, int64_t kernel, int64_t stride, int64_t group, int64_t activation,
+                          const char *out_name, value_id *out)
 {
     bool plain = activation == ACTIVATION_none;
     TRY(builder_conv(b, conv, x, channels, kernel, stride, group, out));
@@ -185,8 +187,9 @@ static status conv_bn_act(builder *b, const char *conv, const char *bn, const ch
 }
 
 /* The same with the places PLACE.WHAT, PLACE.WHAT_bn, PLACE.WHAT_act. */
-static status conv_unit(builder *b, const char *place, const char *what, value_id x, int64_t channels, int64_t kernel,
-                        int64_t stride, int64_t group, int64_t activation, const char *out_name, value_id *out)
+static status conv_unit(builder *b, const char *place, const char *what, value_id x, int64_t channels,
+                        int64_t kernel, int64_t stride, int64_t group, int64_t activation,
+                        const char *out_name, value_id *out)
 {
     const char *conv, *bn, *act;
     TRY(builder_name(b, place, what, &conv));
@@ -195,7 +198,8 @@ static status conv_unit(builder *b, const char *place, const char *what, value_i
     return conv_bn_act(b, conv, bn, act, x, channels, kernel, stride, group, activation, out_name, out);
 }
 
-static status add_to(builder *b, const char *place, value_id x, value_id y, const char *out_name, value_id *out)
+static status add_to(builder *b, const char *place, value_id x, value_id y, const char *out_name,
+                     value_id *out)
 {
     const char *name, *names[1] = {out_name};
     TRY(builder_name(b, place, "add", &name));
@@ -216,20 +220,22 @@ static status conv_build(builder *b, const char *place, const char *out_name, va
     TRY(builder_name(b, place, "conv", &conv));
     TRY(builder_name(b, place, "bn", &bn));
     TRY(builder_name(b, place, "act", &act));
-    return conv_bn_act(b, conv, bn, act, x, channels, at->kernel, at->stride, 1, at->activation, out_name, out);
+    return conv_bn_act(b, conv, bn, act, x, channels, at->kernel, at->stride, 1, at->activation, out_name,
+                       out);
 }
 
-/* residual: y = act(bn2(conv2(act(bn1(conv1(x))))) + s(x)); s is the identity, or a 1x1 convolution with batch norm where
- * the shape changes (He et al. 2016, "Deep residual learning", option B). conv1 carries the stride. */
-static status residual_build(builder *b, const char *place, const char *out_name, value_id x, int64_t channels,
-                             const block_attrs *at, value_id *out)
+/* residual: y = act(bn2(conv2(act(bn1(conv1(x))))) + s(x)); s is the identity, or a 1x1 convolution with batch norm
+ * where the shape changes (He et al. 2016, "Deep residual learning", option B). conv1 carries the stride. */
+static status residual_build(builder *b, const char *place, const char *out_name, value_id x,
+                             int64_t channels, const block_attrs *at, value_id *out)
 {
     const char *name[7], *const suffix[7] = {"conv1", "bn1", "act1", "conv2", "bn2", "short.0", "short.1"};
     const char *act;
     value_id y, s = x;
     for (int i = 0; i < 7; i++)
         TRY(builder_name(b, place, suffix[i], &name[i]));
-    TRY(conv_bn_act(b, name[0], name[1], name[2], x, channels, at->kernel, at->stride, 1, at->activation, NULL, &y));
+    TRY(conv_bn_act(b, name[0], name[1], name[2], x, channels, at->kernel, at->stride, 1, at->activation,
+                    NULL, &y));
     TRY(builder_conv(b, name[3], y, channels, at->kernel, 1, 1, &y));
     TRY(builder_batch_norm(b, name[4], NULL, y, &y));
     if (at->stride != 1 || channels_of(b, x) != channels) {
@@ -248,7 +254,8 @@ static status residual_build(builder *b, const char *place, const char *out_name
 static status preact_build(builder *b, const char *place, const char *out_name, value_id x, int64_t channels,
                            const block_attrs *at, value_id *out)
 {
-    const char *name[8], *const suffix[8] = {"bn1", "act1", "conv1", "bn2", "act2", "dropout", "conv2", "short"};
+    const char *name[8], *const suffix[8] = {"bn1",  "act1",    "conv1", "bn2",
+                                             "act2", "dropout", "conv2", "short"};
     value_id o, y, s = x;
     for (int i = 0; i < 8; i++)
         TRY(builder_name(b, place, suffix[i], &name[i]));
@@ -264,10 +271,10 @@ static status preact_build(builder *b, const char *place, const char *out_name, 
     return add_to(b, place, y, s, out_name, out);
 }
 
-/* inverted_residual: 1x1 convolution to `expand` times the channels, depthwise convolution, linear 1x1 convolution back;
- * plus x where the shape stays (Sandler et al. 2018, "MobileNetV2"). expand = 1 leaves out the first. */
-static status inverted_build(builder *b, const char *place, const char *out_name, value_id x, int64_t channels,
-                             const block_attrs *at, value_id *out)
+/* inverted_residual: 1x1 convolution to `expand` times the channels, depthwise convolution, linear 1x1 convolution
+ * back; plus x where the shape stays (Sandler et al. 2018, "MobileNetV2"). expand = 1 leaves out the first. */
+static status inverted_build(builder *b, const char *place, const char *out_name, value_id x,
+                             int64_t channels, const block_attrs *at, value_id *out)
 {
     int64_t in = channels_of(b, x), wide = in * at->expand;
     bool adds = at->stride == 1 && in == channels;
@@ -281,8 +288,8 @@ static status inverted_build(builder *b, const char *place, const char *out_name
 
 /* depthwise_separable: depthwise convolution, then 1x1 convolution, each with batch norm and activation (Howard et al.
  * 2017, "MobileNets"; Zhang et al. 2017, "Hello edge"). */
-static status separable_build(builder *b, const char *place, const char *out_name, value_id x, int64_t channels,
-                              const block_attrs *at, value_id *out)
+static status separable_build(builder *b, const char *place, const char *out_name, value_id x,
+                              int64_t channels, const block_attrs *at, value_id *out)
 {
     int64_t in = channels_of(b, x);
     value_id y;
@@ -306,38 +313,66 @@ static status dense_build(builder *b, const char *place, const char *out_name, v
     return plain ? ST_OK : builder_activation(b, act, at->activation, out_name, *out, out);
 }
 
-#define KERNEL  {ATTR(block_attrs, kernel), .type = ATTR_INT, .def = 3, .min = 1, .max = 31}
-#define STRIDE  {ATTR(block_attrs, stride), .type = ATTR_INT, .def = 1, .min = 1, .max = 16}
-#define DROPOUT {ATTR(block_attrs, dropout), .type = ATTR_FLOAT, .min = 0, .max = 0.95}
-#define EXPAND  {ATTR(block_attrs, expand), .type = ATTR_INT, .def = 6, .min = 1, .max = 64}
-#define ACT(d)  {ATTR(block_attrs, activation), .type = ATTR_CHOICE, .def = ACTIVATION_##d, .choices = ACTIVATION_WORDS}
+#define KERNEL                                                                                               \
+    {                                                                                                        \
+        ATTR(block_attrs, kernel), .type = ATTR_INT, .def = 3, .min = 1, .max = 31                           \
+    }
+#define STRIDE                                                                                               \
+    {                                                                                                        \
+        ATTR(block_attrs, stride), .type = ATTR_INT, .def = 1, .min = 1, .max = 16                           \
+    }
+#define DROPOUT                                                                                              \
+    {                                                                                                        \
+        ATTR(block_attrs, dropout), .type = ATTR_FLOAT, .min = 0, .max = 0.95                                \
+    }
+#define EXPAND                                                                                               \
+    {                                                                                                        \
+        ATTR(block_attrs, expand), .type = ATTR_INT, .def = 6, .min = 1, .max = 64                           \
+    }
+#define ACT(d)                                                                                               \
+    {                                                                                                        \
+        ATTR(block_attrs, activation), .type = ATTR_CHOICE, .def = ACTIVATION_##d,                           \
+                                       .choices = ACTIVATION_WORDS                                           \
+    }
 
 const block_desc block_conv_bn = {
-    .name = "conv_bn", .build = conv_build,
+    .name = "conv_bn",
+    .build = conv_build,
     .attrs = (const attr_desc[]){KERNEL, STRIDE, ACT(relu), {0}},
 };
 const block_desc block_residual = {
-    .name = "residual", .build = residual_build,
+    .name = "residual",
+    .build = residual_build,
     .attrs = (const attr_desc[]){KERNEL, STRIDE, ACT(relu), {0}},
 };
 const block_desc block_preact = {
-    .name = "preact", .build = preact_build,
+    .name = "preact",
+    .build = preact_build,
     .attrs = (const attr_desc[]){KERNEL, STRIDE, DROPOUT, ACT(relu), {0}},
 };
 const block_desc block_inverted_residual = {
-    .name = "inverted_residual", .build = inverted_build,
+    .name = "inverted_residual",
+    .build = inverted_build,
     .attrs = (const attr_desc[]){KERNEL, STRIDE, EXPAND, ACT(relu6), {0}},
 };
 const block_desc block_depthwise_separable = {
-    .name = "depthwise_separable", .build = separable_build,
+    .name = "depthwise_separable",
+    .build = separable_build,
     .attrs = (const attr_desc[]){KERNEL, STRIDE, ACT(relu), {0}},
 };
 const block_desc block_dense = {
-    .name = "dense", .build = dense_build,
+    .name = "dense",
+    .build = dense_build,
     .attrs = (const attr_desc[]){DROPOUT, ACT(relu), {0}},
 };
 const block_desc *const block_table[] = {
-    &block_conv_bn, &block_residual, &block_preact, &block_inverted_residual, &block_depthwise_separable, &block_dense, NULL,
+    &block_conv_bn,
+    &block_residual,
+    &block_preact,
+    &block_inverted_residual,
+    &block_depthwise_separable,
+    &block_dense,
+    NULL,
 };
 
 void block_default_attrs(const block_desc *d, block_attrs *at)

@@ -29,8 +29,10 @@ status student_check(const job *j)
     if (arch + onnx + layers == 1)
         return ST_OK;
     if (arch + onnx + layers == 0)
-        return fail(ST_CONFIG, "no student: set student.arch (mlp, cnn, resnet, wrn, mobilenetv2, dscnn) or student.onnx, or write [layer NAME] sections");
-    return key_fault(j, arch ? "student.arch" : "student.onnx", "the student comes from one of arch, onnx and [layer NAME] sections");
+        return fail(ST_CONFIG, "no student: set student.arch (mlp, cnn, resnet, wrn, mobilenetv2, dscnn) or "
+                               "student.onnx, or write [layer NAME] sections");
+    return key_fault(j, arch ? "student.arch" : "student.onnx",
+                     "the student comes from one of arch, onnx and [layer NAME] sections");
 }
 
 static status add_input(builder *b, const student_spec *s, value_id *out)
@@ -57,7 +59,8 @@ static status build_into(builder *b, const student_spec *s)
 static status build_once(const student_spec *s, int64_t batch, bool bare, graph **out)
 {
     const job_student *js = &s->job->student;
-    builder b = {.job = s->job, .classes = js->classes ? js->classes : s->classes, .batch = batch, .bare = bare};
+    builder b = {
+        .job = s->job, .classes = js->classes ? js->classes : s->classes, .batch = batch, .bare = bare};
     TRY(graph_new(&b.g));
     status st = build_into(&b, s);
     if (st != ST_OK) {
@@ -78,7 +81,8 @@ static status try_out(const student_spec *s, int64_t batch)
     graph_stats stats = graph_measure(trial, batch + 1);
     graph_free(trial);
     if (stats.parameters > MAX_PARAMETERS)
-        return fail(ST_CONFIG, "the student would have %s parameters; make it smaller", human_count((double)stats.parameters, n));
+        return fail(ST_CONFIG, "the student would have %s parameters; make it smaller",
+                    human_count((double)stats.parameters, n));
     return ST_OK;
 }
 
@@ -96,8 +100,9 @@ status student_build(const student_spec *s, int64_t batch, graph **out)
 const char *student_title(const job *j, char *buf, size_t n)
 {
     static const char *const names[] = {
-        [ARCH_AUTO] = "layers", [ARCH_MLP] = "mlp", [ARCH_CNN] = "cnn", [ARCH_RESNET] = "resnet",
-        [ARCH_WRN] = "wrn", [ARCH_MOBILENETV2] = "mobilenetv2", [ARCH_DSCNN] = "dscnn",
+        [ARCH_AUTO] = "layers",   [ARCH_MLP] = "mlp", [ARCH_CNN] = "cnn",
+        [ARCH_RESNET] = "resnet", [ARCH_WRN] = "wrn", [ARCH_MOBILENETV2] = "mobilenetv2",
+        [ARCH_DSCNN] = "dscnn",
     };
     const char *slash = strrchr(j->student.onnx, '/');
     if (*j->student.onnx)

@@ -24,7 +24,7 @@ static bool sample_fits(const value *input, const shape *sample)
     return memcmp(input->sh.dim + 1, sample->dim, (size_t)sample->rank * sizeof sample->dim[0]) == 0;
 }
 
-/* What a student must be: one batched input of the samples' shape, logits [batch, classes] first, something to train. */
+/* What a student must be: one input of the samples' shape, logits [batch, classes] first, something to train. */
 static status check_model(const student_spec *s, const graph *g, int64_t batch)
 {
     const char *path = s->job->student.onnx;
@@ -37,11 +37,11 @@ static status check_model(const student_spec *s, const graph *g, int64_t batch)
         return fail(ST_CONFIG, "%s: input '%s' is %s, which does not take samples of shape %s", path, x->name,
                     shape_print(&x->sh, a), shape_print(&s->sample, b));
     if (x->type != (s->type ? s->type : DTYPE_F32))
-        return fail(ST_CONFIG, "%s: input '%s' is %s, the samples are %s", path, x->name, dtype_of(x->type)->name,
-                    dtype_of(s->type ? s->type : DTYPE_F32)->name);
+        return fail(ST_CONFIG, "%s: input '%s' is %s, the samples are %s", path, x->name,
+                    dtype_of(x->type)->name, dtype_of(s->type ? s->type : DTYPE_F32)->name);
     if (y->sh.rank < 1 || y->sh.dim[0] != batch || (classes && (y->sh.rank != 2 || y->sh.dim[1] != classes)))
-        return fail(ST_CONFIG, "%s: output '%s' is %s; a student gives [batch, %" PRId64 "] logits", path, y->name,
-                    shape_print(&y->sh, a), classes);
+        return fail(ST_CONFIG, "%s: output '%s' is %s; a student gives [batch, %" PRId64 "] logits", path,
+                    y->name, shape_print(&y->sh, a), classes);
     for (size_t v = 1; v < g->n_value; v++)
         if (g->value[v].kind == VALUE_PARAM)
             return ST_OK;

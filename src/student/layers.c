@@ -21,12 +21,12 @@ enum { OPERAND_INPUT = -1, OPERAND_NUMBER = -2 };
 
 typedef struct layer {
     const job_layer *from;
-    op_id op;                /* OP_NONE: a block */
+    op_id op; /* OP_NONE: a block */
     const block_desc *block;
     const attr_desc *rows;
     void *attr;
     weight_ask ask;
-    int64_t activation;      /* -1: none */
+    int64_t activation; /* -1: none */
     operand *in;
     size_t n_in, n_out;
     value_id *out;
@@ -123,7 +123,8 @@ static bool parse_op(parser *p, layer *l, status *st)
         return false;
     }
     if (d->flags & OP_FOLD_ONLY) {
-        add_fault(p, schema_place(p, l, "op"), "op: %s only serves the shape arithmetic of imported models", d->name);
+        add_fault(p, schema_place(p, l, "op"), "op: %s only serves the shape arithmetic of imported models",
+                  d->name);
         return false;
     }
     l->rows = l->block ? l->block->attrs : d->attrs;
@@ -178,7 +179,9 @@ static status take_entries(const parser *p, layer *l, const char *s)
 {
     (void)p;
     TRY(parse_int(s, "entries", &l->ask.entries));
-    return l->ask.entries > 0 ? ST_OK : fail(ST_CONFIG, "entries: %" PRId64 " is out of range (at least 1)", l->ask.entries);
+    return l->ask.entries > 0
+               ? ST_OK
+               : fail(ST_CONFIG, "entries: %" PRId64 " is out of range (at least 1)", l->ask.entries);
 }
 
 static status take_activation(const parser *p, layer *l, const char *s)
@@ -190,7 +193,9 @@ static status take_activation(const parser *p, layer *l, const char *s)
     for (; n < 32 && activation_name((int)n); n++)
         all[n] = activation_name((int)n);
     l->activation = activation_from_name(s);
-    return l->activation >= 0 ? ST_OK : fail(ST_CONFIG, "activation: '%.80s' is unknown%s", s, suggestion(s, all, n, hint));
+    return l->activation >= 0
+               ? ST_OK
+               : fail(ST_CONFIG, "activation: '%.80s' is unknown%s", s, suggestion(s, all, n, hint));
 }
 
 static bool bias_applies(const layer *l)
@@ -309,14 +314,16 @@ static void parse_special(parser *p, layer *l)
             add_fault(p, &l->from->from, "[layer %s]: %s %s", l->from->name, op_name(l), status_message());
     }
     if (l->n_out > 1 && l->activation >= 0)
-        add_fault(p, &l->from->from, "[layer %s]: no activation behind a layer of several outputs", l->from->name);
+        add_fault(p, &l->from->from, "[layer %s]: no activation behind a layer of several outputs",
+                  l->from->name);
 }
 
 static void check_needed(parser *p, const layer *l)
 {
     const origin *head = &l->from->from;
     if (l->from->channels && !takes_channels(l))
-        add_fault(p, schema_place(p, l, "channels"), "channels: %s keeps or computes its channels", op_name(l));
+        add_fault(p, schema_place(p, l, "channels"), "channels: %s keeps or computes its channels",
+                  op_name(l));
     if (l->block && l->ask.channels < 1 && !given(l, "units"))
         add_fault(p, head, "[layer %s]: %s needs channels", l->from->name, op_name(l));
     for (const attr_desc *a = l->rows; a && a->name; a++)
@@ -337,7 +344,9 @@ static void check_name(parser *p, size_t i)
 {
     const job_layer *l = p->at[i].from;
     if (!good_name(l->name))
-        add_fault(p, &l->from, "[layer %.80s]: a name is letters, digits, _ and -, begins with a letter, and has at most %d characters",
+        add_fault(p, &l->from,
+                  "[layer %.80s]: a name is letters, digits, _ and -, begins with a letter, and has at most "
+                  "%d characters",
                   l->name, MAX_NAME);
     if (strcmp(l->name, "input") == 0)
         add_fault(p, &l->from, "[layer input]: this name is the student's input; choose another");
@@ -386,12 +395,14 @@ static void parse_operand(parser *p, size_t i, const char *word, operand *o)
     if (k == p->n) {
         unknown_input(p, i, word);
     } else if (k >= i) {
-        add_fault(p, at, k == i ? "input: [layer %s] cannot read itself (line %u)"
-                                : "input: [layer %s] comes later (line %u); a layer reads those above it",
+        add_fault(p, at,
+                  k == i ? "input: [layer %s] cannot read itself (line %u)"
+                         : "input: [layer %s] comes later (line %u); a layer reads those above it",
                   p->at[k].from->name, p->at[k].from->from.line);
-    } else if (dot && (parse_int(dot + 1, "input", &output) != ST_OK || output < 0 || (uint64_t)output >= p->at[k].n_out)) {
-        add_fault(p, at, "input: '%.80s': [layer %s] has %zu output%s, counted from 0", word, p->at[k].from->name,
-                  p->at[k].n_out, p->at[k].n_out == 1 ? "" : "s");
+    } else if (dot && (parse_int(dot + 1, "input", &output) != ST_OK || output < 0 ||
+                       (uint64_t)output >= p->at[k].n_out)) {
+        add_fault(p, at, "input: '%.80s': [layer %s] has %zu output%s, counted from 0", word,
+                  p->at[k].from->name, p->at[k].n_out, p->at[k].n_out == 1 ? "" : "s");
     } else {
         o->layer = (int)k;
         o->output = (size_t)output;
@@ -408,11 +419,13 @@ static void check_inputs(parser *p, const layer *l)
     if (most < 0 ? n >= least : made ? n == least || (n >= d->in.min && n <= most) : n >= least && n <= most)
         return;
     if (most < 0)
-        add_fault(p, schema_place(p, l, "input"), "input: %s takes at least %d, not %d", op_name(l), least, n);
+        add_fault(p, schema_place(p, l, "input"), "input: %s takes at least %d, not %d", op_name(l), least,
+                  n);
     else if (least == most || made)
         add_fault(p, schema_place(p, l, "input"), "input: %s takes %d, not %d", op_name(l), least, n);
     else
-        add_fault(p, schema_place(p, l, "input"), "input: %s takes %d to %d, not %d", op_name(l), least, most, n);
+        add_fault(p, schema_place(p, l, "input"), "input: %s takes %d to %d, not %d", op_name(l), least, most,
+                  n);
 }
 
 static status parse_inputs(parser *p, size_t i)
@@ -465,7 +478,8 @@ static status parse_all(parser *p)
         TRY(parse_layer(p, i));
     for (size_t i = 0; i + 1 < p->n; i++)
         if (!p->at[i].used)
-            add_fault(p, &p->at[i].from->from, "[layer %s]: no layer reads it; the student's output is the last layer",
+            add_fault(p, &p->at[i].from->from,
+                      "[layer %s]: no layer reads it; the student's output is the last layer",
                       p->at[i].from->name);
     if (p->n_faults > MAX_FAULTS)
         text_printf(&p->faults, "\nthere are more errors; these are the first %d", MAX_FAULTS);
@@ -475,7 +489,8 @@ static status parse_all(parser *p)
 
 /* ---- adding them ---- */
 
-static status operand_value(parser *p, const layer *l, const operand *o, value_id input, value_id first, value_id *out)
+static status operand_value(parser *p, const layer *l, const operand *o, value_id input, value_id first,
+                            value_id *out)
 {
     (void)l;
     if (o->layer == OPERAND_INPUT)
@@ -505,8 +520,8 @@ static status add_op(parser *p, layer *l, const value_id *in, const char **names
     TRY(arena_printf(p->mem, &act, "%s.act", l->from->name));
     if (!plain)
         names[0] = place;
-    TRY(builder_op(p->b, l->from->name, l->op, op_of(l->op)->attr_size ? l->attr : NULL, in, l->n_in, &l->ask, names,
-                   l->out, l->n_out));
+    TRY(builder_op(p->b, l->from->name, l->op, op_of(l->op)->attr_size ? l->attr : NULL, in, l->n_in, &l->ask,
+                   names, l->out, l->n_out));
     return plain ? ST_OK : builder_activation(p->b, act, l->activation, own, l->out[0], &l->out[0]);
 }
 
@@ -517,7 +532,9 @@ static status check_batch(const builder *b, const layer *l)
     for (size_t k = 0; k < l->n_out; k++) {
         const value *v = graph_value(b->g, l->out[k]);
         if (v->sh.rank < 1 || v->sh.dim[0] != b->batch)
-            return fail(ST_CONFIG, "its output is %s for a batch of %" PRId64 "; the first dimension must stay the batch (in a Reshape's shape: 0)",
+            return fail(ST_CONFIG,
+                        "its output is %s for a batch of %" PRId64
+                        "; the first dimension must stay the batch (in a Reshape's shape: 0)",
                         shape_print(&v->sh, buf), b->batch);
     }
     return ST_OK;
@@ -545,14 +562,17 @@ static status add_all(parser *p, value_id input, value_id *out)
         const layer *l = &p->at[i];
         status st = add_layer(p, i, input);
         if (st == ST_BAD_DATA || st == ST_CONFIG)
-            return config_fault(&l->from->from, "[layer %s] (%s): %s", l->from->name, op_name(l), status_message());
+            return config_fault(&l->from->from, "[layer %s] (%s): %s", l->from->name, op_name(l),
+                                status_message());
         TRY(st);
     }
     const layer *last = &p->at[p->n - 1];
     const value *v = graph_value(p->b->g, last->out[0]);
     char buf[200];
     if (p->b->classes && (v->sh.rank != 2 || v->sh.dim[1] != p->b->classes))
-        return config_fault(&last->from->from, "[layer %s]: the last layer must give [batch, %" PRId64 "], one number a class; it gives %s",
+        return config_fault(&last->from->from,
+                            "[layer %s]: the last layer must give [batch, %" PRId64
+                            "], one number a class; it gives %s",
                             last->from->name, p->b->classes, shape_print(&v->sh, buf));
     *out = last->out[0];
     return ST_OK;

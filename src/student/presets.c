@@ -23,7 +23,7 @@ struct preset {
     const char *activation; /* default */
     bool pool;              /* stages shrink by max pooling instead of a stride */
     bool widen;             /* `width` multiplies the stages, not the stem */
-    bool preact;            /* the stem is a bare convolution; batch norm and activation come before the head */
+    bool preact; /* the stem is a bare convolution; batch norm and activation come before the head */
     status (*build)(builder *b, const preset *p, value_id x, int64_t activation, value_id *out);
 };
 
@@ -40,8 +40,8 @@ static status scale_width(const job *j, const char *key, int64_t width, double b
 {
     double w = round((double)width * by);
     if (width < 1 || !(w <= MAX_WIDTH))
-        return key_fault(j, key, "%.9g channels or units in a layer; 1 to %d are possible", width < 1 ? (double)width : w,
-                         MAX_WIDTH);
+        return key_fault(j, key, "%.9g channels or units in a layer; 1 to %d are possible",
+                         width < 1 ? (double)width : w, MAX_WIDTH);
     *out = w < 1 ? 1 : (int64_t)w;
     return ST_OK;
 }
@@ -55,9 +55,10 @@ static status depth_of(const job *j, const preset *p, stages *out)
         return ST_OK;
     out->blocks = (depth - p->extra) / each;
     if (depth > MAX_DEPTH || out->blocks < 1 || out->blocks * each + p->extra != depth)
-        return key_fault(j, "student.depth", "with %d stage%s the depth of %s is %dn + %d: %d, %d, %d ... up to %d, not %" PRId64,
-                         out->n, out->n == 1 ? "" : "s", p->name, each, p->extra, each + p->extra, 2 * each + p->extra,
-                         3 * each + p->extra, MAX_DEPTH, depth);
+        return key_fault(j, "student.depth",
+                         "with %d stage%s the depth of %s is %dn + %d: %d, %d, %d ... up to %d, not %" PRId64,
+                         out->n, out->n == 1 ? "" : "s", p->name, each, p->extra, each + p->extra,
+                         2 * each + p->extra, 3 * each + p->extra, MAX_DEPTH, depth);
     return ST_OK;
 }
 
@@ -83,7 +84,8 @@ static status head(builder *b, value_id x, value_id *out)
 }
 
 /* "stem.weight", "bn.weight" ...: the names a plain PyTorch module has. */
-static status stem(builder *b, value_id x, int64_t channels, int64_t stride, int64_t activation, value_id *out)
+static status stem(builder *b, value_id x, int64_t channels, int64_t stride, int64_t activation,
+                   value_id *out)
 {
     TRY(builder_conv(b, "stem", x, channels, 3, stride, 1, out));
     TRY(builder_batch_norm(b, "bn", NULL, *out, out));
@@ -174,7 +176,8 @@ static status build_staged(builder *b, const preset *p, value_id x, int64_t acti
  * their size in the stem and in stage 2, as is usual on CIFAR. */
 static const struct mobile_stage {
     int64_t expand, channels, blocks, stride;
-} mobile_stages[] = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
+} mobile_stages[] = {{1, 16, 1, 1}, {6, 24, 2, 2},  {6, 32, 3, 2}, {6, 64, 4, 2},
+                     {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
 enum { N_MOBILE = sizeof mobile_stages / sizeof mobile_stages[0], SMALL_IMAGE = 96 };
 
 /* Channels in steps of 8, never below 90 % of what was asked (torchvision, _make_divisible). */
@@ -208,7 +211,8 @@ static status build_mobilenetv2(builder *b, const preset *p, value_id x, int64_t
         at.expand = m->expand;
         for (int64_t k = 0; k < m->blocks; k++) {
             at.stride = k > 0 || (small && i == 1) ? 1 : m->stride;
-            TRY(add_block(b, p->block, i, k, m->blocks, divisible_width((double)m->channels * s->width), &at, &x));
+            TRY(add_block(b, p->block, i, k, m->blocks, divisible_width((double)m->channels * s->width), &at,
+                          &x));
         }
     }
     block_default_attrs(&block_conv_bn, &at);
@@ -224,22 +228,66 @@ static status build_mobilenetv2(builder *b, const preset *p, value_id x, int64_t
 
 static const preset presets[] = {
     [ARCH_MLP] = {.name = "mlp", .activation = "relu", .build = build_mlp},
-    [ARCH_CNN] = {.name = "cnn", .block = &block_conv_bn, .per_block = 1, .blocks = 1, .width = {16, 32, 64}, .n_widths = 3,
-                  .stem_stride = 1, .activation = "relu", .pool = true, .build = build_staged},
-    [ARCH_RESNET] = {.name = "resnet", .block = &block_residual, .per_block = 2, .extra = 2, .blocks = 1,
-                     .width = {16, 32, 64}, .n_widths = 3, .stem_stride = 1, .activation = "relu", .build = build_staged},
-    [ARCH_WRN] = {.name = "wrn", .block = &block_preact, .per_block = 2, .extra = 4, .blocks = 2, .width = {16, 32, 64},
-                  .n_widths = 3, .stem_stride = 1, .activation = "relu", .preact = true, .widen = true,
+    [ARCH_CNN] = {.name = "cnn",
+                  .block = &block_conv_bn,
+                  .per_block = 1,
+                  .blocks = 1,
+                  .width = {16, 32, 64},
+                  .n_widths = 3,
+                  .stem_stride = 1,
+                  .activation = "relu",
+                  .pool = true,
                   .build = build_staged},
-    [ARCH_MOBILENETV2] = {.name = "mobilenetv2", .block = &block_inverted_residual, .stem_stride = 2,
-                          .activation = "relu6", .build = build_mobilenetv2},
-    [ARCH_DSCNN] = {.name = "dscnn", .block = &block_depthwise_separable, .per_block = 1, .blocks = 4, .width = {64},
-                    .n_widths = 1, .stem_stride = 2, .activation = "relu", .build = build_staged},
+    [ARCH_RESNET] = {.name = "resnet",
+                     .block = &block_residual,
+                     .per_block = 2,
+                     .extra = 2,
+                     .blocks = 1,
+                     .width = {16, 32, 64},
+                     .n_widths = 3,
+                     .stem_stride = 1,
+                     .activation = "relu",
+                     .build = build_staged},
+    [ARCH_WRN] = {.name = "wrn",
+                  .block = &block_preact,
+                  .per_block = 2,
+                  .extra = 4,
+                  .blocks = 2,
+                  .width = {16, 32, 64},
+                  .n_widths = 3,
+                  .stem_stride = 1,
+                  .activation = "relu",
+                  .preact = true,
+                  .widen = true,
+                  .build = build_staged},
+    [ARCH_MOBILENETV2] = {.name = "mobilenetv2",
+                          .block = &block_inverted_residual,
+                          .stem_stride = 2,
+                          .activation = "relu6",
+                          .build = build_mobilenetv2},
+    [ARCH_DSCNN] = {.name = "dscnn",
+                    .block = &block_depthwise_separable,
+                    .per_block = 1,
+                    .blocks = 4,
+                    .width = {64},
+                    .n_widths = 1,
+                    .stem_stride = 2,
+                    .activation = "relu",
+                    .build = build_staged},
 };
 /* [student] preact = true */
 static const preset preset_preact_resnet = {
-    .name = "resnet", .block = &block_preact, .per_block = 2, .extra = 2, .blocks = 1, .width = {16, 32, 64},
-    .n_widths = 3, .stem_stride = 1, .activation = "relu", .preact = true, .build = build_staged,
+    .name = "resnet",
+    .block = &block_preact,
+    .per_block = 2,
+    .extra = 2,
+    .blocks = 1,
+    .width = {16, 32, 64},
+    .n_widths = 3,
+    .stem_stride = 1,
+    .activation = "relu",
+    .preact = true,
+    .build = build_staged,
 };
 
 /* Keys that this architecture would ignore are mistakes. */
@@ -249,7 +297,8 @@ static status check_keys(const job *j, const preset *p)
     if (s->depth && !p->per_block)
         return key_fault(j, "student.depth", "%s has no depth to choose", p->name);
     if (s->widths.n && !p->n_widths)
-        return key_fault(j, "student.widths", "%s takes no list of widths; use '%s'", p->name, p->block ? "width" : "hidden");
+        return key_fault(j, "student.widths", "%s takes no list of widths; use '%s'", p->name,
+                         p->block ? "width" : "hidden");
     if (s->stem_stride && !p->stem_stride)
         return key_fault(j, "student.stem_stride", "%s has no stem", p->name);
     if (s->preact && !p->preact)
@@ -259,7 +308,8 @@ static status check_keys(const job *j, const preset *p)
 
 static status preset_activation(const job *j, const preset *p, int64_t *out)
 {
-    const char *asked = j->student.activation && *j->student.activation ? j->student.activation : p->activation;
+    const char *asked =
+        j->student.activation && *j->student.activation ? j->student.activation : p->activation;
     const char *all[MAX_ACTIVATIONS];
     size_t n = 0;
     while (n < MAX_ACTIVATIONS && activation_name((int)n)) {
@@ -284,7 +334,9 @@ status build_preset(builder *b, value_id input, value_id *out)
     if (b->classes < 1)
         return key_fault(b->job, "student.classes", "the number of classes is not known; set it");
     if (p->block && graph_value(b->g, input)->sh.rank < 3)
-        return key_fault(b->job, "student.arch", "%s needs samples with channels and spatial axes, [C, H, W] or [C, L]; for plain features there is mlp",
+        return key_fault(b->job, "student.arch",
+                         "%s needs samples with channels and spatial axes, [C, H, W] or [C, L]; for plain "
+                         "features there is mlp",
                          p->name);
     return p->build(b, p, input, activation, out);
 }

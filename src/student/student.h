@@ -12,9 +12,9 @@
  * the last of them is "logits". Parameters: PLACE.weight, PLACE.bias, PLACE.running_mean, PLACE.running_var.
  *
  * Layer sections: `op` is an ONNX operator (its attributes are keys) or a block: conv_bn, residual, preact,
- * inverted_residual, depthwise_separable, dense. `input`: earlier layers, "input", or numbers; output k > 0 of a layer is
- * NAME.k. Operators that lack their weights get them: `channels` (or `units`, for which `classes` may stand), `bias`,
- * for the table of a Gather `entries`. `activation` adds one behind the layer.
+ * inverted_residual, depthwise_separable, dense. `input`: earlier layers, "input", or numbers; output k > 0 of a layer
+ * is NAME.k. Operators that lack their weights get them: `channels` (or `units`, which takes the word "classes" too),
+ * `bias`, for the table of a Gather `entries`; such a Gemm has transB = 1. `activation` adds one behind the layer.
  *
  * Start values: pytorch: what torch.nn's modules do, convolution and linear weight and bias uniform in +-1/sqrt(fan_in)
  * (kaiming_uniform with a = sqrt(5)). he: convolution weights normal with variance 2/fan_out (He et al. 2015, as in

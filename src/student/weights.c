@@ -48,7 +48,8 @@ static status check_conv(const weight_place *p, const conv_attrs *at)
 static status divide(int64_t n, int64_t group, const char *what, int64_t *out)
 {
     if (n % group != 0)
-        return fail(ST_CONFIG, "%" PRId64 " %s channels do not divide into %" PRId64 " groups", n, what, group);
+        return fail(ST_CONFIG, "%" PRId64 " %s channels do not divide into %" PRId64 " groups", n, what,
+                    group);
     *out = n / group;
     return ST_OK;
 }
@@ -85,7 +86,8 @@ static status gemm_weight(const weight_place *p, shape *out)
 {
     const gemm_attrs *at = p->attr;
     if (p->x.rank != 2)
-        return fail(ST_CONFIG, "needs an input [batch, features]; put a Flatten or GlobalAveragePool before it");
+        return fail(ST_CONFIG,
+                    "needs an input [batch, features]; put a Flatten or GlobalAveragePool before it");
     if (at->transA)
         return fail(ST_CONFIG, "transA would put the batch on the wrong axis");
     int64_t features = p->x.dim[1];
@@ -128,8 +130,10 @@ static status table_weight(const weight_place *p, shape *out)
 
 /* ---- the rows ---- */
 
-enum { FAN_NONE, FAN_CONV, FAN_GEMM, FAN_MATMUL }; /* how fan_in and fan_out are read off the weight's shape */
-enum { NEED_CHANNELS = 1, NEED_ENTRIES = 2 };      /* keys that the shape depends on */
+/* How fan_in and fan_out are read off the weight's shape. */
+enum { FAN_NONE, FAN_CONV, FAN_GEMM, FAN_MATMUL };
+/* Keys that the shape depends on. */
+enum { NEED_CHANNELS = 1, NEED_ENTRIES = 2 };
 
 typedef struct weight_row {
     op_id op;
@@ -143,15 +147,26 @@ typedef struct weight_row {
     status (*shape_of)(const weight_place *p, shape *out);
 } weight_row;
 
-#define NORM(enum_, at, name_, rule, shape_) \
-    {.op = enum_, .operand = at, .name = name_, .kind = VALUE_PARAM, .flags = VALUE_NO_DECAY_NORM, .start = rule, .shape_of = shape_}
-#define STAT(enum_, at, name_, rule) \
-    {.op = enum_, .operand = at, .name = name_, .kind = VALUE_STATE, .start = rule, .shape_of = per_channel}
-#define BIAS(enum_, at) \
-    {.op = enum_, .operand = at, .name = "bias", .kind = VALUE_PARAM, .flags = VALUE_NO_DECAY_BIAS, \
-     .start = START_LINEAR, .optional = true, .shape_of = per_output}
-#define WEIGHT(enum_, at, rule, fan_, needs_, shape_) \
-    {.op = enum_, .operand = at, .name = "weight", .kind = VALUE_PARAM, .start = rule, .fan = fan_, .needs = needs_, .shape_of = shape_}
+#define NORM(enum_, at, name_, rule, shape_)                                                                 \
+    {                                                                                                        \
+        .op = enum_, .operand = at, .name = name_, .kind = VALUE_PARAM, .flags = VALUE_NO_DECAY_NORM,        \
+        .start = rule, .shape_of = shape_                                                                    \
+    }
+#define STAT(enum_, at, name_, rule)                                                                         \
+    {                                                                                                        \
+        .op = enum_, .operand = at, .name = name_, .kind = VALUE_STATE, .start = rule,                       \
+        .shape_of = per_channel                                                                              \
+    }
+#define BIAS(enum_, at)                                                                                      \
+    {                                                                                                        \
+        .op = enum_, .operand = at, .name = "bias", .kind = VALUE_PARAM, .flags = VALUE_NO_DECAY_BIAS,       \
+        .start = START_LINEAR, .optional = true, .shape_of = per_output                                      \
+    }
+#define WEIGHT(enum_, at, rule, fan_, needs_, shape_)                                                        \
+    {                                                                                                        \
+        .op = enum_, .operand = at, .name = "weight", .kind = VALUE_PARAM, .start = rule, .fan = fan_,       \
+        .needs = needs_, .shape_of = shape_                                                                  \
+    }
 
 static const weight_row rows[] = {
     WEIGHT(OP_CONV, 1, START_CONV, FAN_CONV, NEED_CHANNELS, conv_weight),
@@ -168,8 +183,14 @@ static const weight_row rows[] = {
     NORM(OP_INSTANCE_NORM, 1, "weight", START_ONE, per_channel),
     NORM(OP_INSTANCE_NORM, 2, "bias", START_ZERO, per_channel),
     NORM(OP_LAYER_NORM, 1, "weight", START_ONE, layer_norm_weight),
-    {.op = OP_LAYER_NORM, .operand = 2, .name = "bias", .kind = VALUE_PARAM, .flags = VALUE_NO_DECAY_NORM,
-     .start = START_ZERO, .optional = true, .shape_of = layer_norm_weight},
+    {.op = OP_LAYER_NORM,
+     .operand = 2,
+     .name = "bias",
+     .kind = VALUE_PARAM,
+     .flags = VALUE_NO_DECAY_NORM,
+     .start = START_ZERO,
+     .optional = true,
+     .shape_of = layer_norm_weight},
     WEIGHT(OP_PRELU, 1, START_QUARTER, FAN_NONE, 0, prelu_weight),
     WEIGHT(OP_GATHER, 0, START_NORMAL, FAN_NONE, NEED_CHANNELS | NEED_ENTRIES, table_weight),
 };
@@ -322,10 +343,15 @@ status builder_op(builder *b, const char *place, op_id op, const void *attr, con
 static const struct {
     op_id op;
     start_rule start;
-} neutral[] = {{OP_ADD, START_ZERO}, {OP_SUB, START_ZERO}, {OP_CONCAT, START_ZERO}, {OP_MUL, START_ONE}, {OP_DIV, START_ONE}};
+} neutral[] = {{OP_ADD, START_ZERO},
+               {OP_SUB, START_ZERO},
+               {OP_CONCAT, START_ZERO},
+               {OP_MUL, START_ONE},
+               {OP_DIV, START_ONE}};
 
 /* Operators that hand a weight on: a parameter behind them is drawn by the rule of the reader. */
-static const op_id movers[] = {OP_IDENTITY, OP_TRANSPOSE, OP_RESHAPE, OP_SQUEEZE, OP_UNSQUEEZE, OP_FLATTEN, OP_EXPAND, OP_CAST};
+static const op_id movers[] = {OP_IDENTITY,  OP_TRANSPOSE, OP_RESHAPE, OP_SQUEEZE,
+                               OP_UNSQUEEZE, OP_FLATTEN,   OP_EXPAND,  OP_CAST};
 
 static bool moves(op_id op)
 {
@@ -416,7 +442,9 @@ status weight_redraw(graph *g, node_id k, init_kind init, uint64_t seed, uint8_t
         if (!v || done[v])
             continue;
         if (!rule_of(g, n, i, &rule, &f))
-            return fail(ST_CONFIG, "node '%s' (%s): no rule says how its parameter '%s' starts anew; start from the stored weights (from_scratch = false)",
+            return fail(ST_CONFIG,
+                        "node '%s' (%s): no rule says how its parameter '%s' starts anew; start from the "
+                        "stored weights (from_scratch = false)",
                         n->name, op_of(n->op)->name, g->value[v].name);
         TRY(redraw(g, v, rule, &f, init, seed));
         done[v] = 1;
