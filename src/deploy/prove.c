@@ -11,11 +11,11 @@
 #include <string.h>
 #include <time.h>
 
-#define BATCH        200
-#define TIMED_RUNS   200
-#define WARM_RUNS    20
-#define CHECKS_MAX   32
-#define THUMBNAIL    56
+#define BATCH         200
+#define TIMED_RUNS    200
+#define WARM_RUNS     20
+#define CHECKS_MAX    32
+#define THUMBNAIL     56
 #define TIMED_SECONDS 2.0
 
 typedef struct prover {
@@ -209,8 +209,8 @@ static double accuracy_of(const prover *p, const float *logits, int64_t classes)
     size_t labelled = 0, correct = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         labelled += p->labels[i] >= 0;
-        correct += p->labels[i] >= 0 &&
-                   compare_argmax(logits + (size_t)i * (size_t)classes, (size_t)classes) == (size_t)p->labels[i];
+        correct += p->labels[i] >= 0 && compare_argmax(logits + (size_t)i * (size_t)classes,
+                                                       (size_t)classes) == (size_t)p->labels[i];
     }
     return labelled ? (double)correct / (double)labelled : (double)NAN;
 }
@@ -237,7 +237,11 @@ static bool within(const prover *p, const float *a, const float *b, int64_t clas
 static runtime_result *add_runtime(prover *p, const char *model, const char *runtime)
 {
     runtime_result *r = &p->v->runtimes[p->v->n_runtimes++];
-    *r = (runtime_result){.model = model, .runtime = runtime, .precision = "fp32", .accuracy = (double)NAN, .batch = 1,
+    *r = (runtime_result){.model = model,
+                          .runtime = runtime,
+                          .precision = "fp32",
+                          .accuracy = (double)NAN,
+                          .batch = 1,
                           .threads = p->o->b->threads};
     return r;
 }
@@ -251,7 +255,8 @@ static status prove_in_ort(prover *p, const char *model, const char *path, const
     snprintf(name, sizeof name, "%s in ONNX Runtime", model);
     if (!p->ort) {
         r->message = "not installed";
-        return prove_add_check(p->v, false, name, "ONNX Runtime is not installed: tools/setup brings it, or give --ort");
+        return prove_add_check(p->v, false, name,
+                               "ONNX Runtime is not installed: tools/setup brings it, or give --ort");
     }
     ort_options oo = {.threads = p->o->b->threads};
     status st = mem_alloc(&logits, (size_t)p->n * (size_t)classes, sizeof *logits);
@@ -287,8 +292,8 @@ static status prove_in_ort(prover *p, const char *model, const char *path, const
     return st;
 }
 
-static status prove_model(prover *p, const char *model, const char *path, const char *output, score *s, float **logits,
-                          int64_t *classes, graph_stats *stats)
+static status prove_model(prover *p, const char *model, const char *path, const char *output, score *s,
+                          float **logits, int64_t *classes, graph_stats *stats)
 {
     frozen_net net = {0};
     status st = ST_OK;
@@ -296,7 +301,8 @@ static status prove_model(prover *p, const char *model, const char *path, const 
     TRY(open_own(p, path, output, BATCH, &net, stats));
     *classes = net.classes;
     if (net.sample != p->sample) {
-        st = fail(ST_BAD_DATA, "%s: takes samples of %zu numbers, the data set has %zu", path, net.sample, p->sample);
+        st = fail(ST_BAD_DATA, "%s: takes samples of %zu numbers, the data set has %zu", path, net.sample,
+                  p->sample);
         goto done;
     }
     TRY_DONE(mem_alloc(logits, (size_t)p->n * (size_t)net.classes, sizeof **logits));
@@ -315,7 +321,8 @@ static status prove_model(prover *p, const char *model, const char *path, const 
     TRY_DONE(time_own(p, path, output, &r->time));
     r->has_latency = true;
     if (output)
-        log_info("%s: teacher.output cuts the file, which ONNX Runtime runs whole; it is not compared there", path);
+        log_info("%s: teacher.output cuts the file, which ONNX Runtime runs whole; it is not compared there",
+                 path);
     else
         st = prove_in_ort(p, model, path, *logits, net.classes);
 done:
@@ -334,7 +341,8 @@ static status add_images(prover *p)
         far_sample *f = &p->v->farthest[i];
         status st = dataset_pixels(p->o->ds, DATA_VAL, (uint32_t)f->sample, &img);
         if (st == ST_OK)
-            st = thumbnail_from_bytes(&p->v->mem, img.px, img.width, img.height, img.channels, THUMBNAIL, &f->image);
+            st = thumbnail_from_bytes(&p->v->mem, img.px, img.width, img.height, img.channels, THUMBNAIL,
+                                      &f->image);
         image_free(&img);
         TRY(st);
     }
@@ -368,7 +376,8 @@ static status prepare(prover *p)
     for (uint32_t i = 0; i < p->n; i++)
         p->labels[i] = p->info->classes ? (int32_t)dataset_label(p->o->ds, DATA_VAL, i) : -1;
     v->samples = p->n;
-    TRY(arena_printf(&v->mem, &v->set, "%s, %s", p->info->path, p->info->split ? "split off" : "validation part"));
+    TRY(arena_printf(&v->mem, &v->set, "%s, %s", p->info->path,
+                     p->info->split ? "split off" : "validation part"));
     TRY(arena_alloc(&v->mem, &v->runtimes, 4, sizeof *v->runtimes));
     status st = ort_open(p->o->ort, &p->ort);
     if (st == ST_UNAVAILABLE)
@@ -386,7 +395,8 @@ status prove(const prove_options *o, const char *teacher, const char *student, v
     *out = (proof){0};
     TRY_DONE(prepare(&p));
     if (teacher) {
-        TRY_DONE(prove_model(&p, "teacher", teacher, o->teacher_output, &v->teacher, &out->teacher, &classes, &stats));
+        TRY_DONE(prove_model(&p, "teacher", teacher, o->teacher_output, &v->teacher, &out->teacher, &classes,
+                             &stats));
         v->has_teacher = true;
         out->teacher_macs = stats.macs;
         out->teacher_parameters = stats.parameters;

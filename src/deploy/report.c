@@ -63,17 +63,30 @@ void report_free(report_data *r)
 
 /* ---- curves ---- */
 
+/* With one term, the total says the same once more: then it is left out. */
+static bool total_is_all(const metrics_log *m)
+{
+    const curve *total = m->loss, *term = m->loss + 1;
+    if (m->n_loss != 2 || strcmp(total->name, "total") != 0 || total->n != term->n)
+        return false;
+    for (size_t i = 0; i < total->n; i++)
+        if (total->y[i] != term->y[i] && !(isnan(total->y[i]) && isnan(term->y[i])))
+            return false;
+    return true;
+}
+
 static status put_curves(text *t, const report_data *r)
 {
     const metrics_log *m = &r->metrics;
+    size_t skip = total_is_all(m) ? 1 : 0;
     curve accuracy = m->accuracy, rate = m->rate;
     accuracy.name = "student";
     rate.name = "learning rate";
     double teacher = r->has_validation && r->val.has_teacher ? score_accuracy(&r->val.teacher) : (double)NAN;
     text_add(t, "<h2>Training</h2>\n<div class=\"plots\">\n");
-    TRY(page_plot(t, &(plot){.title = "Loss terms, weighted",
-                             .curves = m->loss,
-                             .n = m->n_loss,
+    TRY(page_plot(t, &(plot){.title = skip ? "Loss" : "Loss terms, weighted",
+                             .curves = m->loss + skip,
+                             .n = m->n_loss - skip,
                              .reference = (double)NAN}));
     TRY(page_plot(t, &(plot){.title = "Accuracy on the validation set",
                              .curves = &accuracy,

@@ -2,6 +2,7 @@
 #include "deploy/report_page.h"
 
 #include <math.h>
+#include <string.h>
 
 static void begin_row(text *t, const char *name)
 {
@@ -182,7 +183,8 @@ static void put_machine(text *t, const run_info *r)
     if (r->memory > 0)
         text_printf(t, ", %s memory", human_bytes((double)r->memory, buf));
     text_add(t, "</td></tr>\n");
-    put_fact(t, "Device", r->device);
+    if (r->device && (!r->cpu || strcmp(r->device, r->cpu) != 0))
+        put_fact(t, "Device", r->device);
     text_printf(t, "<tr><th scope=\"row\">Seed</th><td>%llu</td></tr>\n", (unsigned long long)r->seed);
     for (size_t i = 0; i < r->n_libraries; i++) {
         text_add(t, "<tr><th scope=\"row\">");

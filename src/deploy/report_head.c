@@ -1,4 +1,4 @@
-/* report_head.c - the top of the report: what was distilled, what came out, and whether it can ship. */
+/* report_head.c - the top of the report: what was distilled, what came out, and whether it was proved. */
 #include "deploy/report_page.h"
 
 #include <math.h>
@@ -16,12 +16,13 @@ static const check_result *first_failed(const validation *v, size_t *failed)
     return first;
 }
 
-/* "11.8 times fewer parameters", or nothing when it is not known or not fewer. */
-static void put_fewer(text *t, const char *before, int64_t teacher, int64_t student, const char *of_what)
+/* "11.8 times fewer parameters"; false, and nothing written, when it is not known or not fewer. */
+static bool put_fewer(text *t, const char *before, int64_t teacher, int64_t student, const char *of_what)
 {
     if (teacher <= 0 || student <= 0 || teacher <= student)
-        return;
+        return false;
     text_printf(t, "%s%.1f times fewer %s", before, (double)teacher / (double)student, of_what);
+    return true;
 }
 
 /* The student's result in ONNX Runtime, or NULL. */
@@ -36,38 +37,70 @@ static const runtime_result *proof_of(const validation *v)
     return NULL;
 }
 
-static void put_good_news(text *t, const report_data *r)
+static void put_accuracy_sentence(text *t, const validation *v)
 {
-    const validation *v = &r->val;
-    const runtime_result *proof = proof_of(v);
     double accuracy = score_accuracy(&v->student),
            teacher = v->has_teacher ? score_accuracy(&v->teacher) : (double)NAN;
     if (!isnan(accuracy)) {
-        text_add(t, "It reaches ");
+        text_add(t, "The student reaches ");
         page_percent(t, accuracy);
         if (!isnan(teacher)) {
-            text_add(t, " where its teacher reaches ");
-            page_percent(t, teacher);
+            text_printf(t, ", %.2f points %s its teacher", fabs(100 * (teacher - accuracy)),
+                        accuracy < teacher ? "below" : "above");
         }
+        text_add(t, ".");
     } else if (v->has_agreement && v->agreement.samples > 0) {
-        text_add(t, "It gives its teacher's answer on ");
+        text_add(t, "The student gives its teacher's answer on ");
         page_percent(t, 1 - (double)v->agreement.disagreements / (double)v->agreement.samples);
-        text_add(t, " of the samples");
+        text_add(t, " of the samples; there were no labels.");
     } else {
-        text_add(t, "There were no labels to measure its accuracy");
+        text_add(t, "There were no labels to measure the student's accuracy.");
     }
-    if (r->run.has_teacher) {
-        put_fewer(t, ", with ", r->run.teacher.parameters, r->run.student.parameters, "parameters");
-        put_fewer(t, " and ", r->run.teacher.macs, r->run.student.macs, "multiply-accumulates");
+}
+
+static void put_proof_sentence(text *t, const validation *v)
+{
+    const runtime_result *proof = proof_of(v);
+    if (!proof) {
+        text_add(t, " It was not compared in ONNX Runtime.");
+        return;
     }
-    if (proof && proof->diff.disagreements == 0) {
-        text_add(t, ". ONNX Runtime ");
-        page_escaped(t, proof->version ? proof->version : "");
+    text_add(t, " ONNX Runtime ");
+    page_escaped(t, proof->version ? proof->version : "");
+    if (proof->diff.disagreements == 0) {
         text_add(t, " gives the same class as our own executor on all ");
-        page_count(t, (int64_t)proof->diff.samples);
-        text_add(t, " samples");
+    } else {
+        text_add(t, " gives another class than our own executor on ");
+        page_count(t, (int64_t)proof->diff.disagreements);
+        text_add(t, " of ");
     }
-    text_add(t, ".");
+    page_count(t, (int64_t)proof->diff.samples);
+    text_add(t, " samples.");
+}
+
+static void put_findings(text *t, const report_data *r)
+{
+    put_accuracy_sentence(t, &r->val);
+    if (r->run.has_teacher) {
+        bool any =
+            put_fewer(t, " It has ", r->run.teacher.parameters, r->run.student.parameters, "parameters");
+        any |= put_fewer(t, any ? " and needs " : " It needs ", r->run.teacher.macs, r->run.student.macs,
+                         "multiply-accumulates");
+        text_add(t, any ? "." : "");
+    }
+    put_proof_sentence(t, &r->val);
+}
+
+static void put_failures(text *t, const check_result *first, size_t failed, size_t of)
+{
+    text_printf(t, "%zu of %zu checks did not hold; the first is: ", failed, of);
+    page_escaped(t, first->name);
+    if (first->detail) {
+        text_add(t, " (");
+        page_escaped(t, first->detail);
+        text_add(t, ")");
+    }
+    text_add(t, ". ");
 }
 
 static void put_decision(text *t, const report_data *r)
@@ -83,22 +116,16 @@ static void put_decision(text *t, const report_data *r)
             page_escaped(t, r->run.status);
             text_add(t, ".");
         }
-    } else if (first) {
-        text_add(t, "<p class=\"decision no\"><b>");
-        page_tick(t, false, "", "Do not ship this student");
-        text_printf(t, "</b>%zu of %zu checks did not hold; the first is: ", failed, r->val.n_checks);
-        page_escaped(t, first->name);
-        if (first->detail) {
-            text_add(t, " (");
-            page_escaped(t, first->detail);
-            text_add(t, ")");
-        }
-        text_add(t, ".");
     } else {
-        text_add(t, "<p class=\"decision yes\"><b>");
-        page_tick(t, true, "The student can ship", "");
+        text_printf(t, "<p class=\"decision %s\"><b>", first ? "no" : r->val.n_checks ? "yes" : "");
+        if (r->val.n_checks)
+            page_tick(t, !first, "Every check held", "Do not ship this student");
+        else
+            text_add(t, "Nothing was checked");
         text_add(t, "</b>");
-        put_good_news(t, r);
+        if (first)
+            put_failures(t, first, failed, r->val.n_checks);
+        put_findings(t, r);
     }
     if (r->run.reason) {
         text_add(t, " ");

@@ -138,7 +138,7 @@ static void put_curve(text *t, const plot *p, size_t k, const axis *x, const axi
         drawing = true;
     }
     text_add(t, "\"/>\n");
-    for (size_t i = 0; p->dots && c->n <= 60 && i < c->n; i++)
+    for (size_t i = 0; ((p->dots && c->n <= 60) || c->n == 1) && i < c->n; i++)
         if (isfinite(c->y[i]))
             text_printf(t, "<circle class=\"dot s%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>", k % STYLES,
                         map_x(x, c->x[i]), map_y(y, c->y[i]));
