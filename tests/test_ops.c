@@ -1,9 +1,11 @@
-/* test_ops.c - every operator, by the rows of tests/op_cases_FAMILY.c. */
+/* test_ops.c - every operator, by the rows of tests/op_cases_FAMILY.c; and that no operator is left out. */
 #include "harness.h"
 #include "op_case.h"
 
 #include <stdio.h>
 #include <string.h>
+
+const op_excuse op_excuses[] = {{OP_NONE, NULL}};
 
 #define FAMILY(name)                                                                                              \
     START_TEST(family_##name)                                                                                     \
@@ -13,6 +15,32 @@
     }                                                                                                             \
     END_TEST
 OP_CASE_FAMILIES(FAMILY)
+
+START_TEST(every_operator_has_a_case)
+{
+    static bool seen[OP_COUNT], graded[OP_COUNT];
+    int missing = 0;
+#define COVER(name) OK(op_cases_cover(op_cases_##name, seen, graded));
+    OP_CASE_FAMILIES(COVER)
+    for (int op = 1; op < OP_COUNT; op++) {
+        const op_desc *d = op_of((op_id)op);
+        const char *excuse = NULL;
+        for (const op_excuse *x = op_excuses; x->op != OP_NONE; x++)
+            if ((int)x->op == op)
+                excuse = x->reason;
+        bool covered = seen[op] && (graded[op] || !d->grad);
+        if (excuse && !covered)
+            test_skip(d->name, excuse);
+        if (covered == (excuse == NULL))
+            continue;
+        printf("FAIL operator %s: %s\n", d->name,
+               excuse ? "has an excuse that it no longer needs" : seen[op] ? "its gradient has no case" : "has no case");
+        missing++;
+    }
+    fflush(stdout);
+    ck_assert_msg(missing == 0, "%d operators", missing);
+}
+END_TEST
 
 START_TEST(rows_of_the_operator_table_are_sound)
 {
@@ -32,4 +60,5 @@ START_TEST(rows_of_the_operator_table_are_sound)
 END_TEST
 
 #define ENTRY(name) TEST(family_##name),
-const test_entry test_table[] = {OP_CASE_FAMILIES(ENTRY) TEST(rows_of_the_operator_table_are_sound), {0}};
+const test_entry test_table[] = {OP_CASE_FAMILIES(ENTRY) TEST(every_operator_has_a_case),
+                                 TEST(rows_of_the_operator_table_are_sound), {0}};
