@@ -79,6 +79,7 @@ static status open_bench(const parity_options *o, bench *b)
         TRY_DONE(session_import_teacher(s, 1, false, &teacher));
     TRY_DONE(job_data_options(o->j, teacher, s->teacher_file != NULL, &s->mem, &data));
     data.augment = (augment_options){0};
+    data.val_ratio = 0; /* every sample trains */
     TRY_DONE(dataset_open(&data, &s->ds));
     s->info = dataset_info(s->ds);
     TRY_DONE(job_student_spec(o->j, s->info, teacher, &s->spec));
