@@ -82,6 +82,8 @@ static void check_train(const job *j, faults *f)
         FAULT("train.milestones", "milestones: have a meaning only with schedule = step");
     if (t->steps == 0 && t->warmup >= (double)t->epochs)
         FAULT("train.warmup", "warmup: is as long as the whole training (%lld epochs)", (long long)t->epochs);
+    if (t->schedule == SCHEDULE_ONECYCLE && t->warmup > 0)
+        FAULT("train.warmup", "warmup: schedule = onecycle rises by itself in its first 30 %%");
     if (t->min_lr > t->lr)
         FAULT("train.min_lr", "min_lr: is above lr");
 }

@@ -13,6 +13,7 @@
 
 #define HEADER_MARK "\"header\":\"" /* followed by 16 hex digits */
 #define MARK_LENGTH (sizeof HEADER_MARK - 1)
+#define FORMAT      "distill 1"
 
 /* ---- writing ---- */
 
@@ -26,7 +27,7 @@ static void put_metadata(json *j, const store *s, const fact *facts, size_t n_fa
     char hex[17], key[1200];
     json_put_object(j, "__metadata__");
     json_put_string(j, "header", "0000000000000000");
-    json_put_string(j, "format", "distill 1");
+    json_put_string(j, "format", FORMAT);
     for (size_t i = 0; i < n_facts; i++)
         json_put_string(j, facts[i].key, facts[i].value);
     for (size_t i = 0; i < s->n; i++) {
@@ -211,6 +212,11 @@ static status read_all(source *f, const limits *lim, checkpoint *out)
         st = fail(ST_BAD_DATA, "%s: the header is no JSON object with __metadata__: %s", f->path, root ? "" : e.text);
         goto done;
     }
+    const char *format = json_string_value(json_object_get(metadata, "format"));
+    if (!format || strcmp(format, FORMAT) != 0) {
+        st = fail(ST_BAD_DATA, "%s: its format is '%s', this version reads '%s'", f->path, format ? format : "", FORMAT);
+        goto done;
+    }
     json_object_foreach(root, name, row)
         if (strcmp(name, "__metadata__") != 0)
             TRY_DONE(read_tensor(f, name, row, metadata, &next, &out->tensors));
@@ -321,21 +327,43 @@ bool checkpoint_pointed(const char *dir, const char *pointer, uint64_t *step)
 
 #define FILES_MAX 100000
 
-status checkpoint_find_newest(const char *dir, const limits *lim, checkpoint *out, uint64_t *step, bool *found)
+static int newest_first(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* Steps of the files in the folder, newest first; the caller frees with mem_free. */
+static status list_steps(const char *dir, uint64_t **steps, size_t *n)
 {
     char **names = NULL;
+    size_t n_names = 0;
+    status st = ST_OK;
+    *steps = NULL;
+    *n = 0;
+    TRY(io_list(dir, FILES_MAX, &names, &n_names));
+    st = mem_alloc(steps, n_names, sizeof **steps);
+    for (size_t i = 0; st == ST_OK && i < n_names; i++)
+        *n += parse_file_name(names[i], &(*steps)[*n]);
+    if (*n)
+        qsort(*steps, *n, sizeof **steps, newest_first);
+    io_list_free(names, n_names);
+    return st;
+}
+
+status checkpoint_find_newest(const char *dir, const limits *lim, checkpoint *out, uint64_t *step, bool *found)
+{
+    uint64_t *steps = NULL;
     size_t n = 0;
     arena mem = {0};
     status st = ST_OK;
     *found = false;
     if (!io_is_dir(dir))
         return ST_OK;
-    TRY_DONE(io_list(dir, FILES_MAX, &names, &n));
-    for (size_t i = n; i-- > 0 && !*found;) { /* names are sorted, steps have eight digits */
+    TRY_DONE(list_steps(dir, &steps, &n));
+    for (size_t i = 0; i < n && !*found; i++) {
         const char *path;
-        if (!parse_file_name(names[i], step))
-            continue;
-        TRY_DONE(arena_printf(&mem, &path, "%s/%s", dir, names[i]));
+        TRY_DONE(checkpoint_path(&mem, dir, steps[i], &path));
         status read = checkpoint_read(path, lim, out);
         if (read == ST_OOM) {
             st = read;
@@ -344,31 +372,31 @@ status checkpoint_find_newest(const char *dir, const limits *lim, checkpoint *ou
         if (read != ST_OK)
             log_warn("passed over a checkpoint: %s", status_message());
         *found = read == ST_OK;
+        *step = steps[i];
     }
 done:
     arena_free(&mem);
-    io_list_free(names, n);
+    mem_free(steps);
     return st;
 }
 
-status checkpoint_retain(const char *dir, size_t keep)
+status checkpoint_retain(const char *dir, size_t keep, uint64_t newest)
 {
-    char **names = NULL;
+    uint64_t *steps = NULL, best = 0;
     size_t n = 0, seen = 0;
-    uint64_t best = 0, step;
     bool has_best = checkpoint_pointed(dir, "best", &best);
     arena mem = {0};
     status st = ST_OK;
-    TRY_DONE(io_list(dir, FILES_MAX, &names, &n));
-    for (size_t i = n; i-- > 0;) {
+    TRY_DONE(list_steps(dir, &steps, &n));
+    for (size_t i = 0; i < n; i++) {
         const char *path;
-        if (!parse_file_name(names[i], &step) || seen++ < keep || (has_best && step == best))
+        if (steps[i] > newest || seen++ < keep || (has_best && steps[i] == best))
             continue;
-        TRY_DONE(arena_printf(&mem, &path, "%s/%s", dir, names[i]));
+        TRY_DONE(checkpoint_path(&mem, dir, steps[i], &path));
         TRY_DONE(io_remove(path));
     }
 done:
     arena_free(&mem);
-    io_list_free(names, n);
+    mem_free(steps);
     return st;
 }

@@ -39,7 +39,8 @@ MUST_USE status checkpoint_point(const char *dir, const char *pointer, uint64_t 
 bool checkpoint_pointed(const char *dir, const char *pointer, uint64_t *step);
 /* Newest file that is whole; bad ones are warned about and passed over. *found false: none. */
 MUST_USE status checkpoint_find_newest(const char *dir, const limits *lim, checkpoint *out, uint64_t *step, bool *found);
-/* Removes all but the newest `keep` and the one that `best` names. */
-MUST_USE status checkpoint_retain(const char *dir, size_t keep);
+/* Removes all but the newest `keep` up to step `newest` and the one that `best` names. Files of later steps were passed
+ * over as damaged when the run went on: they count for nothing and stay until the run comes to their step. */
+MUST_USE status checkpoint_retain(const char *dir, size_t keep, uint64_t newest);
 
 #endif

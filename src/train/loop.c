@@ -31,6 +31,8 @@ typedef struct run {
 
 /* ---- the folder ---- */
 
+#define SANITY_FOLDER ".sanity"
+
 static const char *const run_files[] = {"config.ini",      "run.json",    "metrics.jsonl", "student.onnx",
                                         "validation.json", "report.html", "bad_samples.csv"};
 
@@ -63,6 +65,27 @@ static status remove_old_run(const char *dir, arena *mem)
     return st;
 }
 
+/* What a process that was killed here left half done: temporaries of durable files (".NAME.tmp.PID.N") and the trial. */
+static status remove_leftovers(const char *dir, arena *mem)
+{
+    const char *path;
+    char **names;
+    size_t n;
+    TRY(io_list(dir, 100000, &names, &n));
+    status st = ST_OK;
+    for (size_t i = 0; i < n && st == ST_OK; i++) {
+        if (names[i][0] != '.' || !strstr(names[i], ".tmp."))
+            continue;
+        st = below(mem, dir, names[i], &path);
+        if (st == ST_OK)
+            st = io_remove(path);
+    }
+    io_list_free(names, n);
+    TRY(st);
+    TRY(below(mem, dir, SANITY_FOLDER, &path));
+    return io_is_dir(path) ? io_remove_tree(path) : ST_OK;
+}
+
 status loop_prepare(const loop_options *o, int *lock)
 {
     arena mem = {0};
@@ -82,7 +105,9 @@ status loop_prepare(const loop_options *o, int *lock)
         }
         TRY_DONE(remove_old_run(o->dir, &mem));
     }
-    st = io_make_dirs(ckpt);
+    TRY_DONE(io_make_dirs(ckpt));
+    TRY_DONE(remove_leftovers(o->dir, &mem));
+    st = remove_leftovers(ckpt, &mem);
 done:
     if (st != ST_OK) {
         io_close(*lock);
@@ -117,7 +142,7 @@ static status save(run *x, uint64_t step)
     TRY(metrics_event(&x->m, "checkpoint", step, NULL, 0, "path", path));
     TRY(metrics_sync(&x->m));
     log_debug("saved %s", path);
-    return checkpoint_retain(x->ckpt, (size_t)x->s->j->train.keep);
+    return checkpoint_retain(x->ckpt, (size_t)x->s->j->train.keep, step);
 }
 
 /* What must be the same for a run to go on. */
@@ -449,7 +474,7 @@ status loop_sanity(session *s, const char *dir)
     arena mem = {0};
     const char *path;
     status st = ST_OK;
-    TRY_DONE(below(&mem, dir, ".sanity", &path));
+    TRY_DONE(below(&mem, dir, SANITY_FOLDER, &path));
     TRY_DONE(io_make_dirs(path));
     st = sanity_steps(s, path, &mem);
     if (st != ST_OK)

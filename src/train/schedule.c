@@ -11,14 +11,17 @@ static double half_cosine(double f)
     return 0.5 * (1 + cos(pi * f));
 }
 
-/* One cycle (Smith, Topin, "Super-convergence", 2018) with PyTorch's defaults: from peak/25 up to the peak in the first
- * 30 % of the steps, then down to peak/25/10^4, both along a cosine. */
-static double one_cycle(const schedule *s, double f)
+/* One cycle (Smith, Topin, "Super-convergence", 2018) as torch.optim.lr_scheduler.OneCycleLR with its defaults: from
+ * peak/25 up to the peak in the first 30 % of the steps, then down to the lowest rate (peak/25/10^4 where none is given) at
+ * the last step, both along a cosine. */
+static double one_cycle(const schedule *s, uint64_t step)
 {
-    double start = s->peak / 25, end = start / 1e4;
-    if (f < 0.3)
-        return s->peak + (start - s->peak) * half_cosine(f / 0.3);
-    return end + (s->peak - end) * half_cosine((f - 0.3) / 0.7);
+    double start = s->peak / 25, end = s->low > 0 ? s->low : start / 1e4;
+    double top = 0.3 * (double)s->total - 1, last = (double)s->total - 1, at = (double)step;
+    if (at < top)
+        return s->peak + (start - s->peak) * half_cosine(at / top);
+    top = top > 0 ? top : 0;
+    return end + (s->peak - end) * half_cosine(at < last ? (at - top) / (last - top) : 1);
 }
 
 static double stepped(const schedule *s, uint64_t step)
@@ -45,7 +48,7 @@ double schedule_at(const schedule *s, uint64_t step)
     case SCHEDULE_STEP:
         return stepped(s, step);
     case SCHEDULE_ONECYCLE:
-        return one_cycle(s, s->total ? (double)step / (double)s->total : 0);
+        return one_cycle(s, step);
     case SCHEDULE_CONSTANT:
         break;
     }

@@ -7,7 +7,7 @@
 typedef struct schedule {
     schedule_kind kind;
     double peak, low;        /* learning rate after the warm-up; where cosine, linear and one-cycle end */
-    uint64_t warmup, total;  /* steps; warm-up rises linearly from 0 */
+    uint64_t warmup, total;  /* steps; warm-up rises linearly from 0 (one-cycle has its own) */
     const double *milestones; /* STEP: in steps, rising */
     size_t n_milestones;
     double gamma; /* STEP: factor at every milestone */
