@@ -18,14 +18,23 @@ typedef struct tile_runs {
     int count;
 } tile_runs;
 
-/* `step`: floats from one pixel of y to the next; `add`: y has partial sums already. */
-typedef void tile_fn(const tile_runs *runs, int64_t step, const int32_t *off, int64_t count, const float *w, bool add);
+/* What a tile is to add up. */
+typedef struct tile_sum {
+    int V;            /* vectors of channels */
+    int64_t step;     /* floats from one pixel of y to the next */
+    const int32_t *off;
+    int64_t count;    /* entries */
+    const float *w;   /* [count][V * LANES] */
+    bool add;         /* y has partial sums already */
+} tile_sum;
+typedef void tile_fn(const tile_sum *s, const tile_runs *runs);
 
-ALWAYS_INLINE void tile_body(const int V, const int Q, const int G, const tile_runs *runs, int64_t step,
-                             const int32_t *off, int64_t count, const float *w, bool add)
+ALWAYS_INLINE void tile_body(const int V, const int Q, const int G, const tile_sum *s, const tile_runs *runs)
 {
     vec acc[REGISTERS];
-    const float *x[TILE_RUNS];
+    const float *x[TILE_RUNS], *w = s->w;
+    const int32_t *off = s->off;
+    int64_t step = s->step, count = s->count;
 #pragma GCC unroll 8
     for (int g = 0; g < G; g++) {
         x[g] = runs->x[g];
@@ -33,7 +42,7 @@ ALWAYS_INLINE void tile_body(const int V, const int Q, const int G, const tile_r
         for (int q = 0; q < Q; q++)
 #pragma GCC unroll 3
             for (int v = 0; v < V; v++)
-                acc[(g * Q + q) * V + v] = add ? vec_load(runs->y[g] + q * step + v * LANES) : vec_set(0);
+                acc[(g * Q + q) * V + v] = s->add ? vec_load(runs->y[g] + q * step + v * LANES) : vec_set(0);
     }
     for (int64_t e = 0; e < count; e++, w += V * LANES) {
         vec wv[3];
@@ -73,10 +82,9 @@ ALWAYS_INLINE void tile_body(const int V, const int Q, const int G, const tile_r
 #endif
 
 #define TILE_DEFINE(V, Q, G)                                                                                      \
-    static void tile_##V##_##Q(const tile_runs *runs, int64_t step, const int32_t *off, int64_t count,            \
-                               const float *w, bool add)                                                          \
+    static void tile_##V##_##Q(const tile_sum *s, const tile_runs *runs)                                          \
     {                                                                                                             \
-        tile_body(V, Q, G, runs, step, off, count, w, add);                                                       \
+        tile_body(V, Q, G, s, runs);                                                                              \
     }
 TILES(TILE_DEFINE)
 
@@ -123,18 +131,26 @@ static inline row_cut cut_row(int V, int64_t count)
 }
 
 /* Runs a tile over what waits (empty places repeat the last run) and empties it. */
-static inline void tile_flush(int V, int64_t q, tile_runs *runs, int64_t step, const int32_t *off, int64_t count,
-                              const float *w, bool add)
+static inline void tile_flush(const tile_sum *s, tile_runs *runs, int64_t q)
 {
-    const tile_kind *kind = &tile_kinds[V][q];
+    const tile_kind *kind = &tile_kinds[s->V][q];
     if (runs->count == 0)
         return;
     for (int g = runs->count; g < kind->runs; g++) {
         runs->x[g] = runs->x[runs->count - 1];
         runs->y[g] = runs->y[runs->count - 1];
     }
-    kind->fn(runs, step, off, count, w, add);
+    kind->fn(s, runs);
     runs->count = 0;
+}
+
+/* Adds a run of q pixels; runs the tile when it is full. */
+static inline void tile_push(const tile_sum *s, tile_runs *runs, int64_t q, const float *x, float *y)
+{
+    runs->x[runs->count] = x;
+    runs->y[runs->count++] = y;
+    if (runs->count == tile_kinds[s->V][q].runs)
+        tile_flush(s, runs, q);
 }
 
 #endif

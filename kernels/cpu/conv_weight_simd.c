@@ -9,10 +9,7 @@
  *
  * Images fall into a fixed number of shares (and channels into parts), each with sums of its own, which are added in
  * order at the end: threads change nothing. */
-#include "kernels/cpu/simd.h"
-#include "kernels/cpu/spatial.h"
-
-#include <limits.h>
+#include "kernels/cpu/conv_grid.h"
 
 enum {
     SHARES_MOST = 16,            /* sums of the weight's size */
@@ -40,7 +37,7 @@ ALWAYS_INLINE void outer_body(const int V, const int E, float *sum, const float 
     int64_t x_col = p->x_col, d_col = p->d_col;
 #pragma GCC unroll 32
     for (int i = 0; i < E * V; i++)
-        acc[i] = vec_load(sum + i * LANES);
+        acc[i] = vec_set(0);
     for (int64_t n = 0; n < p->images; n++)
         for (int64_t r = 0; r < p->rows; r++) {
             const float *xp = x + n * p->x_image + r * p->x_row, *dp = d + n * p->d_image + r * p->d_row;
@@ -58,7 +55,7 @@ ALWAYS_INLINE void outer_body(const int V, const int E, float *sum, const float 
         }
 #pragma GCC unroll 32
     for (int i = 0; i < E * V; i++)
-        vec_store(sum + i * LANES, acc[i]);
+        vec_store(sum + i * LANES, vec_load(sum + i * LANES) + acc[i]);
 }
 
 /* X(V, E) */
@@ -115,10 +112,10 @@ static bool plan(job *j, const kernel_args *a)
     const conv_attrs *at = a->attr;
     *j = (job){.s = conv_spatial(at, &a->in[0].sh, &a->in[1].sh), .group = at->group};
     const spatial *s = &j->s;
-    if (a->in[0].sh.rank > 4)
-        return false;
     j->c = s->channels / s->group;
     j->m = s->outputs / s->group;
+    if (a->in[0].sh.rank > 4 || j->c * j->m <= GRID_FEW_PAIRS)
+        return false;
     int64_t taps = s->kernel[1] * s->kernel[2];
     j->unfold = taps > 1 && j->c <= 4 && taps * j->c <= UNFOLD_MOST;
     j->taps = j->unfold ? 1 : taps;

@@ -18,6 +18,7 @@
     X(batch_norm) \
     X(binary) \
     X(conv_direct) \
+    X(conv_flat) \
     X(conv_weight) \
     X(loss) \
     X(move) \
