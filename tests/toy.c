@@ -17,7 +17,7 @@ static double pixel(rng *r, int label, int y, int x)
     return 100 * rng_uniform(r) + (quarter == label ? 90 : 0);
 }
 
-static void write_part(const char *dir, const char *part, int n, uint32_t stream, dtype type, int nan_sample)
+static void write_part(const char *dir, const char *part, int n, uint32_t stream, dtype type, int odd, double value)
 {
     tensor x, y;
     char name[64];
@@ -33,8 +33,8 @@ static void write_part(const char *dir, const char *part, int n, uint32_t stream
             tensor_put(&x, (int64_t)i * TOY_SIZE * TOY_SIZE + k, type == DTYPE_U8 ? floor(v) : v / 255);
         }
     }
-    if (nan_sample >= 0)
-        tensor_put(&x, (int64_t)nan_sample * TOY_SIZE * TOY_SIZE + 27, (double)NAN);
+    if (odd >= 0)
+        tensor_put(&x, (int64_t)odd * TOY_SIZE * TOY_SIZE + 27, value);
     snprintf(name, sizeof name, "data/x_%s.npy", part);
     OK(npy_write(test_path(dir, name), &x));
     snprintf(name, sizeof name, "data/y_%s.npy", part);
@@ -57,12 +57,12 @@ void toy_model(const char *ini, const char *path)
     config_free(j);
 }
 
-static void make(const char *dir, dtype type, int nan_sample)
+static void make(const char *dir, dtype type, int odd, double value)
 {
     char ini[8192];
     OK(io_make_dirs(test_path(dir, "data")));
-    write_part(dir, "train", TOY_TRAIN, 1, type, nan_sample);
-    write_part(dir, "val", TOY_VAL, 2, type, -1);
+    write_part(dir, "train", TOY_TRAIN, 1, type, odd, value);
+    write_part(dir, "val", TOY_VAL, 2, type, -1, 0);
     toy_model("[student]\narch = cnn\nwidths = 8 16\ndepth = 2\n", test_path(dir, "teacher.onnx"));
     int n = snprintf(ini, sizeof ini,
                      "[data]\ndir = %s/data\nmean = 0.5\nstd = 0.25\n[teacher]\npath = %s/teacher.onnx\n[student]\narch = "
@@ -73,12 +73,12 @@ static void make(const char *dir, dtype type, int nan_sample)
 
 void toy_make(const char *dir)
 {
-    make(dir, DTYPE_U8, -1);
+    make(dir, DTYPE_U8, -1, 0);
 }
 
-void toy_make_float(const char *dir, int nan_sample)
+void toy_make_float(const char *dir, int odd, double value)
 {
-    make(dir, DTYPE_F32, nan_sample);
+    make(dir, DTYPE_F32, odd, value);
 }
 
 job *toy_job(const char *dir, const char *const *set)

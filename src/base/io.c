@@ -413,18 +413,38 @@ status io_write_file(const char *path, const void *data, size_t n)
 
 /* ---- logs and locks ------------------------------------------------------------------------------------------ */
 
-status io_open_append(const char *path, int *fd)
+static status open_log(const char *path, int access, int *fd, struct stat *sb)
 {
-    struct stat sb;
-    *fd = call_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK);
+    *fd = call_open(AT_FDCWD, path, access | O_CREAT | O_APPEND | O_NONBLOCK);
     if (*fd < 0)
         return fail(ST_CANNOT_CREATE, "%s: cannot be opened for appending: %m", path);
-    if (call_stat(*fd, &sb) < 0 || S_ISFIFO(sb.st_mode) || S_ISSOCK(sb.st_mode)) {
+    if (call_stat(*fd, sb) < 0 || S_ISFIFO(sb->st_mode) || S_ISSOCK(sb->st_mode)) {
         call_close(*fd);
         *fd = -1;
         return fail(ST_CANNOT_CREATE, "%s: is not a file that can be appended to", path);
     }
     return ST_OK;
+}
+
+status io_open_append(const char *path, int *fd)
+{
+    struct stat sb;
+    return open_log(path, O_WRONLY, fd, &sb);
+}
+
+status io_open_lines(const char *path, int *fd)
+{
+    struct stat sb;
+    unsigned char last = '\n';
+    TRY(open_log(path, O_RDWR, fd, &sb));
+    status st = S_ISREG(sb.st_mode) && sb.st_size > 0 ? read_all(*fd, path, &last, 1, (uint64_t)sb.st_size - 1) : ST_OK;
+    if (st == ST_OK && last != '\n')
+        st = io_append(*fd, "\n", 1);
+    if (st != ST_OK) {
+        call_close(*fd);
+        *fd = -1;
+    }
+    return st;
 }
 
 status io_append(int fd, const void *data, size_t n)

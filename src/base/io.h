@@ -47,6 +47,8 @@ MUST_USE status io_write_file(const char *path, const void *data, size_t n);
 
 /* Appends to a log file (created if missing); each io_append is one write(2) unless the system writes less. */
 MUST_USE status io_open_append(const char *path, int *fd);
+/* The same for a file of lines: a last line that was torn by a crash is ended first. */
+MUST_USE status io_open_lines(const char *path, int *fd);
 MUST_USE status io_append(int fd, const void *data, size_t n);
 MUST_USE status io_sync(int fd);
 void io_close(int fd); /* fd < 0 allowed */

@@ -71,12 +71,13 @@ status graph_validate(const graph *g)
             if (writes && n->in[i] && kind != VALUE_PARAM && kind != VALUE_STATE)
                 st = fail(ST_INTERNAL, "graph: node '%s' writes '%s', which is not persistent", n->name,
                           g->value[n->in[i]].name);
-            else if (changed[n->in[i]] && !(d->flags & OP_MUTATES))
+            else if (changed[n->in[i]] == n->when + 1 && !(d->flags & OP_MUTATES))
                 st = fail(ST_INTERNAL, "graph: node '%s' reads '%s' after it was updated", n->name,
                           g->value[n->in[i]].name);
             if (st != ST_OK)
                 goto done;
-            changed[n->in[i]] |= writes;
+            if (writes) /* a later phase may read it: the sum of gradients over micro batches */
+                changed[n->in[i]] = (uint8_t)(n->when + 1);
         }
         for (int i = 0; i < n->n_out; i++)
             made[n->out[i]] = 1;

@@ -13,7 +13,7 @@ status metrics_open(metrics *m, const char *dir)
     text_printf(&path, "%s/metrics.jsonl", dir);
     status st = path.st;
     if (st == ST_OK)
-        st = io_open_append(path.s, &m->jsonl);
+        st = io_open_lines(path.s, &m->jsonl);
     if (st == ST_OK)
         st = tensorboard_open(dir, &m->events);
     text_free(&path);
