@@ -23,7 +23,11 @@ const command commands[] = {
     {"inspect", 'i', "MODEL", "graph, shapes, parameters, multiply-accumulates, operators of a model", NULL, cmd_inspect},
     {"validate", 'v', "[RUN_DIR]", "a student against its teacher and the runtimes on the validation samples", NULL,
      cmd_validate},
-    {"step", 's', "", "a few training steps on given samples without augmentation, for parity checks", NULL, cmd_step},
+    {"step", 's', "", "a few training steps on given samples without augmentation, for parity checks",
+     "No job file is needed: keys come from --set. Unlike in a job the defaults are train.lr = 0.002, train.schedule = constant\n"
+     "and samples in file order. --out FILE.npz gets, per step, loss.total, loss.ce, loss.kl (T^2 KL, unweighted) and lr; of\n"
+     "the first step teacher.logits, student.logits and grad.NAME (without weight decay); at the end every parameter and\n"
+     "running statistic by the name of its ONNX initializer.\n", cmd_step},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
     {"doctor", 'd', "", "what this machine has: processor, memory, runtimes, libraries", NULL, cmd_doctor},

@@ -57,9 +57,12 @@ void progress_step(progress *p, const progress_state *s)
         human_seconds((double)(p->total - s->step) / p->rate, eta);
         human_count(p->rate * (double)s->batch, count);
     }
-    int n = snprintf(line, sizeof line, "epoch %.2f/%g  %3.0f %%  %s/s  loss %.4g  %s  lr %.3g  ETA %s", s->epoch,
+    bool over = s->step >= p->total;
+    if (over)
+        human_seconds(now - p->started, eta);
+    int n = snprintf(line, sizeof line, "epoch %.2f/%g  %3.0f %%  %s/s  loss %.4g  %s  lr %.3g  %s %s", s->epoch,
                      s->epochs, 100.0 * (double)s->step / (double)(p->total ? p->total : 1), count, s->loss, s->terms,
-                     s->lr, eta);
+                     s->lr, over ? "took" : "ETA", eta);
     int width = p->sink->width > 0 ? p->sink->width : 80;
     if (p->sink->terminal && n >= width && width < (int)sizeof line)
         line[width - 1] = 0;
