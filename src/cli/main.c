@@ -28,6 +28,7 @@ const command commands[] = {
      "and samples in file order. --out FILE.npz gets, per step, loss.total, loss.ce, loss.kl (T^2 KL, unweighted) and lr; of\n"
      "the first step teacher.logits, student.logits and grad.NAME (without weight decay); at the end every parameter and\n"
      "running statistic by the name of its ONNX initializer.\n", cmd_step},
+    {"bench", 'b', "", "how long a training step of a job takes here", NULL, cmd_bench},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
     {"doctor", 'd', "", "what this machine has: processor, memory, runtimes, libraries", NULL, cmd_doctor},

@@ -1,0 +1,192 @@
+/* cmd_bench.c - `distill bench`: how long a training step of a job takes here.
+ *
+ * The job is opened as train opens it. A step is everything from taking the next batch (augmented by the loader's
+ * threads) to the updated weights. It is timed in up to two ways: with the teacher's outputs computed in every step
+ * (fresh views, nothing can be remembered), and with outputs that an earlier pass left in memory (one fixed view: the
+ * same batches are taken twice and the second time counts), which leaves the student's share. */
+#include "cli/cli.h"
+#include "deploy/compare.h"
+#include "train/job_spec.h"
+
+#include <string.h>
+#include <sys/resource.h>
+
+#define WARM_STEPS    5
+#define TIMED_STEPS   50
+#define STEPS_AT_MOST 1000000
+
+typedef struct timing {
+    const char *key, *name;
+    double first; /* seconds from opening the job to the end of its first step */
+    latency step;
+    double samples_per_second; /* at the median */
+    bool done;
+} timing;
+
+typedef struct bench_run {
+    cli *c;
+    uint64_t steps;
+    double *ms; /* [steps] */
+    timing computed, remembered;
+    text device;
+    char student[128];
+    int threads;
+    int64_t batch, student_parameters, teacher_parameters;
+} bench_run;
+
+/* The job with data.views as the measurement needs it. */
+static status load_job(cli *c, const char *views, job **out)
+{
+    config_override flags[CLI_FLAGS + 1];
+    const options *o = &c->o;
+    size_t n = cli_flags(c, flags);
+    flags[n++] = (config_override){"data.views", views, "bench"};
+    const config_sources from = {.file = o->student, .env = cli_environment(), .set = o->set.at, .n_set = o->set.n,
+                                 .flags = flags, .n_flags = n};
+    return config_load(&from, out);
+}
+
+/* Steps begin to end, the times of which go to ms (NULL: not wanted). */
+static status take_steps(const bench_run *b, session *s, uint64_t begin, uint64_t end, double *ms)
+{
+    double hint[HINTS_MAX];
+    step_result r = {.hint = hint};
+    for (uint64_t step = begin; step < end; step++) {
+        double began = clock_seconds();
+        TRY(session_step(s, step % s->steps, &r));
+        if (ms)
+            ms[step - begin] = (clock_seconds() - began) * 1e3;
+        if (*b->c->stop)
+            return fail(ST_STOPPED, "stopped after %llu steps; nothing was measured", (unsigned long long)step + 1);
+    }
+    return ST_OK;
+}
+
+static status take_facts(bench_run *b, const session *s)
+{
+    b->batch = s->j->train.batch * s->j->train.accumulate;
+    b->threads = s->b->threads;
+    b->student_parameters = s->student_stats.parameters;
+    b->teacher_parameters = s->teacher_file ? s->teacher_stats.parameters : 0;
+    snprintf(b->student, sizeof b->student, "%s", s->title);
+    text_free(&b->device);
+    s->b->describe(s->b, &b->device);
+    return b->device.st;
+}
+
+static status measure(bench_run *b, const char *views, timing *t)
+{
+    job *j = NULL;
+    session s = {0};
+    uint64_t all = WARM_STEPS + b->steps;
+    bool again = t == &b->remembered;
+    double began = clock_seconds();
+    status st = ST_OK;
+    TRY(load_job(b->c, views, &j));
+    TRY_DONE(session_open(j, &s));
+    TRY_DONE(take_facts(b, &s));
+    if (again && !s.t.cache)
+        goto done;
+    TRY_DONE(take_steps(b, &s, 0, 1, NULL));
+    t->first = clock_seconds() - began;
+    if (again) {
+        TRY_DONE(take_steps(b, &s, 1, all, NULL));
+        session_seek(&s, 0);
+        TRY_DONE(take_steps(b, &s, 0, 1, NULL));
+    }
+    TRY_DONE(take_steps(b, &s, 1, WARM_STEPS, NULL));
+    TRY_DONE(take_steps(b, &s, WARM_STEPS, all, b->ms));
+    t->step = latency_of(b->ms, b->steps);
+    t->samples_per_second = 1e3 * (double)b->batch / t->step.p50;
+    t->done = true;
+done:
+    session_close(&s);
+    config_free(j);
+    return st;
+}
+
+/* Of the whole process. Linux counts in what the program that started this one used before it did. */
+static double peak_bytes(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss * 1024 : 0;
+}
+
+static status print_text(const bench_run *b)
+{
+    text t = {0};
+    char buf[24];
+    const timing *const all[] = {&b->computed, &b->remembered};
+    text_printf(&t, "%s\n%s, %s parameters", b->device.s, b->student,
+                human_count((double)b->student_parameters, buf));
+    if (b->teacher_parameters)
+        text_printf(&t, "; teacher %s", human_count((double)b->teacher_parameters, buf));
+    text_printf(&t, "; batch %lld; %llu steps after %d\n\n", (long long)b->batch, (unsigned long long)b->steps,
+                WARM_STEPS);
+    text_printf(&t, "%-34s %9s %9s %9s %11s %14s\n", "ms per training step", "min", "p50", "p90", "samples/s",
+                "first after s");
+    for (int i = 0; i < 2; i++)
+        if (all[i]->done)
+            text_printf(&t, "%-34s %9.2f %9.2f %9.2f %11.0f %14.2f\n", all[i]->name, all[i]->step.min, all[i]->step.p50,
+                        all[i]->step.p90, all[i]->samples_per_second, all[i]->first);
+    if (b->teacher_parameters && !b->remembered.done)
+        text_add(&t, "this job's teacher outputs cannot be remembered (hints, mixup, cache.memory_limit, no kd)\n");
+    text_printf(&t, "\npeak memory %s\n", human_bytes(peak_bytes(), buf));
+    return cli_print(&t);
+}
+
+static status print_json(const bench_run *b)
+{
+    text t = {0};
+    json j = {.out = &t};
+    const timing *const all[] = {&b->computed, &b->remembered};
+    json_put_object(&j, NULL);
+    json_put_int(&j, "schema", 1);
+    json_put_string(&j, "device", b->device.s);
+    json_put_int(&j, "threads", b->threads);
+    json_put_string(&j, "student", b->student);
+    json_put_int(&j, "student_parameters", b->student_parameters);
+    json_put_int(&j, "teacher_parameters", b->teacher_parameters);
+    json_put_int(&j, "batch", b->batch);
+    json_put_int(&j, "steps", (int64_t)b->steps);
+    for (int i = 0; i < 2; i++) {
+        if (!all[i]->done)
+            continue;
+        json_put_object(&j, all[i]->key);
+        json_put_number(&j, "min_ms", all[i]->step.min);
+        json_put_number(&j, "p50_ms", all[i]->step.p50);
+        json_put_number(&j, "p90_ms", all[i]->step.p90);
+        json_put_number(&j, "samples_per_second", all[i]->samples_per_second);
+        json_put_number(&j, "first_step_seconds", all[i]->first);
+        json_end_object(&j);
+    }
+    json_put_number(&j, "peak_bytes", peak_bytes());
+    json_end_object(&j);
+    text_add(&t, "\n");
+    return cli_print(&t);
+}
+
+status cmd_bench(cli *c)
+{
+    bench_run b = {.c = c, .steps = c->o.steps ? (uint64_t)c->o.steps : TIMED_STEPS,
+                   .computed = {.key = "computed", .name = "teacher computed in every step"},
+                   .remembered = {.key = "remembered", .name = "teacher's outputs remembered"}};
+    status st = ST_OK;
+    if (!c->o.student)
+        return fail(ST_USAGE, "which job? distill bench --teacher T.onnx --student cfg.ini [--steps N]");
+    if (c->o.args.n)
+        return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help bench`", c->o.args.at[0]);
+    if (c->o.steps < 0 || c->o.steps > STEPS_AT_MOST)
+        return fail(ST_USAGE, "--steps %lld: it takes 1 to %d", (long long)c->o.steps, STEPS_AT_MOST);
+    TRY_DONE(mem_alloc(&b.ms, b.steps, sizeof *b.ms));
+    TRY_DONE(measure(&b, "fresh", &b.computed));
+    if (b.teacher_parameters)
+        TRY_DONE(measure(&b, "1", &b.remembered));
+    else
+        b.computed.name = "no teacher";
+    st = c->o.json ? print_json(&b) : print_text(&b);
+done:
+    text_free(&b.device);
+    mem_free(b.ms);
+    return st;
+}
