@@ -5,7 +5,7 @@
  * the cache; blocks are joined in their order, in double. When there are enough channels a thread does all of a channel,
  * whose data it then finds in its cache for the second pass; else the blocks of all channels go over the threads and
  * their sums meet in the workspace. The arithmetic is the same either way, so results do not depend on the threads.
- * With s = 1 (behind a linear layer) channels are neighbours, and strips of COLUMNS channels take the place of rows. */
+ * With s = 1 (behind a linear layer) channels are neighbours, and strips of channels take the place of rows. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/parallel.h"
 
@@ -298,24 +298,26 @@ typedef struct partial { /* of one block, in the workspace */
     sums s;
 } partial;
 
+static void run_channel(const pass *p, int64_t c)
+{
+    partial all = {0};
+    affine f = {0};
+    for (int64_t b = 0; b < p->l.blocks; b++) {
+        partial one = {0};
+        reduce_block(p, c, b, &one.m, &one.s);
+        join(&all.m, one.m);
+        all.s.dy += one.s.dy;
+        all.s.dy_x += one.s.dy_x;
+    }
+    p->finish(p, c, all.m, all.s, &f);
+    for (int64_t b = 0; b < p->l.blocks; b++)
+        apply_block(p, c, b, f);
+}
+
 static void run_by_channel(const pass *p)
 {
-    int64_t n = p->l.n * p->l.c * p->l.s;
-    PARALLEL_FOR(c, p->l.c, p->a->threads, n)
-    {
-        partial all = {0};
-        affine f = {0};
-        for (int64_t b = 0; b < p->l.blocks; b++) {
-            partial one = {0};
-            reduce_block(p, c, b, &one.m, &one.s);
-            join(&all.m, one.m);
-            all.s.dy += one.s.dy;
-            all.s.dy_x += one.s.dy_x;
-        }
-        p->finish(p, c, all.m, all.s, &f);
-        for (int64_t b = 0; b < p->l.blocks; b++)
-            apply_block(p, c, b, f);
-    }
+    PARALLEL_FOR(c, p->l.c, p->a->threads, p->l.n * p->l.c * p->l.s)
+    run_channel(p, c);
 }
 
 static void run_by_block(const pass *p)
@@ -343,113 +345,111 @@ static void run_by_block(const pass *p)
 
 /* ---- s = 1: strips of channels ---- */
 
-#define COLUMNS 16
+#define WIDE        64 /* channels of a strip: whole cache lines side by side */
+#define NARROW      16
 #define COLUMN_ROWS 64 /* rows summed in float before they are joined in double */
+#define INLINE      static inline __attribute__((always_inline)) /* so that the width is a constant in the loops */
 
-/* Columns c0 .. c0+COLUMNS-1 of rows r0 .. r1-1; the order of summation within a column is that of the rows. */
-static void strip_moments(const pass *p, int64_t c0, int64_t r0, int64_t r1, moments *all)
+/* Columns c0 .. c0+w-1 of rows r0 .. r1-1; the order of summation within a column is that of the rows. */
+INLINE void strip_moments(const pass *p, int64_t c0, const int w, int64_t r0, int64_t r1, moments *all)
 {
     const int64_t step = p->l.c;
     const double n = (double)(r1 - r0);
-    float sum[COLUMNS] = {0}, off[COLUMNS] = {0}, square[COLUMNS] = {0}, pivot[COLUMNS];
+    float sum[WIDE] = {0}, off[WIDE] = {0}, square[WIDE] = {0}, pivot[WIDE];
     for (int64_t r = r0; r < r1; r++)
         PRAGMA(omp simd)
-        for (int i = 0; i < COLUMNS; i++)
+        for (int i = 0; i < w; i++)
             sum[i] += p->x[r * step + c0 + i];
-    for (int i = 0; i < COLUMNS; i++)
+    for (int i = 0; i < w; i++)
         pivot[i] = sum[i] / (float)n;
     for (int64_t r = r0; r < r1; r++)
         PRAGMA(omp simd)
-        for (int i = 0; i < COLUMNS; i++) {
+        for (int i = 0; i < w; i++) {
             float d = p->x[r * step + c0 + i] - pivot[i];
             off[i] += d;
             square[i] += d * d;
         }
-    for (int i = 0; i < COLUMNS; i++) {
+    for (int i = 0; i < w; i++) {
         double shift = (double)off[i] / n;
         join(&all[i], (moments){n, (double)pivot[i] + shift, (double)square[i] - shift * (double)off[i]});
     }
 }
 
-static void strip_sums(const pass *p, int64_t c0, int64_t r0, int64_t r1, sums *all)
+INLINE void strip_sums(const pass *p, int64_t c0, const int w, int64_t r0, int64_t r1, sums *all)
 {
     const int64_t step = p->l.c;
-    float sum[COLUMNS] = {0}, sum_x[COLUMNS] = {0};
+    float sum[WIDE] = {0}, sum_x[WIDE] = {0};
     for (int64_t r = r0; r < r1; r++)
         PRAGMA(omp simd)
-        for (int i = 0; i < COLUMNS; i++) {
+        for (int i = 0; i < w; i++) {
             float g = p->dy[r * step + c0 + i];
             sum[i] += g;
             sum_x[i] += g * (p->x[r * step + c0 + i] - p->mean[c0 + i]);
         }
-    for (int i = 0; i < COLUMNS; i++) {
+    for (int i = 0; i < w; i++) {
         all[i].dy += (double)sum[i];
         all[i].dy_x += (double)sum_x[i];
     }
 }
 
-static void strip_apply(const pass *p, int64_t c0, const affine *f)
+INLINE void strip_apply(const pass *p, int64_t c0, const int w, const affine *f)
 {
-    float mean[COLUMNS], a[COLUMNS], b[COLUMNS], k[COLUMNS];
-    for (int i = 0; i < COLUMNS; i++) {
+    float mean[WIDE], a[WIDE], b[WIDE], k[WIDE];
+    for (int i = 0; i < w; i++) {
         mean[i] = f[i].mean;
         a[i] = f[i].a;
         b[i] = f[i].b;
         k[i] = f[i].k;
     }
     for (int64_t r = 0; r < p->l.n; r++) {
-        const float *x = p->x + r * p->l.c + c0;
-        const float *dy = p->dy ? p->dy + r * p->l.c + c0 : NULL;
+        const float *x = p->x + r * p->l.c + c0, *dy = p->dy ? p->dy + r * p->l.c + c0 : NULL;
         float *y = p->y + r * p->l.c + c0;
         if (dy)
             PRAGMA(omp simd)
-            for (int i = 0; i < COLUMNS; i++)
+            for (int i = 0; i < w; i++)
                 y[i] = dy[i] * a[i] - (x[i] - mean[i]) * k[i] - b[i];
         else
             PRAGMA(omp simd)
-            for (int i = 0; i < COLUMNS; i++)
+            for (int i = 0; i < w; i++)
                 y[i] = (x[i] - mean[i]) * a[i] + b[i];
     }
 }
 
+INLINE void run_strip(const pass *p, int64_t c0, const int w)
+{
+    moments m[WIDE] = {{0}};
+    sums s[WIDE] = {{0}};
+    affine f[WIDE];
+    for (int64_t r = 0; r < p->l.n; r += COLUMN_ROWS) {
+        int64_t end = r + COLUMN_ROWS < p->l.n ? r + COLUMN_ROWS : p->l.n;
+        if (p->dy)
+            strip_sums(p, c0, w, r, end, s);
+        else if (!p->mean)
+            strip_moments(p, c0, w, r, end, m);
+    }
+    for (int i = 0; i < w; i++)
+        p->finish(p, c0 + i, m[i], s[i], &f[i]);
+    strip_apply(p, c0, w, f);
+}
+
+/* Wide strips, then narrow ones, then single channels. */
 static void run_strips(const pass *p)
 {
-    int64_t strips = p->l.c / COLUMNS, n = p->l.n * p->l.c;
-    PARALLEL_FOR(t, strips, p->a->threads, n)
+    const int64_t wide = p->l.c / WIDE, narrow = p->l.c % WIDE / NARROW, units = wide + narrow + p->l.c % NARROW;
+    PARALLEL_FOR(u, units, p->a->threads, p->l.n * p->l.c)
     {
-        moments m[COLUMNS] = {{0}};
-        sums s[COLUMNS] = {{0}};
-        affine f[COLUMNS];
-        for (int64_t r = 0; r < p->l.n; r += COLUMN_ROWS) {
-            int64_t end = r + COLUMN_ROWS < p->l.n ? r + COLUMN_ROWS : p->l.n;
-            if (p->dy)
-                strip_sums(p, t * COLUMNS, r, end, s);
-            else if (!p->mean)
-                strip_moments(p, t * COLUMNS, r, end, m);
-        }
-        for (int i = 0; i < COLUMNS; i++)
-            p->finish(p, t * COLUMNS + i, m[i], s[i], &f[i]);
-        strip_apply(p, t * COLUMNS, f);
-    }
-    for (int64_t c = strips * COLUMNS; c < p->l.c; c++) { /* channels that fill no strip */
-        partial all = {0};
-        affine f;
-        for (int64_t b = 0; b < p->l.blocks; b++) {
-            partial one = {0};
-            reduce_block(p, c, b, &one.m, &one.s);
-            join(&all.m, one.m);
-            all.s.dy += one.s.dy;
-            all.s.dy_x += one.s.dy_x;
-        }
-        p->finish(p, c, all.m, all.s, &f);
-        for (int64_t b = 0; b < p->l.blocks; b++)
-            apply_block(p, c, b, f);
+        if (u < wide)
+            run_strip(p, u * WIDE, WIDE);
+        else if (u < wide + narrow)
+            run_strip(p, wide * WIDE + (u - wide) * NARROW, NARROW);
+        else
+            run_channel(p, p->l.c - units + u);
     }
 }
 
 static void run(const pass *p)
 {
-    if (p->l.s == 1 && p->l.c >= COLUMNS)
+    if (p->l.s == 1 && p->l.c >= NARROW)
         run_strips(p);
     else if (whole_channels(&p->l, p->a->threads))
         run_by_channel(p);

@@ -179,19 +179,25 @@ static void kd_loss(const kernel_args *a)
 
 /* ---- mean losses: blocks of a sample (dimension 0), or of everything when no sample can be masked ---- */
 
-typedef float pair_sum(const float *a, const float *b, int64_t n);
+typedef double pair_sum(const float *a, const float *b, int64_t n);
 typedef void pair_slope(const float *a, const float *b, float *dx, int64_t n, float factor);
 
+#define PIECE 1024 /* elements summed in float */
 #define PAIR_SUM(name, ...)                                                                                       \
-    static float name(const float *x, const float *y, int64_t n)                                                  \
+    static double name(const float *x, const float *y, int64_t n)                                                 \
     {                                                                                                             \
-        float sum = 0;                                                                                            \
-        PRAGMA(omp simd reduction(+ : sum))                                                                       \
-        for (int64_t i = 0; i < n; i++) {                                                                         \
-            const float a = x[i], b = y[i];                                                                       \
-            sum += __VA_ARGS__;                                                                                   \
+        double total = 0;                                                                                         \
+        for (int64_t p = 0; p < n; p += PIECE) {                                                                  \
+            const int64_t end = p + PIECE < n ? p + PIECE : n;                                                    \
+            float sum = 0;                                                                                        \
+            PRAGMA(omp simd reduction(+ : sum))                                                                   \
+            for (int64_t i = p; i < end; i++) {                                                                   \
+                const float a = x[i], b = y[i];                                                                   \
+                sum += __VA_ARGS__;                                                                               \
+            }                                                                                                     \
+            total += (double)sum;                                                                                 \
         }                                                                                                         \
-        return sum;                                                                                               \
+        return total;                                                                                             \
     }
 #define PAIR_SLOPE(name, ...)                                                                                     \
     static void name(const float *x, const float *y, float *dx, int64_t n, float factor)                          \
@@ -259,7 +265,7 @@ static void mean_loss(const kernel_args *a, bool masked, pair_sum *sum)
     {
         int64_t b = u % s.blocks, from = b * BLOCK_ELEMENTS, n = block_end(b, s.each, BLOCK_ELEMENTS) - from;
         from += u / s.blocks * s.each;
-        p[u] = (part){(double)sum(x + from, y + from, n), masked && has_nan(y + from, n)};
+        p[u] = (part){sum(x + from, y + from, n), masked && has_nan(y + from, n)};
     }
     double total = 0;
     int64_t count = 0;

@@ -14,7 +14,7 @@ typedef struct row_stats {
 } row_stats;
 
 /* Sums are float within a piece of PIECE elements, double over the pieces. */
-#define PIECE BLOCK_ELEMENTS
+#define PIECE 1024
 
 static row_stats stats_of(const float *x, int64_t d, double epsilon)
 {
