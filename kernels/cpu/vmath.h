@@ -86,7 +86,7 @@ static inline float v_log(float x)
 {
     float tiny = x < 0x1p-126f ? 0x1p23f : 1.0f; /* denormals are scaled up first */
     int32_t bits = v_bits(x * tiny);
-    int32_t e = (bits - 0x3f3504f3) >> 23;
+    int32_t e = (int32_t)((uint32_t)bits - 0x3f3504f3u) >> 23; /* x < 0 wraps; its result is a NaN below */
     float f = v_float((int32_t)((uint32_t)bits - ((uint32_t)e << 23))) - 1.0f;
     float k = (float)e - (x < 0x1p-126f ? 23.0f : 0.0f);
     float q = 0x1.145796p-4f;
