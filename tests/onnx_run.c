@@ -76,6 +76,29 @@ static status execute(model_run *r, const graph *g, const tensor *in, size_t n_i
     return st;
 }
 
+/* The graph as our own file says it; exporting that again must give the same bytes. */
+static status reexport(const model_run *r, graph **g)
+{
+    export_options o = {.opset = r->export_opset, .fixed_batch = true};
+    text once = {0}, twice = {0};
+    onnx_model *m = NULL;
+    status st = onnx_export(*g, &o, &once);
+    if (st != ST_OK)
+        goto done;
+    graph_free(*g);
+    *g = NULL;
+    TRY_DONE(onnx_open_bytes("exported", once.s, once.n, r->lim, &m));
+    TRY_DONE(onnx_import(m, &(import_options){.keep_training_mode = true}, g));
+    TRY_DONE(onnx_export(*g, &o, &twice));
+    if (once.n != twice.n || memcmp(once.s, twice.s, once.n) != 0)
+        st = fail(ST_GATE, "exporting the exported model gives other bytes");
+done:
+    onnx_close(m);
+    text_free(&once);
+    text_free(&twice);
+    return st;
+}
+
 status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_in, const tensor *want,
                    size_t n_want)
 {
@@ -85,6 +108,8 @@ status run_tensors(model_run *r, const char *model, const tensor *in, size_t n_i
     TRY_DONE(onnx_open(model, r->lim, &m));
     TRY_DONE(onnx_import_for(m, in, n_in, true, &g));
     TRY_DONE(graph_validate(g));
+    if (r->export_opset)
+        TRY_DONE(reexport(r, &g));
     if (g->n_output != n_want) {
         st = fail(ST_GATE, "%zu outputs, expected %zu", g->n_output, n_want);
         goto done;

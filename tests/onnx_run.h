@@ -3,12 +3,14 @@
 #define DISTILL_TESTS_ONNX_RUN_H
 
 #include "exec/exec.h"
+#include "onnx/export.h"
 #include "onnx/import.h"
 
 typedef struct model_run {
     backend *b;
     const limits *lim; /* NULL: defaults */
     double rtol, atol;
+    int64_t export_opset; /* not 0: what runs is the graph after export at this opset and import of the result */
     double worst;    /* largest error seen, as a part of the tolerance */
     size_t compared; /* elements */
 } model_run;
