@@ -70,7 +70,7 @@ static bool all_constant(const graph *g, const value_id *in, size_t n)
 }
 
 /* The node just added, when its inputs are constants, is computed. The sizes are bounded: one constant by
- * limits.fold_bytes, all of them by four times that and sixteen times the model. */
+ * limits.fold_bytes, all of them by twice that and sixteen times the model. */
 static status fold_last(importer *im, const value_id *in, size_t n_in)
 {
     graph *g = im->g;
@@ -100,11 +100,11 @@ static status fold_last(importer *im, const value_id *in, size_t n_in)
                 "node '%s' (%s): makes a constant of %llu bytes, the limit is %llu (limits.fold_bytes)",
                 n->name, op->name, (unsigned long long)bytes, (unsigned long long)limit);
         im->folded += bytes;
-        if (im->folded > 4 * limit + 16 * im->m->bytes)
+        if (im->folded > 2 * limit + 16 * im->m->bytes)
             return fail(ST_BAD_DATA,
                         "node '%s' (%s): the model's computed constants take more than %llu bytes "
-                        "(four times limits.fold_bytes and 16 times the file)",
-                        n->name, op->name, (unsigned long long)(4 * limit + 16 * im->m->bytes));
+                        "(twice limits.fold_bytes and 16 times the file)",
+                        n->name, op->name, (unsigned long long)(2 * limit + 16 * im->m->bytes));
     }
     for (size_t i = 0; i < n_in; i++)
         from_init |= in[i] && is_from_init(im, in[i]);
