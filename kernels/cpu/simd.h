@@ -56,10 +56,18 @@ static inline vec vec_relu(vec v)
 #endif
 ALWAYS_INLINE void vec_exchange(vec *a, vec *b, const int d)
 {
-    vec x = __builtin_shuffle(*a, *b, (vec_int){MASK_(LOW_, d)});
-    vec y = __builtin_shuffle(*a, *b, (vec_int){MASK_(HIGH_, d)});
+    const vec_int low = {MASK_(LOW_, d)}, high = {MASK_(HIGH_, d)};
+#if defined(__clang__) /* has no shuffle whose pattern is a variable */
+    const vec x = *a, y = *b;
+    for (int j = 0; j < LANES; j++) {
+        (*a)[j] = low[j] < LANES ? x[low[j]] : y[low[j] - LANES];
+        (*b)[j] = high[j] < LANES ? x[high[j]] : y[high[j] - LANES];
+    }
+#else
+    const vec x = __builtin_shuffle(*a, *b, low), y = __builtin_shuffle(*a, *b, high);
     *a = x;
     *b = y;
+#endif
 }
 
 /* r[i][j] <-> r[j][i] */
