@@ -1,12 +1,12 @@
 /* conv_direct_simd.c - Conv, ConvGradData and ConvTranspose for one and two spatial axes in float, many channels a group.
  *
  * The sums of conv_grid.h, with vectors along the channels of the result: a tile of pixels times up to three vectors of
- * channels stays in registers while the entries go by (conv_tile.h). The weights are rearranged once per call, channels
+ * channels stays in registers while the entries go by (tile.h). The weights are rearranged once per call, channels
  * of the result innermost. Channels go through a task in blocks, pixels in chunks whose sums stay in the first-level
  * cache until bias, residual and ReLU are applied on the way out. Every result is one sum in a fixed order: threads
  * change nothing. */
 #include "kernels/cpu/conv_grid.h"
-#include "kernels/cpu/conv_tile.h"
+#include "kernels/cpu/tile.h"
 
 enum {
     CHUNK_PIXELS = 256,      /* of the result, summed up before they are written out */

@@ -81,6 +81,29 @@ ALWAYS_INLINE void vec_transpose(vec r[LANES])
                 vec_exchange(&r[i], &r[i + d], d);
 }
 
+/* memcpy of few floats, without a call: two copies of a fixed size that may overlap. */
+ALWAYS_INLINE void copy_floats(float *to, const float *from, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vec_store(to + i, vec_load(from + i));
+    to += i;
+    from += i;
+    n -= i;
+    if (n >= 8) {
+        memcpy(to, from, 32);
+        memcpy(to + n - 8, from + n - 8, 32);
+    } else if (n >= 4) {
+        memcpy(to, from, 16);
+        memcpy(to + n - 4, from + n - 4, 16);
+    } else if (n >= 2) {
+        memcpy(to, from, 8);
+        memcpy(to + n - 2, from + n - 2, 8);
+    } else if (n == 1) {
+        to[0] = from[0];
+    }
+}
+
 static inline int64_t round_up(int64_t n, int64_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;

@@ -20,6 +20,7 @@
     X(conv_direct) \
     X(conv_flat) \
     X(conv_weight) \
+    X(gemm) \
     X(loss) \
     X(move) \
     X(reduce) \

@@ -1,11 +1,12 @@
-/* conv_tile.h - the innermost kernel of the dense convolutions: a tile of pixels times a block of channels in registers.
+/* tile.h - the innermost kernel of dense convolutions and matrix products: a tile of pixels (rows of a matrix) times a
+ * block of channels (columns) in registers.
  *
  *     y[g][q][c] (+)= sum over e < count of w[e][c] * x[g][off[e] + q]
  *
  * g: up to 8 runs of pixels, anywhere; q: pixels of a run, side by side; c: V vectors of channels. An entry e is one
  * (channel, tap) pair of the sum; off[e] says where its data lie relative to a pixel. Accumulators stay in registers. */
-#ifndef DISTILL_KERNELS_CONV_TILE_H
-#define DISTILL_KERNELS_CONV_TILE_H
+#ifndef DISTILL_KERNELS_TILE_H
+#define DISTILL_KERNELS_TILE_H
 
 #include "kernels/cpu/simd.h"
 
