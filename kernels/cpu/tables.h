@@ -23,6 +23,8 @@
     X(gemm) \
     X(loss) \
     X(move) \
+    X(pool) \
+    X(resize) \
     X(reduce) \
     X(row_norm) \
     X(unary) \
