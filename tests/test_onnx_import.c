@@ -52,7 +52,8 @@ static const value *find(const graph *g, const char *name)
 static void check_dims(const value *v, shape want)
 {
     char a[200], b[200];
-    ck_assert_msg(shape_equal(&v->sh, &want), "%s is %s, not %s", v->name, shape_print(&v->sh, a), shape_print(&want, b));
+    ck_assert_msg(shape_equal(&v->sh, &want), "%s is %s, not %s", v->name, shape_print(&v->sh, a),
+                  shape_print(&want, b));
 }
 
 static size_t count(const graph *g, op_id op)
@@ -103,8 +104,8 @@ START_TEST(trainable_roles)
     graph *g = import(&b, &(import_options){.batch = 5, .trainable = true});
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         const value *v = find(g, want[i].name);
-        ck_assert_msg(v->kind == want[i].kind && v->flags == want[i].flags, "%s: kind %d flags %u", v->name, (int)v->kind,
-                      v->flags);
+        ck_assert_msg(v->kind == want[i].kind && v->flags == want[i].flags, "%s: kind %d flags %u", v->name,
+                      (int)v->kind, v->flags);
         ck_assert(v->kind == VALUE_INPUT || v->data != NULL);
     }
     check_dims(find(g, "x"), SHAPE(5, 1, 6, 6));
@@ -263,7 +264,8 @@ START_TEST(fixed_batch)
     build_node(&b, "ReduceMean", "s", "x", "y", &at);
     build_output(&b, "y", DTYPE_F32, NULL);
     FAILS(ST_BAD_DATA, "output 'y' does not follow", import_fails(&b, &(import_options){.batch = 4}));
-    FAILS(ST_CONFIG, "batch size -1", (fixed_batch_model(&b, 0), import_fails(&b, &(import_options){.batch = -1})));
+    FAILS(ST_CONFIG, "batch size -1",
+          (fixed_batch_model(&b, 0), import_fails(&b, &(import_options){.batch = -1})));
 }
 END_TEST
 
@@ -358,7 +360,8 @@ START_TEST(if_with_a_constant_condition)
         build_node(&b, "If", "If_3", "c", "y", &at);
         build_output(&b, "y", DTYPE_F32, NULL);
         if (!constant) {
-            FAILS(ST_BAD_DATA, "node 'If_3' (If): its condition 'c' is not a constant", import_fails(&b, NULL));
+            FAILS(ST_BAD_DATA, "node 'If_3' (If): its condition 'c' is not a constant",
+                  import_fails(&b, NULL));
             continue;
         }
         graph *g = import(&b, NULL);
@@ -482,7 +485,8 @@ static void written_out_layer_norm(model_builder *b, bool square_by_mul, bool do
     build_node(b, "Sub", "s", "x mean", "d", NULL);
     if (doubled_sub)
         build_node(b, "Sub", "s2", "x mean", "d2", NULL);
-    const char *square = doubled_sub ? (square_by_mul ? "d2 d2" : "d2 two") : (square_by_mul ? "d d" : "d two");
+    const char *square =
+        doubled_sub ? (square_by_mul ? "d2 d2" : "d2 two") : (square_by_mul ? "d d" : "d two");
     build_node(b, square_by_mul ? "Mul" : "Pow", "p", square, "q", NULL);
     ATTR_INTS_OF(&at, "axes", 2);
     build_node(b, "ReduceMean", "v", "q", "var", &at);
@@ -546,8 +550,8 @@ START_TEST(storage_forms)
         const char *name;
         dtype type;
         unsigned field;
-    } rows[] = {{"f", DTYPE_F32, 4},  {"d", DTYPE_F64, 10},  {"h", DTYPE_F16, 5},  {"i8", DTYPE_I8, 5},
-                {"u8", DTYPE_U8, 5},  {"i16", DTYPE_I16, 5}, {"u16", DTYPE_U16, 5}, {"i32", DTYPE_I32, 5},
+    } rows[] = {{"f", DTYPE_F32, 4},   {"d", DTYPE_F64, 10},   {"h", DTYPE_F16, 5},    {"i8", DTYPE_I8, 5},
+                {"u8", DTYPE_U8, 5},   {"i16", DTYPE_I16, 5},  {"u16", DTYPE_U16, 5},  {"i32", DTYPE_I32, 5},
                 {"i64", DTYPE_I64, 7}, {"u32", DTYPE_U32, 11}, {"u64", DTYPE_U64, 11}, {"bo", DTYPE_BOOL, 5}};
     const double v[2] = {1, 0};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -708,10 +712,10 @@ START_TEST(external_data)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         graph *g;
         status st = open_external(dir, rows[i].keys, &g);
-        ck_assert_msg(st == rows[i].want, "row %zu: status %d, expected %d: %s", i, (int)st, (int)rows[i].want,
-                      status_message());
-        ck_assert_msg(st == ST_OK || strstr(status_message(), rows[i].part), "row %zu: message '%s' lacks '%s'", i,
-                      status_message(), rows[i].part);
+        ck_assert_msg(st == rows[i].want, "row %zu: status %d, expected %d: %s", i, (int)st,
+                      (int)rows[i].want, status_message());
+        ck_assert_msg(st == ST_OK || strstr(status_message(), rows[i].part),
+                      "row %zu: message '%s' lacks '%s'", i, status_message(), rows[i].part);
         if (st == ST_OK)
             ck_assert_double_eq(dtype_load(DTYPE_F32, find(g, "w")->data, 0), i == 0 ? 2 : i == 2 ? 3 : 1);
         graph_free(g);
@@ -764,7 +768,8 @@ START_TEST(allocations_fail)
             onnx_close(model);
             if (st == ST_OK)
                 break;
-            ck_assert_msg(st == ST_OOM, "allocation %llu: status %d: %s", (unsigned long long)i, (int)st, status_message());
+            ck_assert_msg(st == ST_OOM, "allocation %llu: status %d: %s", (unsigned long long)i, (int)st,
+                          status_message());
             failed++;
         }
         ck_assert_uint_gt(failed, 100);

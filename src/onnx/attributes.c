@@ -134,9 +134,12 @@ static status set_int(const draft *d, const attr_desc *row, int64_t v)
     return ST_OK;
 }
 
+/* ONNX has floats; one that means the default is the default (1e-5, not the double next to the float 1e-5). */
 static status set_float(const draft *d, const attr_desc *row, double v)
 {
     TRY(check_range(d, row, v));
+    if ((float)v == (float)row->def)
+        v = row->def;
     memcpy((char *)d->attr + row->offset, &v, sizeof v);
     return ST_OK;
 }
