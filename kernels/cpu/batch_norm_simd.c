@@ -192,7 +192,8 @@ static void line_products(const float *dy, const float *x, int64_t n, float mean
     all->dy_x += (double)sum_x;
 }
 
-static void bundle_products(const float *dy, const float *x, int64_t rows, int64_t n, int64_t step, float mean, sums *all)
+static void bundle_products(const float *dy, const float *x, int64_t rows, int64_t n, int64_t step, float mean,
+                            sums *all)
 {
     lanes s = {0}, p = {0};
     float rest_s = 0, rest_p = 0;
@@ -508,7 +509,8 @@ static void finish_inference(const pass *p, int64_t c, moments m, sums s, affine
         if (a->n_out > 2 && a->out[2].data)
             ((float *)a->out[2].data)[c] = (float)((double)var[c] * keep + use_var * (1 - keep));
     }
-    *f = forward_of(use_mean, use_var, at->epsilon, ((const float *)a->in[1].data)[c], ((const float *)a->in[2].data)[c]);
+    *f = forward_of(use_mean, use_var, at->epsilon, ((const float *)a->in[1].data)[c],
+                    ((const float *)a->in[2].data)[c]);
 }
 
 static void batch_norm(const kernel_args *a)

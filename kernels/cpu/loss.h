@@ -17,7 +17,8 @@ static inline const void *kd_input(const kernel_args *a, int i)
 }
 
 /* `wide`: lambda is double. */
-static inline kd_label kd_row_label(const int64_t *label, const int64_t *label2, const void *lambda, bool wide, int64_t r)
+static inline kd_label kd_row_label(const int64_t *label, const int64_t *label2, const void *lambda, bool wide,
+                                    int64_t r)
 {
     kd_label l = {.first = label ? label[r] : -1, .share = 1};
     if (label2) {

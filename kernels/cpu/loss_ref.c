@@ -39,7 +39,8 @@ static double kl_row(const real *z, const real *teacher, real *dz, int64_t class
 }
 
 /* sum_c q_c * -log softmax(z)_c of one labelled row; adds factor * (softmax * sum q - q) to dz. */
-static double ce_row(const real *z, real *dz, int64_t classes, const kd_loss_attrs *at, const kd_label *l, double factor)
+static double ce_row(const real *z, real *dz, int64_t classes, const kd_loss_attrs *at, const kd_label *l,
+                     double factor)
 {
     double ls = log_sum(z, classes, 1), ce = 0, all = 0;
     for (int64_t c = 0; c < classes; c++)

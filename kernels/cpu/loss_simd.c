@@ -43,7 +43,8 @@ static int64_t first_of(const float *z, int64_t n, float max)
 }
 
 /* sum_c p_t (log p_t - log p_s), with e = exp(. / T - max / T), S = sum e:
- *   = sum_c e_t ((t_c - max_t) - (z_c - max_s)) / T / S_t + log S_s - log S_t.  dz_c = factor * (e_s / S_s - e_t / S_t). */
+ *   = sum_c e_t ((t_c - max_t) - (z_c - max_s)) / T / S_t + log S_s - log S_t;
+ * dz_c = factor * (e_s / S_s - e_t / S_t). */
 static double kl_row(const float *z, const float *t, float *dz, int64_t n, float max_z, float max_t, double temperature,
                      double factor)
 {
@@ -168,7 +169,8 @@ static void kd_loss(const kernel_args *a)
     }
     ce = k.divisor > 0 ? ce / k.divisor : ce;
     kl *= k.t * k.t / (double)k.rows;
-    *(float *)a->out[0].data = (float)((k.w_task != 0 ? k.w_task * ce : 0) + (k.w_kd != 0 && k.teacher ? k.w_kd * kl : 0));
+    double total = (k.w_task != 0 ? k.w_task * ce : 0) + (k.w_kd != 0 && k.teacher ? k.w_kd * kl : 0);
+    *(float *)a->out[0].data = (float)total;
     *(float *)a->out[1].data = (float)ce;
     *(float *)a->out[2].data = (float)kl;
     if (a->n_out > 4 && a->out[4].data)

@@ -58,7 +58,7 @@ static void swap_last(walk *w, int i)
     w->get[j] = g;
 }
 
-/* A line of n elements, and a [rows, n] tile whose elements are next to each other in `to` along n, in `from` along rows. */
+/* A line of n elements, and a [rows, n] tile whose neighbours in `to` lie along n, in `from` along rows. */
 #define LINE_AND_TILE(type)                                                                                       \
     static void line_##type(char *to, const char *from, int64_t n, int64_t put, int64_t get)                      \
     {                                                                                                             \
@@ -92,8 +92,8 @@ LINE_AND_TILE(uint32_t)
 LINE_AND_TILE(uint64_t)
 
 /* A full tile of 4-byte elements is transposed in registers: for every power of two h, rows i and i + h
- * swap the halves that lie on the wrong side (Eklundh 1972, "A fast computer method for matrix transposing"). With two-operand
- * permutations this is twice to five times as fast on sizes that are powers of two; narrower vectors gain nothing. */
+ * swap the halves that lie on the wrong side (Eklundh 1972, "A fast computer method for matrix transposing"). With
+ * two-operand permutations this is 2 to 5 times as fast on powers of two; narrower vectors gain nothing. */
 #if defined(__AVX512F__)
 typedef uint32_t square_row __attribute__((vector_size(TILE * 4), aligned(4), may_alias));
 
@@ -228,7 +228,8 @@ static void run_tiles(const walk *w, int threads)
         const int64_t end = block_end(u % strips, rows, strip);
         for (int64_t r = u % strips * strip; r < end; r += TILE)
             for (int64_t i = 0; i < n; i += TILE)
-                tile(w->to + (p.put + r * put + i) * (int64_t)w->size, w->from + (p.get + r + i * get) * (int64_t)w->size,
+                tile(w->to + (p.put + r * put + i) * (int64_t)w->size,
+                     w->from + (p.get + r + i * get) * (int64_t)w->size,
                      end - r < TILE ? end - r : TILE, n - i < TILE ? n - i : TILE, put, get);
     }
 }

@@ -147,13 +147,15 @@ static void layer_norm(const kernel_args *a)
 {
     const layer_norm_attrs *at = a->attr;
     const real *x = a->in[0].data, *scale = a->in[1].data, *bias = a->n_in > 2 ? a->in[2].data : NULL;
-    real *y = a->out[0].data, *means = a->n_out > 1 ? a->out[1].data : NULL, *invs = a->n_out > 2 ? a->out[2].data : NULL;
+    real *y = a->out[0].data, *means = a->n_out > 1 ? a->out[1].data : NULL;
+    real *invs = a->n_out > 2 ? a->out[2].data : NULL;
     int64_t d = row_length(&a->in[0].sh, at->axis), rows = d ? shape_count(&a->in[0].sh) / d : 0;
     for (int64_t r = 0; r < rows; r++) {
         double mean, inv;
         row_stats(x + r * d, d, at->epsilon, &mean, &inv);
         for (int64_t i = 0; i < d; i++)
-            y[r * d + i] = (real)(((double)x[r * d + i] - mean) * inv * (double)scale[i] + (bias ? (double)bias[i] : 0));
+            y[r * d + i] =
+                (real)(((double)x[r * d + i] - mean) * inv * (double)scale[i] + (bias ? (double)bias[i] : 0));
         if (means)
             means[r] = (real)mean;
         if (invs)
@@ -207,7 +209,8 @@ static void instance_norm(const kernel_args *a)
     for (int64_t r = 0; r < l.n * l.c; r++) {
         double mean, var;
         channel_stats(x + r * l.s, one, 0, &mean, &var);
-        channel_apply(x + r * l.s, y + r * l.s, one, 0, mean, var, epsilon, (double)scale[r % l.c], (double)bias[r % l.c]);
+        channel_apply(x + r * l.s, y + r * l.s, one, 0, mean, var, epsilon, (double)scale[r % l.c],
+                      (double)bias[r % l.c]);
     }
 }
 

@@ -56,7 +56,8 @@ static void layer_norm(const kernel_args *a)
 {
     const layer_norm_attrs *at = a->attr;
     const float *x = a->in[0].data, *scale = a->in[1].data, *bias = a->n_in > 2 ? a->in[2].data : NULL;
-    float *y = a->out[0].data, *means = a->n_out > 1 ? a->out[1].data : NULL, *invs = a->n_out > 2 ? a->out[2].data : NULL;
+    float *y = a->out[0].data, *means = a->n_out > 1 ? a->out[1].data : NULL;
+    float *invs = a->n_out > 2 ? a->out[2].data : NULL;
     int64_t d = row_length(&a->in[0].sh, at->axis), rows = d ? shape_count(&a->in[0].sh) / d : 0;
     PARALLEL_FOR(r, rows, a->threads, rows * d)
     {

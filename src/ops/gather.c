@@ -67,7 +67,7 @@ const op_desc op_gather = {
     .infer = gather_infer, .grad = gather_grad, .params = 1,
 };
 
-/* GatherGrad: inputs dy, indices; every row of dy is added to the row of data it came from, in the order of the indices. */
+/* GatherGrad: inputs dy, indices; each row of dy is added to the row of data it came from, in the order of the indices. */
 static status gather_grad_infer(graph *g, node *n)
 {
     const gather_attrs *at = n->attr;
@@ -96,8 +96,8 @@ const op_desc op_gather_grad = {
     .attrs = gather_rows, .attr_size = sizeof(gather_attrs), .infer = gather_grad_infer, .grad = gather_grad_grad,
 };
 
-/* GatherElements: y[i_0, .., i_r] = data[i_0, .., indices[i_0, .., i_r], .., i_r], the index on `axis`; the shape is that of
- * the indices, which may be smaller than data on the other axes (GatherElements-13). */
+/* GatherElements: y[i_0, .., i_r] = data[i_0, .., indices[i_0, .., i_r], .., i_r], the index on `axis`; the shape is
+ * that of the indices, which may be smaller than data on the other axes (GatherElements-13). */
 static status gather_elements_infer(graph *g, node *n)
 {
     const axis_attrs *at = n->attr;

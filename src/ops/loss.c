@@ -11,13 +11,13 @@
  * Inputs: 0 logits z [B.., C], 1 teacher logits t [B.., C] or absent, 2 labels int64 [B..] or absent, 3 second labels
  *   and 4 their share's complement lambda [B..] (mixup) or absent, 5 weights [3] = {w_task, w_kd, T}, a tensor so that
  *   schedules change it without a new plan. R rows, each a sample (or a token) of C classes.
- * Outputs: 0 total = w_task * CE + w_kd * KL, 1 CE, 2 KL, 3 d total / d z [B.., C], 4 (optional) the number of labelled rows
- *   whose largest logit is the label's, 5 (optional) the number of rows whose largest logit is the teacher's largest.
+ * Outputs: 0 total = w_task * CE + w_kd * KL, 1 CE, 2 KL, 3 d total / d z [B.., C], 4 (optional) the number of labelled
+ *   rows whose largest logit is the label's, 5 (optional) the number of rows whose largest logit is the teacher's largest.
  *
  * KL = T^2 / R * sum_r sum_c p_t (log p_t - log p_s), p = softmax(. / T): "batchmean" (Hinton, Vinyals, Dean 2015,
  *   section 2: the factor T^2 keeps the gradient's size when T changes). d KL / d z = T / R * (p_s - p_t).
  * CE = 1 / D * sum over labelled rows of sum_c q_c * -log softmax(z)_c with
- *   q_c = (1 - eps) * w_y [c = y] + eps / C * w_c    label smoothing eps and class weights w as torch.nn.CrossEntropyLoss
+ *   q_c = (1 - eps) * w_y [c = y] + eps / C * w_c    smoothing eps and class weights w as torch.nn.CrossEntropyLoss
  *   q of a mixed row = lambda * q(label) + (1 - lambda) * q(second label)   (Zhang et al., "mixup", 2018)
  *   D = R, so that one label does not outweigh a batch; with per_labelled D = sum over labelled rows of w_y (of the number
  *   of rows without class weights), PyTorch's 'mean'.
@@ -28,7 +28,8 @@ static status check_rows(const graph *g, const node *n, int i, shape rows, dtype
 {
     const value *v = op_in(g, n, i);
     if (v && v->type != type)
-        return op_fail(n, "%s '%s' is %s; %s is needed", what, v->name, dtype_of(v->type)->name, dtype_of(type)->name);
+        return op_fail(n, "%s '%s' is %s; %s is needed", what, v->name, dtype_of(v->type)->name,
+                       dtype_of(type)->name);
     return op_check_shape(g, n, i, rows, what);
 }
 
@@ -176,7 +177,7 @@ const op_desc op_regression_loss = {
 };
 /* RegressionLossGrad: inputs dy (scalar), a, b; output da. */
 const op_desc op_regression_loss_grad = {
-    .name = "RegressionLossGrad", .in = {3, 3}, .out = {1, 1}, .flags = OP_INPLACE | OP_INTERNAL, .attrs = regression_rows,
-    .attr_size = sizeof(regression_loss_attrs), .infer = regression_infer,
+    .name = "RegressionLossGrad", .in = {3, 3}, .out = {1, 1}, .flags = OP_INPLACE | OP_INTERNAL,
+    .attrs = regression_rows, .attr_size = sizeof(regression_loss_attrs), .infer = regression_infer,
     NO_GRAD("second derivatives of a loss are not needed"),
 };

@@ -1,5 +1,5 @@
-/* move.c - operators that move elements without changing them: Transpose, Concat, Split, Slice, Pad, Expand, Tile, and
- * the shape arithmetic of Shape, Size, ConstantOfShape and Range. Gather lies in gather.c.
+/* move.c - operators that move elements without changing them: Transpose, Concat, Split, Slice, Pad, Expand, Tile.
+ * Gather lies in gather.c, shape arithmetic in shape.c.
  *
  * Inference completes the attributes, so that kernels and gradients see one form: perm, starts, steps and pads have an
  * entry for every axis. Every type moves; gradients exist for the float ones. */
@@ -192,7 +192,7 @@ static int64_t slice_axis(int64_t dim, int64_t *start, int64_t end, int64_t step
     return s > e ? (int64_t)((uint64_t)(s - e - 1) / -(uint64_t)step) + 1 : 0;
 }
 
-/* Completes starts, ends, steps to one entry an axis (axes 0 .. rank-1) for data of this shape; shape of the slice in *y.
+/* Completes starts, ends, steps to one entry an axis (axes 0 .. rank-1) for data of this shape; the slice's in *y.
  * A whole axis becomes (0, INT64_MAX, 1), which does not bind its size. */
 static status slice_complete(graph *g, const node *n, slice_attrs *at, const shape *x, shape *y)
 {

@@ -121,8 +121,8 @@ const op_desc op_batch_norm_train = {
     .infer = batch_norm_train_infer, .grad = batch_norm_train_grad, .params = 1 << 1 | 1 << 2,
 };
 
-/* BatchNormGrad: inputs dy, x, scale, mean, var; outputs dx, dscale, dbias. With xhat = (x - mean) / sqrt(var + epsilon),
- * m elements per channel (Ioffe and Szegedy 2015, section 3):
+/* BatchNormGrad: inputs dy, x, scale, mean, var; outputs dx, dscale, dbias. With
+ * xhat = (x - mean) / sqrt(var + epsilon) and m elements per channel (Ioffe and Szegedy 2015, section 3):
  *   dbias = sum dy,  dscale = sum dy * xhat,
  *   dx = scale / sqrt(var + epsilon) * (dy - dbias / m - xhat * dscale / m)     training_mode: statistics of the batch
  *   dx = scale / sqrt(var + epsilon) * dy                                       else: statistics are constants */
@@ -161,8 +161,8 @@ static status batch_norm_stats_infer(graph *g, node *n)
 }
 
 const op_desc op_batch_norm_stats = {
-    .name = "BatchNormStats", .in = {4, 4}, .out = {0, 0}, .flags = OP_MUTATES | OP_INTERNAL, .mutates = 1 << 0 | 1 << 1,
-    .states = 1 << 0 | 1 << 1, BATCH_NORM_ATTRS, .infer = batch_norm_stats_infer,
+    .name = "BatchNormStats", .in = {4, 4}, .out = {0, 0}, .flags = OP_MUTATES | OP_INTERNAL,
+    .mutates = 1 << 0 | 1 << 1, .states = 1 << 0 | 1 << 1, BATCH_NORM_ATTRS, .infer = batch_norm_stats_infer,
     NO_GRAD("running statistics carry no gradient"),
 };
 
@@ -232,7 +232,8 @@ static const attr_desc layer_norm_rows[] = {
 };
 const op_desc op_layer_norm = {
     .name = "LayerNormalization", .in = {2, 3}, .out = {1, 3}, .flags = OP_INPLACE, .attrs = layer_norm_rows,
-    .attr_size = sizeof(layer_norm_attrs), .infer = layer_norm_infer, .grad = layer_norm_grad, .params = 1 << 1 | 1 << 2,
+    .attr_size = sizeof(layer_norm_attrs), .infer = layer_norm_infer, .grad = layer_norm_grad,
+    .params = 1 << 1 | 1 << 2,
 };
 
 /* LayerNormGrad: inputs dy, x, Scale; outputs dx, dScale, dB (the shape of Scale). The statistics are computed once more

@@ -87,7 +87,8 @@ static status reshape_infer(graph *g, node *n)
     }
     if (open >= 0) {
         if (known == 0 || count % known != 0)
-            return op_fail(n, "the -1 in the shape cannot be computed: %" PRId64 " elements over %" PRId64, count, known);
+            return op_fail(n, "the -1 in the shape cannot be computed: %" PRId64 " elements over %" PRId64, count,
+                           known);
         y.dim[open] = count / known;
         known *= y.dim[open];
     }
@@ -141,7 +142,8 @@ static status squeeze_infer(graph *g, node *n)
     for (int i = 0; i < x->sh.rank; i++) {
         if (at->axes.v ? drop >> i & 1 : x->sh.dim[i] == 1) {
             if (x->sh.dim[i] != 1)
-                return op_fail(n, "dimension %d of '%s' is %" PRId64 ", only 1 can be dropped", i, x->name, x->sh.dim[i]);
+                return op_fail(n, "dimension %d of '%s' is %" PRId64 ", only 1 can be dropped", i, x->name,
+                               x->sh.dim[i]);
             continue;
         }
         y.dim[y.rank++] = x->sh.dim[i];
