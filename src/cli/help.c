@@ -64,27 +64,78 @@ static void operators(text *out)
     }
 }
 
-void completion_text(text *out)
+/* ---- completion ---- */
+
+static bool names_files(const option_help *r)
 {
-    text_add(out, "# bash completion of distill; put it into /etc/bash_completion.d or source it\n"
-                  "_distill() {\n    local word=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words\n"
-                  "    case $command in\n");
-    for (const command *c = commands; c->name; c++) {
-        text_printf(out, "    %s) words=\"", c->name);
-        for (size_t i = 0; i < N_ROWS; i++)
-            if (strcmp(rows[i].commands, "*") == 0 || strchr(rows[i].commands, c->letter))
-                text_printf(out, "--%s ", rows[i].name);
-        text_add(out, "\" ;;\n");
+    return r->arg && (strcmp(r->arg, "FILE") == 0 || strcmp(r->arg, "DIR") == 0 || strcmp(r->arg, "PATH") == 0);
+}
+
+/* What follows an option that takes a value: files, one of "own|ort", or what nobody can guess. */
+static void complete_values(text *out)
+{
+    for (size_t i = 0; i < N_ROWS; i++) {
+        const option_help *r = &rows[i];
+        if (!r->arg)
+            continue;
+        text_printf(out, "        --%s", r->name);
+        if (r->letter)
+            text_printf(out, "|-%c", r->letter);
+        if (names_files(r)) {
+            text_add(out, ") words= files=1 ;;\n");
+        } else if (strchr(r->arg, '|')) {
+            text_add(out, ") words='");
+            for (const char *p = r->arg; *p; p++)
+                text_printf(out, "%c", *p == '|' ? ' ' : *p);
+            text_add(out, "' files= ;;\n");
+        } else {
+            text_add(out, ") return ;;\n");
+        }
     }
-    text_add(out, "    *) words=\"");
+}
+
+static void option_names(const command *c, text *out)
+{
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (strcmp(rows[i].commands, "*") == 0 || strchr(rows[i].commands, c->letter))
+            text_printf(out, "--%s ", rows[i].name);
+}
+
+static void command_names(text *out)
+{
     for (const command *c = commands; c->name; c++)
         text_printf(out, "%s ", c->name);
-    for (size_t i = 0; i < N_ROWS; i++)
-        if (strcmp(rows[i].commands, "*") == 0 || strchr(rows[i].commands, commands->letter))
-            text_printf(out, "--%s ", rows[i].name);
-    text_add(out, "\" ;;\n    esac\n    COMPREPLY=($(compgen -W \"$words\" -- \"$word\") $(compgen -f -- \"$word\"))\n}\n"
-                  "complete -o filenames -F _distill distill\n");
 }
+
+void completion_text(text *out)
+{
+    text_add(out, "# bash completion of distill; put it into /etc/bash_completion.d or: source <(distill help completion)\n"
+                  "_distill() {\n"
+                  "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words= files=1\n"
+                  "    if [[ $word == = ]]; then # --name= is three words to bash\n        word=\n"
+                  "    elif [[ $before == = ]]; then\n        before=${COMP_WORDS[COMP_CWORD-2]}\n    fi\n"
+                  "    case ${COMP_WORDS[1]} in\n");
+    for (const command *c = commands; c->name; c++) {
+        text_printf(out, "        %s) words='", c->name);
+        option_names(c, out);
+        text_add(out, "' ;;\n");
+    }
+    text_add(out, "        *) words='");
+    option_names(commands, out);
+    text_add(out, "' ;;\n    esac\n    if [[ $word != -* ]]; then\n        words=\n"
+                  "        ((COMP_CWORD > 1)) || { files= words='");
+    command_names(out);
+    text_add(out, "'; }\n        [[ ${COMP_WORDS[1]} != help ]] || ((COMP_CWORD == 1)) || { words='ops completion ");
+    command_names(out);
+    text_add(out, "'; files=; }\n    fi\n    case $before in\n");
+    complete_values(out);
+    text_add(out, "    esac\n    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"
+                  "    [[ -z $files || $word == -* ]] ||\n"
+                  "        mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -f -- \"$word\")\n"
+                  "}\ncomplete -o filenames -F _distill distill\n");
+}
+
+/* ---- the rest ---- */
 
 void help_text(const char *topic, text *out)
 {
