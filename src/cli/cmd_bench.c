@@ -20,13 +20,13 @@ typedef struct timing {
     double first; /* seconds from opening the job to the end of its first step */
     latency step;
     double samples_per_second; /* at the median */
+    double *ms;                /* [steps], sorted in the end */
     bool done;
 } timing;
 
 typedef struct bench_run {
     cli *c;
     uint64_t steps;
-    double *ms; /* [steps] */
     timing computed, remembered;
     text device;
     char student[128];
@@ -95,8 +95,8 @@ static status measure(bench_run *b, const char *views, timing *t)
         TRY_DONE(take_steps(b, &s, 0, 1, NULL));
     }
     TRY_DONE(take_steps(b, &s, 1, WARM_STEPS, NULL));
-    TRY_DONE(take_steps(b, &s, WARM_STEPS, all, b->ms));
-    t->step = latency_of(b->ms, b->steps);
+    TRY_DONE(take_steps(b, &s, WARM_STEPS, all, t->ms));
+    t->step = latency_of(t->ms, b->steps);
     t->samples_per_second = 1e3 * (double)b->batch / t->step.p50;
     t->done = true;
 done:
@@ -158,6 +158,10 @@ static status print_json(const bench_run *b)
         json_put_number(&j, "p90_ms", all[i]->step.p90);
         json_put_number(&j, "samples_per_second", all[i]->samples_per_second);
         json_put_number(&j, "first_step_seconds", all[i]->first);
+        json_put_array(&j, "ms");
+        for (uint64_t k = 0; k < b->steps; k++)
+            json_put_number(&j, NULL, all[i]->ms[k]);
+        json_end_array(&j);
         json_end_object(&j);
     }
     json_put_number(&j, "peak_bytes", peak_bytes());
@@ -178,7 +182,8 @@ status cmd_bench(cli *c)
         return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help bench`", c->o.args.at[0]);
     if (c->o.steps < 0 || c->o.steps > STEPS_AT_MOST)
         return fail(ST_USAGE, "--steps %lld: it takes 1 to %d", (long long)c->o.steps, STEPS_AT_MOST);
-    TRY_DONE(mem_alloc(&b.ms, b.steps, sizeof *b.ms));
+    TRY_DONE(mem_alloc(&b.computed.ms, b.steps, sizeof *b.computed.ms));
+    TRY_DONE(mem_alloc(&b.remembered.ms, b.steps, sizeof *b.remembered.ms));
     TRY_DONE(measure(&b, "fresh", &b.computed));
     if (b.teacher_parameters)
         TRY_DONE(measure(&b, "1", &b.remembered));
@@ -187,6 +192,7 @@ status cmd_bench(cli *c)
     st = c->o.json ? print_json(&b) : print_text(&b);
 done:
     text_free(&b.device);
-    mem_free(b.ms);
+    mem_free(b.computed.ms);
+    mem_free(b.remembered.ms);
     return st;
 }
