@@ -134,6 +134,21 @@ done:
     return st;
 }
 
+void io_read_system(const char *path, char *buf, size_t size)
+{
+    int fd = call_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK);
+    size_t used = 0;
+    while (fd >= 0 && used + 1 < size) {
+        ssize_t n = call_enter(NULL) ? read(fd, buf + used, size - 1 - used) : -1;
+        if (n <= 0 && !(n < 0 && errno == EINTR))
+            break;
+        used += n > 0 ? (size_t)n : 0;
+    }
+    buf[used] = 0;
+    if (fd >= 0)
+        call_close(fd);
+}
+
 /* ---- reading beneath a folder -------------------------------------------------------------------------------- */
 
 /* Refuses by its text alone what openat2 would refuse too, so that the message says why. */

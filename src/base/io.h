@@ -19,6 +19,10 @@ MUST_USE status io_read_file(const char *path, uint64_t limit, unsigned char **d
 /* Hands the contents of a regular file of any size to `take`, piece by piece, until it fails or the end comes. */
 MUST_USE status io_read_chunks(const char *path, status (*take)(const void *data, size_t n, void *ctx), void *ctx);
 
+/* The first size - 1 bytes of a text that the system makes up (/proc, /sys: files without a size), NUL-terminated; "" when
+ * it cannot be read. */
+void io_read_system(const char *path, char *buf, size_t size);
+
 /* Reads bytes [offset, offset + size) of the regular file `name` beneath the folder `dir`: no absolute path, "..",
  * symbolic link or hard link is followed (openat2; on older kernels component by component). For ONNX external
  * data. A name that would leave the folder, or bytes beyond the end: ST_BAD_DATA; missing: ST_NO_INPUT. */

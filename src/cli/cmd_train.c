@@ -12,8 +12,10 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -28,6 +30,7 @@ typedef struct job_run {
     const char *dir, *model, *validation_file, *report_file, *run_file;
     char started[32];
     double began;
+    size_t program; /* bytes that the process had before it opened anything */
     loop_result loop;
     validation v;
     proof p;
@@ -55,10 +58,20 @@ static status choose_folder(job_run *x)
 
 /* ---- the plan ---- */
 
+/* What a new process may take without pushing others out: memory in use as a cache counts. */
 static uint64_t available_memory(void)
 {
-    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+    char info[4096];
+    unsigned long long kib = 0;
+    io_read_system("/proc/meminfo", info, sizeof info);
+    const char *at = strstr(info, "MemAvailable:");
+    return at && sscanf(at, "MemAvailable: %llu", &kib) == 1 ? (uint64_t)kib << 10 : 0;
+}
+
+static size_t taken_so_far(void)
+{
+    struct rusage use;
+    return getrusage(RUSAGE_SELF, &use) == 0 ? (size_t)use.ru_maxrss << 10 : 0;
 }
 
 static void model_line(text *t, const char *what, const char *name, const graph_stats *g)
@@ -102,7 +115,7 @@ static status print_plan(job_run *x)
                 (double)s->steps / (double)s->steps_per_epoch, s->steps_per_epoch, s->j->train.batch,
                 s->t.cache ? ", teacher outputs remembered by view" : "");
     size_t total = m.data + m.batches + m.parameters + m.optimizer + m.activations + m.workspace + m.teacher +
-                   m.teacher_cache + m.evaluation;
+                   m.teacher_cache + m.evaluation + x->program;
     uint64_t here = available_memory();
     text_printf(&t, "  memory   %s planned", human_bytes((double)total, a));
     text_printf(&t, here ? ", %s free\n" : "\n", human_bytes((double)here, b));
@@ -115,6 +128,7 @@ static status print_plan(job_run *x)
     memory_line(&t, "teacher", m.teacher);
     memory_line(&t, "remembered teacher outputs", m.teacher_cache);
     memory_line(&t, "evaluation", m.evaluation);
+    memory_line(&t, "program and libraries", x->program);
     text_printf(&t, "  device   %s", x->device.s);
     status st = t.st;
     if (st == ST_OK)
@@ -295,6 +309,7 @@ status cmd_train(cli *c)
     struct tm utc;
     status st = ST_OK;
     x.began = clock_seconds();
+    x.program = taken_so_far();
     strftime(x.started, sizeof x.started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
     if (c->o.args.n)
         return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help`", c->o.args.at[0]);

@@ -14,12 +14,31 @@
 
 #include <string.h>
 
+/* Scratch for samples of an array, so that none is allocated later: a source image, one of the model's size, and what
+ * resizing the whole source image needs, which is the most that a box of it can ask for. */
+static status reserve_scratch(sampler *s)
+{
+    const dataset *ds = s->ds;
+    const source *src = ds->part[DATA_TRAIN].src;
+    if (!src || src->kind != SOURCE_PIXELS)
+        return ST_OK;
+    const shape *sh = &src->in[0].sh;
+    int32_t h = (int32_t)sh->dim[1], w = (int32_t)sh->dim[2], c = (int32_t)sh->dim[3];
+    TRY(image_reserve(&s->raw, h, w, c > ds->channels ? c : ds->channels));
+    TRY(image_reserve(&s->sized, ds->height, ds->width, c > ds->channels ? c : ds->channels));
+    if (ds->o.augment.scale_max <= 0 && h == ds->height && w == ds->width)
+        return ST_OK;
+    return image_resize(&s->rs, &s->raw, 0, 0, h, w, ds->o.filter, ds->height, ds->width, &s->sized);
+}
+
 status sampler_open(sampler *s, dataset *ds)
 {
     *s = (sampler){.ds = ds};
     status st = ST_OK;
     if (ds->o.augment.mixup > 0 && ds->info.image)
         st = mem_alloc(&s->other, (size_t)shape_count(&ds->info.input[0].sh), sizeof *s->other);
+    if (st == ST_OK)
+        st = reserve_scratch(s);
     if (st != ST_OK)
         sampler_close(s);
     return st;

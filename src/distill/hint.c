@@ -108,7 +108,11 @@ status hint_build(graph *g, const hint_spec *h, uint64_t seed, value_id tap, val
     static const int64_t kinds[] = {[HINT_LOSS_MSE] = REGRESSION_MSE, [HINT_LOSS_L1] = REGRESSION_L1,
                                     [HINT_LOSS_SMOOTH_L1] = REGRESSION_SMOOTH_L1};
     regression_loss_attrs at = {.kind = kinds[h->loss]};
-    return graph_add1(g, OP_REGRESSION_LOSS, &at, s, t, 0, loss);
+    char name[512];
+    const char *names[] = {name};
+    value_id in[2] = {s, t};
+    snprintf(name, sizeof name, "loss.hint.%s", h->name);
+    return graph_add_named(g, name, OP_REGRESSION_LOSS, &at, in, 2, names, loss, 1);
 }
 
 /* ---- automatic pairs ---- */

@@ -102,15 +102,18 @@ static status add_target_loss(train_graph *t, const train_spec *s)
     static const struct {
         op_id op;
         int64_t kind;
-    } row[] = {[TASK_LOSS_BCE] = {OP_BCE_LOSS, 0},
-               [TASK_LOSS_MSE] = {OP_REGRESSION_LOSS, REGRESSION_MSE},
-               [TASK_LOSS_L1] = {OP_REGRESSION_LOSS, REGRESSION_L1},
-               [TASK_LOSS_SMOOTH_L1] = {OP_REGRESSION_LOSS, REGRESSION_SMOOTH_L1}};
+        const char *name;
+    } row[] = {[TASK_LOSS_BCE] = {OP_BCE_LOSS, 0, "loss.bce"},
+               [TASK_LOSS_MSE] = {OP_REGRESSION_LOSS, REGRESSION_MSE, "loss.mse"},
+               [TASK_LOSS_L1] = {OP_REGRESSION_LOSS, REGRESSION_L1, "loss.l1"},
+               [TASK_LOSS_SMOOTH_L1] = {OP_REGRESSION_LOSS, REGRESSION_SMOOTH_L1, "loss.smooth_l1"}};
     graph *g = t->g;
     regression_loss_attrs at = {.kind = row[s->task_loss].kind, .masked = 1};
     value_id weight;
     TRY(add_input(g, "target", DTYPE_F32, g->value[t->logits].sh, &t->target));
-    TRY(graph_add1(g, row[s->task_loss].op, &at, t->logits, t->target, 0, &t->task));
+    value_id in[2] = {t->logits, t->target};
+    const char *name = row[s->task_loss].name;
+    TRY(graph_add_named(g, name, row[s->task_loss].op, &at, in, 2, &name, &t->task, 1));
     TRY(element(g, t->weights, 0, &weight));
     return add_weighted(g, t->task, weight, &t->total);
 }

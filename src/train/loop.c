@@ -311,8 +311,10 @@ static status after_nonfinite(run *x, uint64_t done, const step_result *r)
     log_warn("step %" PRIu64 ": '%s' is not finite; the update is skipped", done, r->nonfinite);
     if (x->nonfinite_row < limit)
         return ST_OK;
-    return fail(ST_DIVERGED, "training diverged: %" PRId64 " steps in a row were not finite (last: '%s'); the last good "
-                "checkpoint is in %s; lower train.lr or set train.clip", limit, r->nonfinite, x->ckpt);
+    return fail(ST_DIVERGED, "training diverged: %" PRId64 " steps in a row were not finite (last: '%s'); %s%s; lower "
+                "train.lr or set train.clip", limit, r->nonfinite,
+                x->saved == UINT64_MAX ? "no checkpoint was written before" : "the last good checkpoint is in ",
+                x->saved == UINT64_MAX ? "" : x->ckpt);
 }
 
 static bool stop_wanted(const run *x)

@@ -211,8 +211,7 @@ void session_close(session *s)
 session_memory session_measure_memory(const session *s)
 {
     session_memory m = {0};
-    for (int p = 0; p < DATA_PARTS; p++)
-        m.data += (size_t)s->info->part[p].n * (size_t)shape_count(&s->info->input[0].sh);
+    m.data = dataset_bytes(s->ds);
     m.batches = loader_bytes(s->in);
     for (size_t i = 0; i < s->params.n; i++)
         *(s->params.at[i].kind == VALUE_PARAM ? &m.parameters : &m.optimizer) += tensor_bytes(&s->params.at[i].t);
@@ -304,18 +303,34 @@ static bool all_finite(const float *x, int64_t n)
     return true;
 }
 
-/* The first tensor that explains a skipped step: losses, then gradients in the order of the parameters. */
+static bool holds_nonfinite(const session *s, value_id v)
+{
+    const value *x = graph_value(s->tg.g, v);
+    return v && !all_finite(exec_data(s->train, v), shape_count(&x->sh));
+}
+
+/* The first tensor that explains a skipped step: what came in, what the student made of it, losses, then gradients in the
+ * order of the parameters. */
 static const char *find_nonfinite(const session *s)
 {
     const train_graph *t = &s->tg;
-    const value_id first[] = {t->x, t->teacher_logits, t->logits, t->task, t->kl, t->total};
-    for (size_t i = 0; i < sizeof first / sizeof *first; i++) {
-        const value *v = graph_value(t->g, first[i]);
-        if (first[i] && !all_finite(exec_data(s->train, first[i]), shape_count(&v->sh)))
-            return v->name;
-    }
+    const value_id first[] = {t->x, t->teacher_logits}, later[] = {t->logits, t->task, t->kl};
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
+        if (holds_nonfinite(s, first[i]))
+            return graph_value(t->g, first[i])->name;
+    for (size_t i = 0; i < t->n_hint; i++)
+        if (holds_nonfinite(s, t->tap[i]))
+            return graph_value(t->g, t->tap[i])->name;
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (holds_nonfinite(s, later[i]))
+            return graph_value(t->g, later[i])->name;
+    for (size_t i = 0; i < t->n_hint; i++)
+        if (holds_nonfinite(s, t->hint[i]))
+            return graph_value(t->g, t->hint[i])->name;
+    if (holds_nonfinite(s, t->total))
+        return graph_value(t->g, t->total)->name;
     for (size_t i = 0; i < t->n_param; i++)
-        if (!all_finite(exec_data(s->train, t->grad[i]), shape_count(&graph_value(t->g, t->param[i])->sh)))
+        if (holds_nonfinite(s, t->grad[i]))
             return graph_value(t->g, t->param[i])->name;
     return "gradient norm";
 }
@@ -349,12 +364,17 @@ status session_step(session *s, uint64_t step, step_result *r)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
         exec_run(s->train, PHASE_MAIN);
         read_losses(s, 1.0 / (double)micro, r);
+        if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
+            r->nonfinite = find_nonfinite(s);
     }
+    if (!isfinite(r->total) && s->tg.n_param) /* gradients may be finite where the loss overflowed: through the norm */
+        *(float *)exec_data(s->train, s->tg.grad[0]) = NAN; /* the update hears of it and skips the step */
     exec_run(s->train, PHASE_UPDATE);
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);
     r->finite = isfinite(scalar(s->train, s->tg.scale)) && isfinite(r->total);
-    r->nonfinite = r->finite ? NULL : find_nonfinite(s);
+    if (!r->finite && !r->nonfinite)
+        r->nonfinite = find_nonfinite(s);
     return ST_OK;
 }
 

@@ -62,7 +62,8 @@ typedef struct step_result {
     double total, task, kl, norm, lr;
     double correct, agree;     /* shares of the batch, NAN when not computed */
     double *hint;              /* [n_hint] */
-    bool finite;               /* false: the update was skipped */
+    bool finite;               /* false: a loss or gradient was not, and the update was skipped: no parameter, optimizer
+                                  state or average changed; running statistics follow the finite micro batches */
     const char *nonfinite;     /* the first tensor that is not finite, NULL when all are */
 } step_result;
 /* Takes the next batches and makes step number `step` (0 is the first). `hint` in the result must have room. */
