@@ -33,7 +33,7 @@ typedef struct kernel_row {
     void (*run)(const kernel_args *a);
     size_t (*workspace)(const kernel_args *a); /* bytes for these shapes (data may be NULL); NULL: none */
     bool (*takes)(const kernel_args *a);       /* false: not for these shapes or attributes; NULL: takes all */
-    const char *method; /* "direct", "im2col": what [exec] conv chooses among; NULL: there is nothing to choose */
+    const char *method; /* "direct": what [exec] conv chooses among; NULL: there is nothing to choose */
 } kernel_row;
 
 #endif
