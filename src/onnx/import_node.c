@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A constant that takes more multiply-adds than this is computed when the graph runs. */
-#define FOLD_MACS_MAX 1e9
+/* What folding may cost, all in all: elements read and written plus multiply-adds; and what a node may always cost. Dearer
+ * constants are computed when the graph runs, so that no file can keep the import busy for minutes. */
+#define FOLD_WORK      5e8
+#define FOLD_WORK_FREE 1024
 
 const char *node_label(const Onnx__NodeProto *n)
 {
@@ -69,6 +71,19 @@ static bool all_constant(const graph *g, const value_id *in, size_t n)
     return true;
 }
 
+static double fold_work(const graph *g, const node *n)
+{
+    const op_desc *op = op_of(n->op);
+    double work = op->macs ? op->macs(g, n) : 0;
+    if (op->flags & OP_VIEW)
+        return 0;
+    for (int i = 0; i < n->n_in; i++)
+        work += n->in[i] ? (double)shape_count(&g->value[n->in[i]].sh) : 0;
+    for (int i = 0; i < n->n_out; i++)
+        work += n->out[i] ? (double)shape_count(&g->value[n->out[i]].sh) : 0;
+    return work;
+}
+
 /* The node just added, when its inputs are constants, is computed. The sizes are bounded: one constant by
  * limits.fold_bytes, all of them by twice that and sixteen times the model. */
 static status fold_last(importer *im, const value_id *in, size_t n_in)
@@ -87,8 +102,11 @@ static status fold_last(importer *im, const value_id *in, size_t n_in)
                         n->name, op->name);
         return ST_OK;
     }
-    if (op->macs && op->macs(g, n) > FOLD_MACS_MAX)
+    double work = fold_work(g, n);
+    if (work > FOLD_WORK_FREE && im->fold_work + work > FOLD_WORK + 8 * (double)im->m->bytes &&
+        !(op->flags & OP_FOLD_ONLY))
         return ST_OK;
+    im->fold_work += work;
     for (size_t i = 0; i < n->n_out; i++)
         if (n->out[i])
             bytes +=

@@ -49,6 +49,7 @@ typedef struct importer {
     uint8_t *from_init; /* [cap_from_init] per value: made of initializers alone */
     size_t cap_from_init;
     uint64_t folded; /* bytes of constants made so far */
+    double fold_work;           /* what computing them has cost */
     size_t n_nodes;  /* nodes of all bodies entered so far, against limits.nodes */
     unsigned depth;  /* of bodies within bodies */
     bool noted_training;
