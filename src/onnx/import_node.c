@@ -84,16 +84,44 @@ static double fold_work(const graph *g, const node *n)
     return work;
 }
 
-/* The node just added, when its inputs are constants, is computed. The sizes are bounded: one constant by
- * limits.fold_bytes, all of them by twice that and sixteen times the model. */
+/* Whether the node just added, whose inputs are constants, is computed now. The sizes are bounded: one constant by
+ * limits.fold_bytes, all of them by twice that and sixteen times the model. A view takes no memory. */
+static status may_fold(importer *im, const node *n, bool *yes)
+{
+    const graph *g = im->g;
+    const op_desc *op = op_of(n->op);
+    uint64_t bytes = 0, limit = im->m->lim.fold_bytes, total = 2 * limit + 16 * im->m->bytes;
+    for (int i = 0; i < n->n_out && !(op->flags & OP_VIEW); i++)
+        if (n->out[i])
+            bytes += (uint64_t)shape_count(&g->value[n->out[i]].sh) *
+                     dtype_of(g->value[n->out[i]].type)->size;
+    if (bytes > limit)
+        return fail(ST_BAD_DATA,
+                    "node '%s' (%s): makes a constant of %llu bytes, the limit is %llu (limits.fold_bytes)",
+                    n->name, op->name, (unsigned long long)bytes, (unsigned long long)limit);
+    double work = fold_work(g, n);
+    *yes = work <= FOLD_WORK_FREE || (op->flags & OP_FOLD_ONLY) ||
+           im->fold_work + work <= FOLD_WORK + 8 * (double)im->m->bytes;
+    if (!*yes)
+        return ST_OK;
+    im->fold_work += work;
+    im->folded += bytes;
+    if (im->folded > total)
+        return fail(ST_BAD_DATA,
+                    "node '%s' (%s): the model's computed constants take more than %llu bytes "
+                    "(twice limits.fold_bytes and 16 times the file)",
+                    n->name, op->name, (unsigned long long)total);
+    return ST_OK;
+}
+
+/* The node just added, when its inputs are constants, is computed. */
 static status fold_last(importer *im, const value_id *in, size_t n_in)
 {
     graph *g = im->g;
     node_id k = (node_id)(g->n_node - 1);
     const node *n = &g->node[k];
     const op_desc *op = op_of(n->op);
-    uint64_t bytes = 0, limit = im->m->lim.fold_bytes;
-    bool from_init = false;
+    bool from_init = false, yes = false;
     if (!all_constant(g, in, n_in)) {
         if (op->flags & OP_FOLD_ONLY)
             return fail(ST_BAD_DATA,
@@ -102,34 +130,15 @@ static status fold_last(importer *im, const value_id *in, size_t n_in)
                         n->name, op->name);
         return ST_OK;
     }
-    double work = fold_work(g, n);
-    if (work > FOLD_WORK_FREE && im->fold_work + work > FOLD_WORK + 8 * (double)im->m->bytes &&
-        !(op->flags & OP_FOLD_ONLY))
+    TRY(may_fold(im, n, &yes));
+    if (!yes)
         return ST_OK;
-    im->fold_work += work;
-    for (size_t i = 0; i < n->n_out; i++)
-        if (n->out[i])
-            bytes +=
-                (uint64_t)shape_count(&g->value[n->out[i]].sh) * dtype_of(g->value[n->out[i]].type)->size;
-    if (!(op->flags & OP_VIEW)) {
-        if (bytes > limit)
-            return fail(
-                ST_BAD_DATA,
-                "node '%s' (%s): makes a constant of %llu bytes, the limit is %llu (limits.fold_bytes)",
-                n->name, op->name, (unsigned long long)bytes, (unsigned long long)limit);
-        im->folded += bytes;
-        if (im->folded > 2 * limit + 16 * im->m->bytes)
-            return fail(ST_BAD_DATA,
-                        "node '%s' (%s): the model's computed constants take more than %llu bytes "
-                        "(twice limits.fold_bytes and 16 times the file)",
-                        n->name, op->name, (unsigned long long)(2 * limit + 16 * im->m->bytes));
-    }
     for (size_t i = 0; i < n_in; i++)
         from_init |= in[i] && is_from_init(im, in[i]);
     value_id *out;
-    TRY(arena_alloc(&im->mem, &out, n->n_out, sizeof *out));
-    memcpy(out, n->out, n->n_out * sizeof *out);
     size_t n_out = n->n_out;
+    TRY(arena_alloc(&im->mem, &out, n_out, sizeof *out));
+    memcpy(out, n->out, n_out * sizeof *out);
     TRY(exec_fold_node(g, k));
     g->n_node--; /* it makes nothing any more */
     for (size_t i = 0; i < n_out && from_init; i++)
