@@ -12,6 +12,7 @@
     X(external_data, 17179869184, "bytes of external tensor data of one model")                                   \
     X(tensors, 1000000, "tensors of a model")                                                                     \
     X(nodes, 1000000, "nodes of a model")                                                                         \
+    X(parameters, 4294967296, "parameters of a student")                                                          \
     X(elements, 1099511627776, "elements of a tensor")                                                            \
     X(fold_bytes, 268435456, "bytes of one folded constant")                                                      \
     X(name, 4096, "bytes of a name")                                                                              \

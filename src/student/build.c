@@ -7,7 +7,6 @@
 #include <string.h>
 
 enum { MAX_BATCH = 1 << 24 };
-#define MAX_PARAMETERS ((int64_t)1 << 32) /* 16 GiB of float32: a slip of the pen, not a student */
 
 status key_fault(const job *j, const char *key, const char *fmt, ...)
 {
@@ -80,8 +79,8 @@ static status try_out(const student_spec *s, int64_t batch)
     TRY(build_once(s, batch + 1, true, &trial));
     graph_stats stats = graph_measure(trial, batch + 1);
     graph_free(trial);
-    if (stats.parameters > MAX_PARAMETERS)
-        return fail(ST_CONFIG, "the student would have %s parameters; make it smaller",
+    if (stats.parameters > 0 && (uint64_t)stats.parameters > s->job->limits.parameters)
+        return fail(ST_CONFIG, "the student would have %s parameters; make it smaller (or raise limits.parameters)",
                     human_count((double)stats.parameters, n));
     return ST_OK;
 }
