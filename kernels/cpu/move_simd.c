@@ -94,7 +94,7 @@ LINE_AND_TILE(uint64_t)
 /* A full tile of 4-byte elements is transposed in registers: for every power of two h, rows i and i + h
  * swap the halves that lie on the wrong side (Eklundh 1972, "A fast computer method for matrix transposing"). With
  * two-operand permutations this is 2 to 5 times as fast on powers of two; narrower vectors gain nothing. */
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(__clang__) /* which has no shuffle whose pattern is a variable */
 typedef uint32_t square_row __attribute__((vector_size(TILE * 4), aligned(4), may_alias));
 
 static void square_pass(square_row *v, int h)
