@@ -64,11 +64,14 @@ START_TEST(what_it_prints_is_well_formed)
     toy_make(dir);
     json_t *j = json_of(ARGS("--version", "--json"));
     ck_assert(json_is_string(json_object_get(j, "version")));
+    json_decref(j);
     j = json_of(ARGS("config", "--schema"));
     ck_assert(json_is_object(j) || json_is_array(j));
-    json_of(ARGS("config", "--show", "--json", "--student", test_path(dir, "job.ini")));
+    json_decref(j);
+    json_decref(json_of(ARGS("config", "--show", "--json", "--student", test_path(dir, "job.ini"))));
     j = json_of(ARGS("inspect", "--json", test_path(dir, "teacher.onnx")));
     ck_assert_int_gt(json_integer_value(json_object_get(j, "parameters")), 0);
+    json_decref(j);
     for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
         ran r = program_run(NULL, ARGS("help", topics[i]));
         ck_assert_msg(r.code == 0 && strlen(r.out) > 100, "help %s: %s", topics[i], r.err);
