@@ -68,6 +68,17 @@ static bool bypass(rewrite *r, value_id from, value_id to)
     return true;
 }
 
+/* Debug and test builds look at the whole graph after each pass. */
+static status checked(const graph *g)
+{
+#ifdef NDEBUG
+    (void)g;
+    return ST_OK;
+#else
+    return graph_validate(g);
+#endif
+}
+
 /* Carries the replacements out and drops what nobody reads any more. */
 static status rewrite_end(rewrite *r)
 {
@@ -78,7 +89,8 @@ static status rewrite_end(rewrite *r)
     for (size_t i = 0; i < g->n_output; i++)
         g->output[i] = stands_for(r, g->output[i]);
     rewrite_free(r);
-    return pass_dead_nodes(g); /* also rebuilds the name index */
+    TRY(pass_dead_nodes(g)); /* also rebuilds the name index */
+    return checked(g);
 }
 
 static bool is_const(const graph *g, value_id v)
@@ -273,7 +285,8 @@ status pass_training_mode(graph *g, double bn_momentum)
         value_id in[4] = {n.in[3], n.in[4], stats[1], stats[2]};
         TRY(graph_add(g, OP_BATCH_NORM_STATS, &at, in, 4, &none, 0));
     }
-    return pass_unused_values(g);
+    TRY(pass_unused_values(g));
+    return checked(g);
 }
 
 /* ---- double precision ---- */
@@ -313,5 +326,5 @@ status pass_to_double(graph *g)
             TRY(widen_data(g, x));
         x->type = DTYPE_F64;
     }
-    return ST_OK;
+    return checked(g);
 }
