@@ -144,6 +144,16 @@ static status set_float(const draft *d, const attr_desc *row, double v)
     return ST_OK;
 }
 
+/* An element as an integer: what lies outside int64 becomes its end, NaN 0. */
+static int64_t load_int(dtype type, const void *data, int64_t i)
+{
+    int64_t v = 0;
+    if (type == DTYPE_I64)
+        return ((const int64_t *)data)[i];
+    dtype_store(DTYPE_I64, &v, 0, dtype_load(type, data, i));
+    return v;
+}
+
 /* Lists are n elements of any type, read as doubles or integers; room for one at least, so that empty is not NULL. */
 static status set_ints(importer *im, const draft *d, const attr_desc *row, dtype type, const void *data,
                        size_t n)
@@ -151,7 +161,7 @@ static status set_ints(importer *im, const draft *d, const attr_desc *row, dtype
     int64_t *v;
     TRY(arena_alloc(&im->mem, &v, n + 1, sizeof *v));
     for (size_t i = 0; i < n; i++) {
-        v[i] = type == DTYPE_I64 ? ((const int64_t *)data)[i] : (int64_t)dtype_load(type, data, (int64_t)i);
+        v[i] = load_int(type, data, (int64_t)i);
         TRY(check_range(d, row, (double)v[i]));
     }
     attr_ints list = {(int64_t)n, v};
@@ -338,7 +348,7 @@ static status set_from_value(importer *im, const draft *d, const attr_desc *row,
     if (n == 0)
         return ST_OK;
     if (row->type == ATTR_INT)
-        return set_int(d, row, (int64_t)dtype_load(v->type, v->data, 0));
+        return set_int(d, row, load_int(v->type, v->data, 0));
     return set_float(d, row, dtype_load(v->type, v->data, 0));
 }
 
