@@ -1,8 +1,8 @@
-/* frozen.h - a frozen model (the teacher, an exported student): planned with a batch of its own, run over any number of samples, remembered where the
- * same input comes again.
+/* frozen.h - a frozen model (the teacher, an exported student): planned with a batch of its own, run over any number of
+ * samples, remembered where the same input comes again.
  *
  * A sample's outputs do not depend on its place in a batch: the graph has no coupling across the batch, and every run is
- * over a full batch (short ones are filled up). So what the cache holds is what a fresh run would give, bit for bit. */
+ * over a full batch (short ones are filled up). So what is remembered is what a fresh run would give, bit for bit. */
 #ifndef DISTILL_DISTILL_FROZEN_H
 #define DISTILL_DISTILL_FROZEN_H
 
@@ -29,7 +29,7 @@ void frozen_close(frozen_net *t);
 /* Makes room to remember the logits of `samples` samples in `views` views. */
 MUST_USE status frozen_remember(frozen_net *t, uint32_t views, uint32_t samples);
 
-/* n samples x [n, sample] through the teacher; out[i]: [n, width[i]] or NULL when not wanted. */
+/* n samples x [n, sample] through the model; out[i]: [n, width[i]] or NULL when not wanted. */
 void frozen_run(frozen_net *t, const float *x, size_t n, float *const *out);
 /* The same for the logits alone, remembered by (view, index). */
 void frozen_run_remembered(frozen_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
