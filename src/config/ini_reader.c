@@ -179,7 +179,7 @@ static bool is_key_line(reader *r)
     const char *sep = first;
     while (sep < r->stop && *sep != '=' && *sep != ':')
         sep++;
-    if (sep - first > KEY_MAX)
+    if (trim_blanks(first, sep) - first > KEY_MAX)
         fault(r, first, "the line has no '=' or a very long key; expected 'key = value'");
     else if (sep == first)
         fault(r, first, "there is no key before the '='");
