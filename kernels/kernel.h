@@ -11,8 +11,16 @@
 typedef struct kernel_tensor {
     void *data; /* NULL: absent optional operand (type DTYPE_NONE) */
     dtype type;
-    shape sh;
+    shape sh;      /* as ONNX has it: [N, C, spatial...] in either layout */
+    int32_t block; /* 0: plain. b: [N, ceil(C/b), spatial..., b]; the channels beyond C are zeros, always */
 } kernel_tensor;
+
+/* Elements that lie in memory, those that fill up the last block of channels included. */
+static inline int64_t kernel_elements(const kernel_tensor *t)
+{
+    int64_t n = shape_count(&t->sh), c = t->block ? t->sh.dim[1] : 0;
+    return c ? n / c * ((c + t->block - 1) / t->block * t->block) : n;
+}
 
 typedef struct kernel_args {
     kernel_tensor *in, *out;
@@ -34,6 +42,13 @@ typedef struct kernel_row {
     size_t (*workspace)(const kernel_args *a); /* bytes for these shapes (data may be NULL); NULL: none */
     bool (*takes)(const kernel_args *a);       /* false: not for these shapes or attributes; NULL: takes all */
     const char *method; /* "direct": what [exec] conv chooses among; NULL: there is nothing to choose */
+    /* Operands in blocked layout (bit i: in[i], out[i]; absent operands do not count). A row with neither takes plain
+     * operands alone; a row with some serves only operands that lie just so, with blocks of as many channels as a vector
+     * of its instruction set has lanes. exec/layout.c decides which nodes use them. */
+    uint32_t blocked_in, blocked_out;
+    /* Estimated cycles of one core for these shapes. Among rows of one instruction set and layout that have a cost the
+     * cheapest wins; NULL: the first row in the table wins. */
+    double (*cost)(const kernel_args *a);
 } kernel_row;
 
 #endif

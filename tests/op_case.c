@@ -13,9 +13,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEVELS  4
 #define THREADS 3
-static const char *const level_names[LEVELS] = {"reference", "baseline", "AVX2", "AVX-512"};
+/* What every row runs with. */
+static const struct {
+    const char *name;
+    isa level;
+    layout_choice layout;
+    const char *method;
+} variants[] = {{"reference", ISA_REF, LAYOUT_PLAIN, NULL},
+                {"baseline", ISA_BASE, LAYOUT_PLAIN, NULL},
+                {"AVX2", ISA_AVX2, LAYOUT_PLAIN, NULL},
+                {"AVX-512", ISA_AVX512, LAYOUT_PLAIN, NULL},
+                {"baseline, blocked", ISA_BASE, LAYOUT_BLOCKED, NULL},
+                {"AVX2, blocked", ISA_AVX2, LAYOUT_BLOCKED, NULL},
+                {"AVX-512, blocked", ISA_AVX512, LAYOUT_BLOCKED, NULL},
+                {"baseline, direct", ISA_BASE, LAYOUT_BLOCKED, "direct"},
+                {"AVX2, direct", ISA_AVX2, LAYOUT_BLOCKED, "direct"},
+                {"AVX-512, direct", ISA_AVX512, LAYOUT_BLOCKED, "direct"},
+                {"baseline, winograd", ISA_BASE, LAYOUT_BLOCKED, "winograd"},
+                {"AVX2, winograd", ISA_AVX2, LAYOUT_BLOCKED, "winograd"},
+                {"AVX-512, winograd", ISA_AVX512, LAYOUT_BLOCKED, "winograd"}};
+#define VARIANTS (sizeof variants / sizeof *variants)
 static const int thread_counts[THREADS] = {1, 2, 7};
 
 /* What a row became. Ids hold for both graphs. */
@@ -36,7 +54,7 @@ typedef struct worst {
 } worst;
 
 typedef struct engine {
-    backend *b[LEVELS]; /* NULL: this CPU lacks it */
+    backend *b[VARIANTS]; /* NULL: this CPU lacks it */
     worst worst[OP_COUNT];
 } engine;
 
@@ -239,6 +257,13 @@ static void note_error(engine *e, op_id op, const char *what, double error, doub
     *w = (worst){error, tolerance, what, true};
 }
 
+static const char *run_name(const op_run *r)
+{
+    static const char *const names[] = {"reference", "baseline", "AVX2", "AVX-512"};
+    static const char *const blocked[] = {"reference", "blocked baseline", "blocked AVX2", "blocked AVX-512"};
+    return (r->b->layout == LAYOUT_BLOCKED ? blocked : names)[r->b->level];
+}
+
 static status compare(engine *e, const built *t, const op_run *r, value_id v, const char *what, int index,
                       const double *want, int64_t n_want, double tolerance)
 {
@@ -250,7 +275,7 @@ static status compare(engine *e, const built *t, const op_run *r, value_id v, co
     if (error <= tol)
         return ST_OK;
     return fail(ST_GATE, "%s %d with %s kernels: element %lld of %lld is %.9g, expected %.9g (error %.3g, tolerance %.3g)",
-                what, index, level_names[r->b->level], (long long)at, (long long)shape_count(&x->sh),
+                what, index, run_name(r), (long long)at, (long long)shape_count(&x->sh),
                 dtype_load(x->type, r->at[v].data, at), want[at % n_want], error, tol);
 }
 
@@ -264,7 +289,7 @@ static status same_bits(const built *t, const op_run *r, const op_run *first, va
     while (a[i] == b[i])
         i++;
     return fail(ST_GATE, "%s %d with %s kernels: element %zu is %.9g with %d threads and %.9g with %d", what, index,
-                level_names[r->b->level], i / size, dtype_load(t->g->value[v].type, a, (int64_t)(i / size)), r->threads,
+                run_name(r), i / size, dtype_load(t->g->value[v].type, a, (int64_t)(i / size)), r->threads,
                 dtype_load(t->g->value[v].type, b, (int64_t)(i / size)), first->threads);
 }
 
@@ -316,7 +341,7 @@ static status run_all(const built *t, const numbers *x, const backend *b, int th
 {
     TRY(op_run_open(r, t->g, b, threads));
     TRY(load_inputs(t, x, r));
-    return op_run_nodes(r, t->g->n_node, true);
+    return op_run_nodes(r, r->g->n_node, true);
 }
 
 /* Rough cost of one forward run, in elements touched. */
@@ -482,22 +507,22 @@ done:
 static status check_levels(engine *e, const built *t, const numbers *x, const op_run *exact)
 {
     op_run first = {0}, again = {0};
-    int best = 0;
     status st = ST_OK;
-    for (int level = 0; level < LEVELS; level++) {
-        if (!e->b[level])
+    for (size_t v = 0; v < VARIANTS; v++) {
+        if (!e->b[v])
             continue;
-        best = level;
-        op_run_close(&first);
-        TRY_DONE(run_all(t, x, e->b[level], 1, &first));
-        TRY_DONE(check_level(e, t, &first, exact));
-        for (int i = 1; i < THREADS; i++) {
-            TRY_DONE(run_all(t, x, e->b[level], thread_counts[i], &again));
-            TRY_DONE(check_same(t, &again, &first));
-            op_run_close(&again);
+        TRY_DONE(run_all(t, x, e->b[v], 1, &first));
+        if (e->b[v]->layout == LAYOUT_PLAIN || first.g->n_node != t->g->n_node) { /* else no node is blocked */
+            TRY_DONE(check_level(e, t, &first, exact));
+            for (int i = 1; i < THREADS; i++) {
+                TRY_DONE(run_all(t, x, e->b[v], thread_counts[i], &again));
+                TRY_DONE(check_same(t, &again, &first));
+                op_run_close(&again);
+            }
+            TRY_DONE(check_plan(t, x, e->b[v], &first));
         }
+        op_run_close(&first);
     }
-    st = check_plan(t, x, e->b[best], &first);
 done:
     op_run_close(&again);
     op_run_close(&first);
@@ -578,15 +603,16 @@ done:
 
 static status open_backends(engine *e, const char *family)
 {
-    for (int level = 0; level < LEVELS; level++) {
-        backend_options o = {.threads = 2, .max_isa = (isa)level};
+    for (size_t i = 0; i < VARIANTS; i++) {
+        backend_options o = {.threads = 2, .max_isa = variants[i].level, .layout = variants[i].layout,
+                             .method = variants[i].method};
         char reason[64];
-        TRY(backend_open("cpu", &o, &e->b[level]));
-        if ((int)e->b[level]->level == level)
+        TRY(backend_open("cpu", &o, &e->b[i]));
+        if (e->b[i]->level == variants[i].level)
             continue;
-        backend_close(e->b[level]);
-        e->b[level] = NULL;
-        snprintf(reason, sizeof reason, "this CPU has no %s", level_names[level]);
+        backend_close(e->b[i]);
+        e->b[i] = NULL;
+        snprintf(reason, sizeof reason, "this CPU has no %s", variants[i].name);
         test_skip(family, reason);
     }
     return ST_OK;
@@ -624,8 +650,8 @@ int op_cases_run(const char *family, const op_case *rows)
     }
     print_errors(&e);
     fflush(stdout);
-    for (int level = 0; level < LEVELS; level++)
-        backend_close(e.b[level]);
+    for (size_t i = 0; i < VARIANTS; i++)
+        backend_close(e.b[i]);
     return failed;
 }
 

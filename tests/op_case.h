@@ -125,6 +125,7 @@ OP_CASE_FAMILIES(OP_CASE_DECLARE)
 typedef struct op_excuse {
     op_id op;
     const char *reason;
+    bool elsewhere; /* it is proved there: nothing is missing */
 } op_excuse;
 extern const op_excuse op_excuses[];
 

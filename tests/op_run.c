@@ -1,5 +1,6 @@
 /* op_run.c - runs a graph node by node, every operand and workspace between guard bytes. */
 #include "op_run.h"
+#include "exec/internal.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -70,18 +71,19 @@ static void guarded_free(guarded *b)
 
 static size_t bytes_of(const value *v)
 {
-    return (size_t)shape_count(&v->sh) * dtype_of(v->type)->size;
+    kernel_tensor t = {.sh = v->sh, .block = v->block};
+    return (size_t)kernel_elements(&t) * dtype_of(v->type)->size;
 }
 
 /* The node's operands; in and out have OPERANDS places. */
 static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
 {
+    plan_operands(r->g, n, in, out, a);
     for (int i = 0; i < n->n_in; i++)
-        in[i] = (kernel_tensor){r->at[n->in[i]].data, r->g->value[n->in[i]].type, r->g->value[n->in[i]].sh};
+        in[i].data = r->at[n->in[i]].data;
     for (int i = 0; i < n->n_out; i++)
-        out[i] = (kernel_tensor){r->at[n->out[i]].data, r->g->value[n->out[i]].type, r->g->value[n->out[i]].sh};
-    *a = (kernel_args){.in = in, .out = out, .n_in = n->n_in, .n_out = n->n_out, .attr = n->attr,
-                       .threads = r->threads};
+        out[i].data = r->at[n->out[i]].data;
+    a->threads = r->threads;
 }
 
 static status choose(op_run *r, size_t k)
@@ -103,7 +105,11 @@ static status choose(op_run *r, size_t k)
 
 status op_run_open(op_run *r, const graph *g, const backend *b, int threads)
 {
-    *r = (op_run){.g = g, .b = b, .threads = threads};
+    *r = (op_run){.b = b, .threads = threads};
+    TRY(graph_share(g, &r->g));
+    TRY(pass_layout(r->g, b));
+    TRY(graph_validate(r->g));
+    g = r->g;
     TRY(mem_alloc(&r->at, g->n_value, sizeof *r->at));
     TRY(mem_alloc(&r->row, g->n_node, sizeof *r->row));
     for (size_t v = 1; v < g->n_value; v++) {
@@ -126,6 +132,7 @@ void op_run_close(op_run *r)
     guarded_free(&r->work);
     mem_free(r->at);
     mem_free(r->row);
+    graph_free(r->g);
     *r = (op_run){0};
 }
 
@@ -186,7 +193,7 @@ static status check_all_in_place(op_run *r, const node *n, const kernel_row *row
         int reads = 0;
         for (int j = 0; j < n->n_in; j++)
             reads += n->in[j] == n->in[i];
-        if (n->in[i] && reads == 1 && x->type == y->type && shape_equal(&x->sh, &y->sh))
+        if (n->in[i] && reads == 1 && x->type == y->type && shape_equal(&x->sh, &y->sh) && x->block == y->block)
             TRY(check_in_place(r, n, row, i));
     }
     return ST_OK;

@@ -15,7 +15,7 @@ typedef struct guarded { /* a buffer with a guard on either side; data is aligne
 } guarded;
 
 typedef struct op_run {
-    const graph *g;
+    graph *g; /* the caller's after the backend's passes: ids of the caller's values are the same */
     const backend *b;
     int threads;
     guarded *at;            /* [n_value] contents of every value */
@@ -23,7 +23,7 @@ typedef struct op_run {
     guarded work;
 } op_run;
 
-/* Buffers (constants, parameters and states filled from the graph, inputs zero) and kernels for every node. */
+/* g as the backend runs it; buffers (constants, parameters and states filled from the graph, inputs zero) and kernels for every node. */
 MUST_USE status op_run_open(op_run *r, const graph *g, const backend *b, int threads);
 /* Runs nodes [1, end). */
 MUST_USE status op_run_nodes(op_run *r, size_t end, bool checked);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const op_excuse op_excuses[] = {{OP_NONE, NULL}};
+const op_excuse op_excuses[] = {{OP_REORDER, "test_layout.c", true}, {OP_NONE}};
 
 #define FAMILY(name)                                                                                              \
     START_TEST(family_##name)                                                                                     \
@@ -25,11 +25,14 @@ START_TEST(every_operator_has_a_case)
     for (int op = 1; op < OP_COUNT; op++) {
         const op_desc *d = op_of((op_id)op);
         const char *excuse = NULL;
+        bool elsewhere = false;
         for (const op_excuse *x = op_excuses; x->op != OP_NONE; x++)
-            if ((int)x->op == op)
+            if ((int)x->op == op) {
                 excuse = x->reason;
+                elsewhere = x->elsewhere;
+            }
         bool covered = seen[op] && (graded[op] || !d->grad);
-        if (excuse && !covered)
+        if (excuse && !covered && !elsewhere)
             test_skip(d->name, excuse);
         if (covered == (excuse == NULL))
             continue;

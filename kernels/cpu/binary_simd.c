@@ -1,6 +1,7 @@
 /* binary_simd.c - elementwise operators with several inputs: fast float32.
  *
  * Operands of any shapes that broadcast to the output's (broadcast.h); results may lie over operands of their shape. */
+#include "kernels/cpu/blocked.h"
 #include "kernels/cpu/broadcast.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vmath.h"
@@ -231,12 +232,38 @@ static bool SIMD(takes_same)(const kernel_args *a)
     return a->in[1].type == DTYPE_F32;
 }
 
+/* Both operands blocked, or one of them a number. */
+#define BLOCKED(name)                                                                                             \
+    static void SIMD(name##_blocked)(const kernel_args *a)                                                        \
+    {                                                                                                             \
+        run_as_plain(a, SIMD(name));                                                                              \
+    }                                                                                                             \
+    static bool SIMD(name##_takes)(const kernel_args *a)                                                          \
+    {                                                                                                             \
+        return takes_as_plain(a, SIMD(name));                                                                     \
+    }
+BLOCKED(add)
+BLOCKED(sub)
+BLOCKED(mul)
+BLOCKED(div)
+BLOCKED(prelu)
+BLOCKED(sum)
+BLOCKED(mean)
+BLOCKED(max_of)
+BLOCKED(min_of)
+
+#define ROW_BLOCKED(E, name, mask)                                                                                \
+    {OP_##E, DTYPE_F32, REAL_ISA, #name ", blocked", SIMD(name##_blocked), .takes = SIMD(name##_takes),           \
+     .blocked_in = mask, .blocked_out = 1}
+#define ROWS_BLOCKED(E, name) ROW_BLOCKED(E, name, 3), ROW_BLOCKED(E, name, 1), ROW_BLOCKED(E, name, 2)
 #define ROW(E, name) {OP_##E, DTYPE_F32, REAL_ISA, #name, SIMD(name), NULL, NULL}
 KERNEL_TABLE(binary) = {
     ROW(ADD, add), ROW(SUB, sub), ROW(MUL, mul), ROW(DIV, div), ROW(PRELU, prelu), ROW(EQUAL, equal), ROW(LESS, less),
     ROW(LESS_OR_EQUAL, less_or_equal), ROW(GREATER, greater), ROW(GREATER_OR_EQUAL, greater_or_equal), ROW(SUM, sum),
     ROW(MEAN, mean), ROW(MAX, max_of), ROW(MIN, min_of), ROW(MINMAX_GRAD, minmax_grad), ROW(PRELU_GRAD, prelu_grad),
     {OP_POW, DTYPE_F32, REAL_ISA, "pow", SIMD(pow), NULL, SIMD(takes_same)},
-    ROW(POW_GRAD, pow_grad),
+    ROW(POW_GRAD, pow_grad), ROWS_BLOCKED(ADD, add), ROWS_BLOCKED(SUB, sub), ROWS_BLOCKED(MUL, mul),
+    ROWS_BLOCKED(DIV, div), ROW_BLOCKED(PRELU, prelu, 3), ROW_BLOCKED(SUM, sum, ~0u), ROW_BLOCKED(MEAN, mean, ~0u),
+    ROW_BLOCKED(MAX, max_of, ~0u), ROW_BLOCKED(MIN, min_of, ~0u),
     {OP_WHERE, DTYPE_BOOL, REAL_ISA, "where", SIMD(where), NULL, SIMD(takes_words)},
     KERNEL_END};

@@ -26,6 +26,7 @@
     X(pool) \
     X(resize) \
     X(reduce) \
+    X(reorder) \
     X(row_norm) \
     X(unary) \
     X(update)

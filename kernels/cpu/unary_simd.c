@@ -2,7 +2,7 @@
  *
  * x, y, dy, dx: any shape, all the same; the result may lie over an input (omp simd: elements do not depend on one
  * another). What is computed is in ops/unary.def; accuracy of the functions in vmath.h. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/blocked.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/vmath.h"
 
@@ -46,11 +46,15 @@ typedef float real;
     {                                                                                                             \
         AT_##A operands;                                                                                          \
         float *out = a->out[0].data;                                                                              \
-        const int64_t n = shape_count(&a->out[0].sh);                                                             \
+        const int64_t n = kernel_elements(&a->out[0]);                                                            \
         if (VARIANT_##A)                                                                                          \
             LOOP(true, load, __VA_ARGS__)                                                                         \
         else                                                                                                      \
             LOOP(false, load, __VA_ARGS__)                                                                        \
+    }                                                                                                             \
+    static bool SIMD(name##_takes)(const kernel_args *a)                                                          \
+    {                                                                                                             \
+        return takes_as_plain(a, SIMD(name));                                                                     \
     }
 #define UNARY(E, object, text, flags, types, A, rows, ...)                                                        \
     KERNEL(op_##object, A, const float *in = a->in[0].data, const float x = in[i];, __VA_ARGS__)
@@ -63,10 +67,16 @@ typedef float real;
 
 KERNEL_TABLE(unary) = {
 #define UNARY(E, object, text, flags, types, A, rows, ...)                                                        \
-    {OP_##E, DTYPE_F32, REAL_ISA, #object, SIMD(op_##object), NULL, NULL},
+    {OP_##E, DTYPE_F32, REAL_ISA, #object, SIMD(op_##object), NULL, NULL},                                     \
+    {OP_##E, DTYPE_F32, REAL_ISA, #object ", blocked", SIMD(op_##object), .takes = SIMD(op_##object##_takes),     \
+     .blocked_in = 1, .blocked_out = 1},
 #define UNARY_FLAT(E, object, text, types, ...)                                                                   \
-    {OP_##E, DTYPE_F32, REAL_ISA, #object, SIMD(op_##object), NULL, NULL},
+    {OP_##E, DTYPE_F32, REAL_ISA, #object, SIMD(op_##object), NULL, NULL},                                     \
+    {OP_##E, DTYPE_F32, REAL_ISA, #object ", blocked", SIMD(op_##object), .takes = SIMD(op_##object##_takes),     \
+     .blocked_in = 1, .blocked_out = 1},
 #define UNARY_GRAD(E, object, text, reads, A, rows, ...)                                                          \
-    {OP_##E##_GRAD, DTYPE_F32, REAL_ISA, #object " grad", SIMD(op_##object##_grad), NULL, NULL},
+    {OP_##E##_GRAD, DTYPE_F32, REAL_ISA, #object " grad", SIMD(op_##object##_grad), NULL, NULL},                  \
+    {OP_##E##_GRAD, DTYPE_F32, REAL_ISA, #object " grad, blocked", SIMD(op_##object##_grad),                      \
+     .takes = SIMD(op_##object##_grad_takes), .blocked_in = 3, .blocked_out = 1},
 #include "ops/unary.def"
     KERNEL_END};

@@ -187,7 +187,7 @@ static bool is_key_line(reader *r)
         fault(r, first, "the key stands before any [section]");
     else {
         for (const char *p = first; p + 1 < r->stop; p++)
-            if (is_blank(*p) && p[1] == ';')
+            if ((is_blank(*p) || p == sep) && p[1] == ';')
                 r->stop = p;
         r->stop = trim_blanks(first, r->stop);
         r->sep = sep;

@@ -5,10 +5,18 @@
 
 #include "kernels/kernel.h"
 
+/* Whether nodes that have kernels for blocked layout (kernel.h) use them. */
+typedef enum layout_choice {
+    LAYOUT_AUTO,   /* where it pays */
+    LAYOUT_PLAIN,  /* nowhere */
+    LAYOUT_BLOCKED /* wherever a kernel takes it (tests) */
+} layout_choice;
+
 typedef struct backend_options {
     int threads;     /* 0: all cores this process may use */
     isa max_isa;     /* ISA_REF: reference kernels only; ISA_AVX512: the best the machine has */
-    const char *method; /* of rows that have one: only this method ("reference": none of them); NULL: the best row */
+    const char *method; /* rows of this method first ("reference": no row that has a method); NULL: the best row */
+    layout_choice layout;
 } backend_options;
 
 typedef struct backend backend;
@@ -16,8 +24,13 @@ struct backend {
     const char *name;
     int threads;
     isa level; /* the best instruction set in use */
+    int32_t block; /* channels in a block of blocked layout; 0: there is none */
+    layout_choice layout;
     /* The row that runs a node on these operands (data pointers may be NULL), or NULL when there is none. */
     const kernel_row *(*find)(const backend *b, op_id op, const kernel_args *a);
+    /* The best row with blocked operands that takes plain shapes `a`; sets the blocks in `a` as the row wants them. NULL:
+     * there is none, `a` stays plain. */
+    const kernel_row *(*find_blocked)(const backend *b, op_id op, kernel_args *a);
     status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
     void (*free)(backend *b, void *p, size_t bytes);
     void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads, OpenBLAS 0.3.21" */

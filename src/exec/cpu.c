@@ -35,20 +35,110 @@ typedef struct cpu_backend {
     const kernel_row *row[OP_COUNT][48]; /* candidates of every operator, best first, NULL-terminated */
 } cpu_backend;
 
-static const kernel_row *cpu_find(const backend *b, op_id op, const kernel_args *a)
+static dtype first_type(const kernel_args *a)
+{
+    for (int i = 0; i < a->n_in; i++)
+        if (a->in[i].type != DTYPE_NONE)
+            return a->in[i].type;
+    for (int i = 0; i < a->n_out; i++)
+        if (a->out[i].type != DTYPE_NONE)
+            return a->out[i].type;
+    return DTYPE_NONE;
+}
+
+static int32_t block_of(const backend *b, const kernel_tensor *t, uint32_t mask, int i)
+{
+    return t->type != DTYPE_NONE && i < 32 && mask >> i & 1 ? b->block : 0;
+}
+
+static bool lies_as_wanted(const backend *b, const kernel_row *r, const kernel_args *a)
+{
+    if ((r->blocked_in | r->blocked_out) && r->level != b->level)
+        return false;
+    for (int i = 0; i < a->n_in; i++)
+        if (a->in[i].block != block_of(b, &a->in[i], r->blocked_in, i))
+            return false;
+    for (int i = 0; i < a->n_out; i++)
+        if (a->out[i].block != block_of(b, &a->out[i], r->blocked_out, i))
+            return false;
+    return true;
+}
+
+static void lay_out(const backend *b, const kernel_row *r, kernel_args *a)
+{
+    for (int i = 0; i < a->n_in; i++)
+        a->in[i].block = r ? block_of(b, &a->in[i], r->blocked_in, i) : 0;
+    for (int i = 0; i < a->n_out; i++)
+        a->out[i].block = r ? block_of(b, &a->out[i], r->blocked_out, i) : 0;
+}
+
+/* A blocked operand is [N, C, ...]. */
+static bool can_be_blocked(const kernel_row *r, const kernel_args *a)
+{
+    for (int i = 0; i < a->n_in && i < 32; i++)
+        if (r->blocked_in >> i & 1 && a->in[i].type != DTYPE_NONE && a->in[i].sh.rank < 3)
+            return false;
+    for (int i = 0; i < a->n_out && i < 32; i++)
+        if (r->blocked_out >> i & 1 && a->out[i].type != DTYPE_NONE && a->out[i].sh.rank < 3)
+            return false;
+    return true;
+}
+
+static bool has_method(const kernel_row *r, const char *method)
+{
+    return r->method && strcmp(r->method, method) == 0;
+}
+
+/* Whether r is to be preferred to `best`, which stands before it in the table. */
+static bool is_better(const cpu_backend *c, const kernel_row *r, double cost, const kernel_row *best, double best_cost)
+{
+    if (!best)
+        return true;
+    if (c->method && has_method(r, c->method) != has_method(best, c->method))
+        return has_method(r, c->method);
+    return r->level == best->level && r->cost && best->cost && cost < best_cost;
+}
+
+static const kernel_row *best_row(const backend *b, op_id op, kernel_args *a, bool blocked)
 {
     const cpu_backend *c = (const cpu_backend *)b;
-    dtype t = DTYPE_NONE;
-    for (int i = 0; i < a->n_in && t == DTYPE_NONE; i++)
-        t = a->in[i].type;
-    for (int i = 0; i < a->n_out && t == DTYPE_NONE; i++)
-        t = a->out[i].type;
-    for (const kernel_row *const *r = c->row[op]; *r; r++)
-        if (c->method && (*r)->method && strcmp(c->method, (*r)->method) != 0)
+    dtype t = first_type(a);
+    const kernel_row *best = NULL;
+    double best_cost = 0;
+    bool none = c->method && strcmp(c->method, "reference") == 0;
+    for (const kernel_row *const *p = c->row[op]; *p; p++) {
+        const kernel_row *r = *p;
+        if ((none && r->method) || (r->type != t && r->type != DTYPE_NONE))
             continue;
-        else if (((*r)->type == t || (*r)->type == DTYPE_NONE) && (!(*r)->takes || (*r)->takes(a)))
-            return *r;
-    return NULL;
+        if (blocked) {
+            if (!(r->blocked_in | r->blocked_out) || r->level != b->level || !can_be_blocked(r, a))
+                continue;
+            lay_out(b, r, a);
+        } else if (!lies_as_wanted(b, r, a)) {
+            continue;
+        }
+        if (r->takes && !r->takes(a))
+            continue;
+        double cost = r->cost ? r->cost(a) : 0;
+        if (is_better(c, r, cost, best, best_cost)) {
+            best = r;
+            best_cost = cost;
+        }
+    }
+    if (blocked)
+        lay_out(b, best, a);
+    return best;
+}
+
+static const kernel_row *cpu_find(const backend *b, op_id op, const kernel_args *a)
+{
+    kernel_args copy = *a; /* operands are not written */
+    return best_row(b, op, &copy, false);
+}
+
+static const kernel_row *cpu_find_blocked(const backend *b, op_id op, kernel_args *a)
+{
+    return b->block ? best_row(b, op, a, true) : NULL;
 }
 
 static status cpu_alloc(backend *b, size_t bytes, void **out)
@@ -127,10 +217,14 @@ status cpu_open(const backend_options *o, backend **out)
                         .threads = o->threads > 0 ? o->threads : usable_cores(),
                         .level = o->max_isa < best ? o->max_isa : best,
                         .find = cpu_find,
+                        .find_blocked = cpu_find_blocked,
+                        .layout = o->layout,
                         .alloc = cpu_alloc,
                         .free = cpu_free,
                         .describe = cpu_describe,
                         .close = cpu_close};
+    static const int32_t lanes[] = {[ISA_REF] = 0, [ISA_BASE] = 4, [ISA_AVX2] = 8, [ISA_AVX512] = 16};
+    c->base.block = lanes[c->base.level];
     openblas_set_num_threads(1);
     for (int level = (int)c->base.level; level >= ISA_REF; level--)
         for (const kernel_row *const *t = tables; *t; t++)

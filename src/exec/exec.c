@@ -14,7 +14,7 @@ typedef struct step { /* one node, ready to run */
 } step;
 
 struct exec {
-    const graph *g;
+    graph *g; /* the caller's as the backend runs it */
     backend *b;
     plan *p;
     store own; /* when the caller gave no store */
@@ -92,14 +92,31 @@ static status bind_steps(exec *e)
     return ST_OK;
 }
 
+/* What the backend runs instead of g. */
+static status lower(const graph *g, const backend *b, graph **out)
+{
+    graph *low = NULL;
+    status st = ST_OK;
+    TRY_DONE(graph_share(g, &low));
+    TRY_DONE(pass_layout(low, b));
+#ifndef NDEBUG
+    TRY_DONE(graph_validate(low));
+#endif
+    *out = low;
+    return ST_OK;
+done:
+    graph_free(low);
+    return st;
+}
+
 status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec **out)
 {
     exec *e;
     status st = ST_OK;
     TRY(mem_alloc(&e, 1, sizeof *e));
-    e->g = g;
     e->b = b;
-    TRY_DONE(plan_make(g, b, &e->p));
+    TRY_DONE(lower(g, b, &e->g));
+    TRY_DONE(plan_make(e->g, b, &e->p));
     TRY_DONE(check_memory(e, memory_limit));
     if (!s)
         s = &e->own;
@@ -124,6 +141,7 @@ void exec_close(exec *e)
         e->b->free(e->b, e->workspace, e->p->workspace);
     }
     plan_free(e->p);
+    graph_free(e->g);
     store_free(&e->own);
     mem_free(e->steps);
     mem_free(e->operands);
@@ -155,6 +173,11 @@ void exec_run(exec *e, phase when)
         if (e->timing)
             e->seconds[s->n] += now() - t;
     }
+}
+
+const graph *exec_graph(const exec *e)
+{
+    return e->g;
 }
 
 const plan *exec_plan(const exec *e)

@@ -49,12 +49,13 @@ typedef struct exec exec;
  * is then copied). Adds missing store entries. memory_limit 0: none; else ST_OOM with the table of what is needed. */
 MUST_USE status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec **out);
 void exec_close(exec *e);
-/* Where a value lies: inputs to be filled before exec_run, outputs to be read after it (valid until the next run),
- * persistent values. NULL for values that are not kept. */
+/* Where an input (to be filled before exec_run), an output (to be read after it, valid until the next run) or a
+ * persistent value of g lies. Other values are not kept, or lie otherwise than g says. */
 void *exec_data(const exec *e, value_id v);
 /* Runs the nodes of one phase. No allocation. */
 void exec_run(exec *e, phase when);
 const plan *exec_plan(const exec *e);
+const graph *exec_graph(const exec *e); /* what runs: g after the backend's passes; ids of g's values are the same */
 /* Seconds spent in every node since exec_open when timing is on (inspect --time); NULL when off. */
 void exec_set_timing(exec *e, bool on);
 const double *exec_timing(const exec *e);

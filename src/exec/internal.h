@@ -7,6 +7,10 @@
 /* Kernel operands of a node, data pointers NULL. in and out have room for the node's operands. */
 void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a);
 
-status cpu_open(const backend_options *o, backend **out);
+/* layout.c: puts nodes on the backend's blocked kernels where that pays, with Reorder nodes where layouts meet. Ids of
+ * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */
+MUST_USE status pass_layout(graph *g, const backend *b);
+
+MUST_USE status cpu_open(const backend_options *o, backend **out);
 
 #endif

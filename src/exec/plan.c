@@ -28,7 +28,8 @@ typedef struct life { /* of one storage */
 
 static size_t value_bytes(const value *v)
 {
-    return (size_t)shape_count(&v->sh) * dtype_of(v->type)->size;
+    kernel_tensor t = {.sh = v->sh, .block = v->block};
+    return (size_t)kernel_elements(&t) * dtype_of(v->type)->size;
 }
 
 static bool in_arena(const value *v)
@@ -40,9 +41,9 @@ static bool in_arena(const value *v)
 void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
 {
     for (int i = 0; i < n->n_in; i++)
-        in[i] = (kernel_tensor){.type = g->value[n->in[i]].type, .sh = g->value[n->in[i]].sh};
+        in[i] = (kernel_tensor){.type = g->value[n->in[i]].type, .sh = g->value[n->in[i]].sh, .block = g->value[n->in[i]].block};
     for (int i = 0; i < n->n_out; i++)
-        out[i] = (kernel_tensor){.type = g->value[n->out[i]].type, .sh = g->value[n->out[i]].sh};
+        out[i] = (kernel_tensor){.type = g->value[n->out[i]].type, .sh = g->value[n->out[i]].sh, .block = g->value[n->out[i]].block};
     *a = (kernel_args){.in = in, .out = out, .n_in = n->n_in, .n_out = n->n_out, .attr = n->attr};
 }
 
@@ -123,7 +124,7 @@ static status share_storage(const graph *g, plan *p)
             for (int j = 0; j < n->n_in; j++)
                 reads += p->root[n->in[j]] == r;
             if (!n->in[i] || g->value[r].kind != VALUE_TEMP || last[r] != k || x->type != y->type ||
-                !shape_equal(&x->sh, &y->sh) || value_bytes(&g->value[r]) != value_bytes(y) || reads != 1)
+                !shape_equal(&x->sh, &y->sh) || x->block != y->block || value_bytes(&g->value[r]) != value_bytes(y) || reads != 1)
                 continue;
             size_t until = last[p->root[n->out[0]]];
             p->root[n->out[0]] = r;

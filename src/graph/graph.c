@@ -381,6 +381,59 @@ done:
     return st;
 }
 
+static status copy_ids(graph *g, value_id **ids, size_t n)
+{
+    value_id *copy = NULL;
+    TRY(arena_alloc(&g->mem, &copy, n, sizeof *copy));
+    memcpy(copy, *ids, n * sizeof *copy);
+    *ids = copy;
+    return ST_OK;
+}
+
+static status copy_array(void *array, size_t *cap, const void *from, size_t n, size_t size)
+{
+    void *copy;
+    TRY(mem_alloc(&copy, n + 1, size));
+    if (n)
+        memcpy(copy, from, n * size);
+    *cap = n + 1;
+    memcpy(array, &copy, sizeof copy);
+    return ST_OK;
+}
+
+status graph_share(const graph *g, graph **out)
+{
+    graph *copy = NULL;
+    size_t slots = 0;
+    status st = ST_OK;
+    TRY_DONE(mem_alloc(&copy, 1, sizeof *copy));
+    TRY_DONE(copy_array(&copy->value, &copy->cap_value, g->value, g->n_value, sizeof *g->value));
+    TRY_DONE(copy_array(&copy->node, &copy->cap_node, g->node, g->n_node, sizeof *g->node));
+    TRY_DONE(copy_array(&copy->input, &copy->cap_input, g->input, g->n_input, sizeof *g->input));
+    TRY_DONE(copy_array(&copy->output, &copy->cap_output, g->output, g->n_output, sizeof *g->output));
+    TRY_DONE(mem_alloc(&copy->names, 1, sizeof *copy->names));
+    *copy->names = (struct name_index){.cap = g->names->cap, .used = g->names->used};
+    TRY_DONE(copy_array(&copy->names->slot, &slots, g->names->slot, g->names->cap, sizeof *g->names->slot));
+    copy->n_value = g->n_value;
+    copy->n_node = g->n_node;
+    copy->n_input = g->n_input;
+    copy->n_output = g->n_output;
+    for (size_t k = 1; k < g->n_node; k++) { /* passes rewrite operands in place */
+        TRY_DONE(copy_ids(copy, &copy->node[k].in, g->node[k].n_in));
+        TRY_DONE(copy_ids(copy, &copy->node[k].out, g->node[k].n_out));
+        if (g->node[k].attr) { /* inference completes attributes in place */
+            void *attr;
+            TRY_DONE(copy_attrs(copy, op_of(g->node[k].op), g->node[k].attr, &attr));
+            copy->node[k].attr = attr;
+        }
+    }
+    *out = copy;
+    copy = NULL;
+done:
+    graph_free(copy);
+    return st;
+}
+
 /* Drops the values for which keep[v] is 0 and renumbers the rest. */
 static void compact_values(graph *g, uint32_t *keep)
 {
@@ -420,7 +473,7 @@ status pass_unused_values(graph *g)
 }
 
 /* Nodes are moved by passes: values remember their new places. */
-static void refresh_from(graph *g)
+void graph_refresh_from(graph *g)
 {
     for (size_t v = 1; v < g->n_value; v++)
         g->value[v].from = 0;
@@ -452,7 +505,7 @@ status pass_dead_nodes(graph *g)
         if (g->node[k].op != OP_NONE)
             g->node[next++] = g->node[k];
     g->n_node = next;
-    refresh_from(g);
+    graph_refresh_from(g);
     return pass_unused_values(g);
 }
 

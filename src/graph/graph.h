@@ -42,6 +42,9 @@ typedef struct value {
     uint32_t flags;
     node_id from;     /* the node that makes it (VALUE_TEMP), else 0 */
     const void *data; /* in the arena: contents of a constant, start of a parameter or state; else NULL */
+    int32_t block;    /* 0: elements lie in the order of the shape. b > 0: [N, ceil(C/b), spatial..., b], the channels
+                         beyond C being zeros; `sh` stays [N, C, spatial...]. Only the executor's own copy of a graph has
+                         such values (exec/layout.c) */
 } value;
 
 typedef enum phase {
@@ -188,6 +191,10 @@ MUST_USE status graph_count_uses(const graph *g, uint32_t **uses);
 /* Deep copy of nodes, values, names; constants' data are shared by copying. */
 MUST_USE status graph_clone(const graph *g, graph **out);
 
+/* A copy with the same ids that borrows g's names and data: g must outlive it. For what a backend makes of a
+ * graph (exec/lower.c). */
+MUST_USE status graph_share(const graph *g, graph **out);
+
 /* Copies src's nodes into dst. map[src value] = dst value must be preset for values that exist in dst already (inputs);
  * 0 entries are made and filled in. Names get `prefix`. */
 MUST_USE status graph_splice(graph *dst, const graph *src, value_id *map, const char *prefix);
@@ -214,6 +221,7 @@ MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormal
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running
                                                       = (1-m)*running + m*batch, unbiased variance) */
 MUST_USE status pass_to_double(graph *g);          /* every float32 value and constant becomes float64 */
+void graph_refresh_from(graph *g);                 /* values remember the places of the nodes that make them */
 MUST_USE status pass_unused_values(graph *g);      /* compacts values no node, input or output refers to */
 
 /* Totals for tables. */

@@ -20,6 +20,10 @@ const op_desc op_identity = {
     .infer = op_infer_same, .grad = identity_grad,
 };
 
+/* The same tensor in the other layout (exec/layout.c puts it in). */
+const op_desc op_reorder = {.name = "Reorder", .in = {1, 1}, .out = {1, 1}, .flags = OP_INTERNAL,
+                            .infer = op_infer_same, NO_GRAD("it stands in graphs that are ready to run only")};
+
 /* Dropout in evaluation: y = x, mask all true (Dropout-22). No view, because the mask is made by a kernel; a Dropout
  * whose mask nobody wants is dropped by pass_drop_identity. */
 static status dropout_infer(graph *g, node *n)
