@@ -3,8 +3,9 @@
  * The job is opened as train opens it. A step is everything from taking the next batch (augmented by the loader's
  * threads) to the updated weights. It is timed in up to two ways: with the teacher's outputs computed in every step
  * (fresh views, nothing can be remembered), and with outputs that an earlier pass left in memory (one fixed view: the
- * same batches are taken twice and the second time counts), which leaves the student's share. */
-#include "cli/cli.h"
+ * same batches are taken twice and the second time counts), which leaves the student's share. With --profile, steps of
+ * the first kind are made again with a clock around every node (bench_profile.c). */
+#include "cli/bench.h"
 #include "deploy/compare.h"
 #include "train/job_spec.h"
 
@@ -32,6 +33,7 @@ typedef struct bench_run {
     char student[128];
     int threads;
     int64_t batch, student_parameters, teacher_parameters;
+    text profile;
 } bench_run;
 
 /* The job with data.views as the measurement needs it. */
@@ -46,8 +48,7 @@ static status load_job(cli *c, const char *views, job **out)
     return config_load(&from, out);
 }
 
-/* Steps begin to end, the times of which go to ms (NULL: not wanted). */
-static status take_steps(const bench_run *b, session *s, uint64_t begin, uint64_t end, double *ms)
+status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, double *ms)
 {
     double hint[HINTS_MAX];
     step_result r = {.hint = hint};
@@ -56,7 +57,7 @@ static status take_steps(const bench_run *b, session *s, uint64_t begin, uint64_
         TRY(session_step(s, step % s->steps, &r));
         if (ms)
             ms[step - begin] = (clock_seconds() - began) * 1e3;
-        if (*b->c->stop)
+        if (*c->stop)
             return fail(ST_STOPPED, "stopped after %llu steps; nothing was measured", (unsigned long long)step + 1);
     }
     return ST_OK;
@@ -74,6 +75,21 @@ static status take_facts(bench_run *b, const session *s)
     return b->device.st;
 }
 
+/* Makes the steps of the measurement once more, timed node by node. */
+static status profile(bench_run *b, session *s, uint64_t from)
+{
+    uint64_t teacher_runs = s->t.e ? s->t.runs : 0;
+    exec_set_timing(s->train, true);
+    if (s->t.e)
+        exec_set_timing(s->t.e, true);
+    TRY(bench_steps(b->c, s, from, from + b->steps, NULL));
+    if (s->t.e)
+        TRY(bench_profile_print("teacher", s->t.g, s->t.e, b->steps,
+                                (s->t.runs - teacher_runs) / (uint64_t)s->t.batch, &b->profile));
+    return bench_profile_print("training graph: student, losses, gradients, update", s->tg.g, s->train, b->steps,
+                               b->steps, &b->profile);
+}
+
 static status measure(bench_run *b, const char *views, timing *t)
 {
     job *j = NULL;
@@ -87,18 +103,20 @@ static status measure(bench_run *b, const char *views, timing *t)
     TRY_DONE(take_facts(b, &s));
     if (again && !s.t.cache)
         goto done;
-    TRY_DONE(take_steps(b, &s, 0, 1, NULL));
+    TRY_DONE(bench_steps(b->c, &s, 0, 1, NULL));
     t->first = clock_seconds() - began;
     if (again) {
-        TRY_DONE(take_steps(b, &s, 1, all, NULL));
+        TRY_DONE(bench_steps(b->c, &s, 1, all, NULL));
         session_seek(&s, 0);
-        TRY_DONE(take_steps(b, &s, 0, 1, NULL));
+        TRY_DONE(bench_steps(b->c, &s, 0, 1, NULL));
     }
-    TRY_DONE(take_steps(b, &s, 1, WARM_STEPS, NULL));
-    TRY_DONE(take_steps(b, &s, WARM_STEPS, all, t->ms));
+    TRY_DONE(bench_steps(b->c, &s, 1, WARM_STEPS, NULL));
+    TRY_DONE(bench_steps(b->c, &s, WARM_STEPS, all, t->ms));
     t->step = latency_of(t->ms, b->steps);
     t->samples_per_second = 1e3 * (double)b->batch / t->step.p50;
     t->done = true;
+    if (b->c->o.profile && !again)
+        st = profile(b, &s, all);
 done:
     session_close(&s);
     config_free(j);
@@ -132,6 +150,8 @@ static status print_text(const bench_run *b)
     if (b->teacher_parameters && !b->remembered.done)
         text_add(&t, "this job's teacher outputs cannot be remembered (hints, mixup, cache.memory_limit, no kd)\n");
     text_printf(&t, "\npeak memory %s\n", human_bytes(peak_bytes(), buf));
+    if (b->profile.n)
+        text_add_n(&t, b->profile.s, b->profile.n);
     return cli_print(&t);
 }
 
@@ -182,6 +202,8 @@ status cmd_bench(cli *c)
         return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help bench`", c->o.args.at[0]);
     if (c->o.steps < 0 || c->o.steps > STEPS_AT_MOST)
         return fail(ST_USAGE, "--steps %lld: it takes 1 to %d", (long long)c->o.steps, STEPS_AT_MOST);
+    if (c->o.serve)
+        return bench_serve(c);
     TRY_DONE(mem_alloc(&b.computed.ms, b.steps, sizeof *b.computed.ms));
     TRY_DONE(mem_alloc(&b.remembered.ms, b.steps, sizeof *b.remembered.ms));
     TRY_DONE(measure(&b, "fresh", &b.computed));
@@ -192,6 +214,7 @@ status cmd_bench(cli *c)
     st = c->o.json ? print_json(&b) : print_text(&b);
 done:
     text_free(&b.device);
+    text_free(&b.profile);
     mem_free(b.computed.ms);
     mem_free(b.remembered.ms);
     return st;

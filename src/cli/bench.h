@@ -1,0 +1,22 @@
+/* bench.h - the parts of `distill bench`. */
+#ifndef DISTILL_CLI_BENCH_H
+#define DISTILL_CLI_BENCH_H
+
+#include "cli/cli.h"
+#include "exec/exec.h"
+#include "train/session.h"
+
+/* Adds a table of the times that e's nodes took in `steps` training steps, in which g ran `runs` times: by operator and
+ * kernel, then the slowest nodes. exec_set_timing must be on. GF/s: two operations for a multiply-accumulate. */
+MUST_USE status bench_profile_print(const char *title, const graph *g, const exec *e, uint64_t steps, uint64_t runs,
+                                    text *out);
+
+/* `distill bench --serve`: opens the job as it is written and makes its first step, then prints one JSON line of facts.
+ * For every line N on standard input it makes N steps and prints {"ms": [N numbers]}; a line "rewind" goes back to the
+ * first batches (with data.views = 1 the teacher's outputs are then remembered) and prints {}. Ends with its input. */
+MUST_USE status bench_serve(cli *c);
+
+/* Steps begin to end of the session, the times of which go to ms (NULL: not wanted). ST_STOPPED after a signal. */
+MUST_USE status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, double *ms);
+
+#endif
