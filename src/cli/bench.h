@@ -6,10 +6,9 @@
 #include "exec/exec.h"
 #include "train/session.h"
 
-/* Adds a table of the times that e's nodes took in `steps` training steps, in which g ran `runs` times: by operator and
- * kernel, then the slowest nodes. exec_set_timing must be on. GF/s: two operations for a multiply-accumulate. */
-MUST_USE status bench_profile_print(const char *title, const graph *g, const exec *e, uint64_t steps, uint64_t runs,
-                                    text *out);
+/* Adds a table of the times that e's nodes took in `steps` training steps, in which its graph ran `runs` times: by operator
+ * and kernel, then the slowest nodes. exec_set_timing must be on. GF/s: two operations for a multiply-accumulate. */
+MUST_USE status bench_profile_print(const char *title, const exec *e, uint64_t steps, uint64_t runs, text *out);
 
 /* `distill bench --serve`: opens the job as it is written and makes its first step, then prints one JSON line of facts.
  * For every line N on standard input it makes N steps and prints {"ms": [N numbers]}; a line "rewind" goes back to the

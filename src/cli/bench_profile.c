@@ -100,8 +100,9 @@ static void print(const profile *p, text *t)
     }
 }
 
-status bench_profile_print(const char *title, const graph *g, const exec *e, uint64_t steps, uint64_t runs, text *out)
+status bench_profile_print(const char *title, const exec *e, uint64_t steps, uint64_t runs, text *out)
 {
+    const graph *g = exec_graph(e);
     profile p = {.g = g, .title = title, .steps = (double)steps, .runs = (double)runs};
     status st = ST_OK;
     TRY_DONE(mem_alloc(&p.kind, g->n_node, sizeof *p.kind));

@@ -84,10 +84,10 @@ static status profile(bench_run *b, session *s, uint64_t from)
         exec_set_timing(s->t.e, true);
     TRY(bench_steps(b->c, s, from, from + b->steps, NULL));
     if (s->t.e)
-        TRY(bench_profile_print("teacher", s->t.g, s->t.e, b->steps,
+        TRY(bench_profile_print("teacher", s->t.e, b->steps,
                                 (s->t.runs - teacher_runs) / (uint64_t)s->t.batch, &b->profile));
-    return bench_profile_print("training graph: student, losses, gradients, update", s->tg.g, s->train, b->steps,
-                               b->steps, &b->profile);
+    return bench_profile_print("training graph: student, losses, gradients, update", s->train, b->steps, b->steps,
+                               &b->profile);
 }
 
 static status measure(bench_run *b, const char *views, timing *t)
