@@ -644,6 +644,8 @@ END_TEST
 
 /* ---- the frozen teacher ---- */
 
+#define XS(x) ((const void *const[]){x})
+
 static void open_frozen(const char *path, int64_t rows, frozen_net *t, backend **b)
 {
     onnx_model *m;
@@ -667,21 +669,21 @@ START_TEST(a_samples_outputs_do_not_depend_on_its_neighbours)
         rng r = rng_make(3, RNG_TEST, 0, 0);
         open_frozen(models[k] ? models[k] : test_path(dir, "teacher.onnx"), 8, &t, &b);
         float *x, *want, *have;
-        size_t c = (size_t)t.classes;
-        OK(mem_alloc(&x, N * t.sample, sizeof *x));
+        size_t c = t.width[0], each = t.in.port[0].bytes / sizeof(float);
+        OK(mem_alloc(&x, N * each, sizeof *x));
         OK(mem_alloc(&want, N * c, sizeof *want));
         OK(mem_alloc(&have, N * c, sizeof *have));
-        for (size_t i = 0; i < N * t.sample; i++)
+        for (size_t i = 0; i < N * each; i++)
             x[i] = (float)rng_normal(&r);
-        frozen_run(&t, x, N, &want);
+        frozen_run(&t, XS(x), N, &want);
         ck_assert(memcmp(want, want + c, c * sizeof *want) != 0);
         for (size_t i = 0; i < N; i++) { /* alone, then at every place among others */
-            frozen_run(&t, x + i * t.sample, 1, &have);
+            frozen_run(&t, XS(x + i * each), 1, &have);
             ck_assert_msg(memcmp(have, want + i * c, c * sizeof *have) == 0, "model %d, sample %zu alone", k, i);
         }
         for (size_t from = 1; from < 9; from++) {
             float *rest = have;
-            frozen_run(&t, x + from * t.sample, N - from, &rest);
+            frozen_run(&t, XS(x + from * each), N - from, &rest);
             ck_assert_msg(memcmp(have, want + from * c, (N - from) * c * sizeof *have) == 0, "model %d, from %zu", k, from);
         }
         mem_free(x);
@@ -701,21 +703,22 @@ START_TEST(remembered_is_what_a_fresh_run_gives)
     backend *b;
     toy_make(dir);
     open_frozen(test_path(dir, "teacher.onnx"), 8, &t, &b);
+    size_t each = t.in.port[0].bytes / sizeof(float);
     float *pool, x[B * TOY_SIZE * TOY_SIZE], want[B * TOY_CLASSES], have[B * TOY_CLASSES], *out = want;
     uint32_t index[B], view[B];
     rng r = rng_make(4, RNG_TEST, 0, 0);
-    OK(mem_alloc(&pool, VIEWS * SAMPLES * t.sample, sizeof *pool));
-    for (size_t i = 0; i < VIEWS * SAMPLES * t.sample; i++)
+    OK(mem_alloc(&pool, VIEWS * SAMPLES * each, sizeof *pool));
+    for (size_t i = 0; i < VIEWS * SAMPLES * each; i++)
         pool[i] = (float)rng_normal(&r);
     OK(frozen_remember(&t, VIEWS, SAMPLES));
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < B; i++) { /* the same sample may come twice in a batch */
             index[i] = rng_below(&r, SAMPLES);
             view[i] = rng_below(&r, VIEWS);
-            memcpy(x + (size_t)i * t.sample, pool + ((size_t)view[i] * SAMPLES + index[i]) * t.sample, t.sample * sizeof *x);
+            memcpy(x + (size_t)i * each, pool + ((size_t)view[i] * SAMPLES + index[i]) * each, each * sizeof *x);
         }
-        frozen_run_remembered(&t, x, B, index, view, have);
-        frozen_run(&t, x, B, &out);
+        frozen_run_remembered(&t, XS(x), B, index, view, have);
+        frozen_run(&t, XS(x), B, &out);
         ck_assert_msg(memcmp(have, want, sizeof want) == 0, "round %d", round);
     }
     ck_assert_uint_eq(t.runs - ROUNDS * B, VIEWS * SAMPLES); /* each was computed once */

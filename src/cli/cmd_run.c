@@ -232,10 +232,40 @@ done:
 
 /* ---- on a data set ---- */
 
-static void put_score(runner *r, const dataset *ds, const float *logits, int64_t classes, const latency *l)
+/* Outputs that are numbers against their targets. */
+static void put_error(runner *r, const dataset *ds, const float *x, size_t width)
+{
+    uint32_t n = dataset_info(ds)->part[DATA_VAL].n, labelled = 0;
+    double sum = 0;
+    bool fit = dataset_info(ds)->target_size == (int64_t)width;
+    for (uint32_t i = 0; i < n && fit; i++) {
+        const float *y = dataset_target(ds, DATA_VAL, i);
+        labelled += y != NULL;
+        for (size_t k = 0; y && k < width; k++)
+            sum += fabs((double)x[i * width + k] - (double)y[k]) / (double)width;
+    }
+    double error = labelled ? sum / (double)labelled : (double)NAN;
+    if (r->c->o.json) {
+        json_put_int(&r->j, "samples", n);
+        json_put_int(&r->j, "labelled", labelled);
+        json_put_number(&r->j, "error", error);
+    } else if (labelled) {
+        text_printf(&r->out, "%u samples, mean absolute error %.6g (%u with targets)\n", n, error, labelled);
+    } else {
+        text_printf(&r->out, "%u samples without targets\n", n);
+    }
+}
+
+static void put_score(runner *r, const dataset *ds, const float *logits, const shape *sh, const latency *l)
 {
     const data_info *info = dataset_info(ds);
     uint32_t n = info->part[DATA_VAL].n, labelled = 0, correct = 0;
+    int64_t classes = n ? shape_count(sh) / n : 0;
+    if (sh->rank != 2 || info->target_size) {
+        put_error(r, ds, logits, (size_t)classes);
+        put_time(r, l);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++) {
         int64_t label = info->classes ? dataset_label(ds, DATA_VAL, i) : -1;
         labelled += label >= 0;
@@ -278,7 +308,7 @@ static status run_data(runner *r)
     job *j = NULL;
     dataset *ds = NULL;
     float *logits = NULL;
-    int64_t classes = 0;
+    shape sh;
     latency l = {0};
     backend *b = NULL;
     status st = ST_OK;
@@ -288,12 +318,11 @@ static status run_data(runner *r)
     TRY_DONE(backend_open("auto", &bo, &b));
     prove_options po = {.b = b, .ds = ds, .ort = r->c->o.ort, .lim = &j->limits,
                         .teacher_output = *j->teacher.output ? j->teacher.output : NULL};
-    TRY_DONE(prove_logits(&po, r->model, r->b == NULL, &logits, &classes, &l));
-    put_score(r, ds, logits, classes, &l);
+    TRY_DONE(prove_outputs(&po, r->model, r->b == NULL, &logits, &sh, &l));
+    put_score(r, ds, logits, &sh, &l);
     if (r->c->o.out) {
         char name[] = "logits";
-        tensor t = {.name = name, .type = DTYPE_F32, .sh = SHAPE(dataset_info(ds)->part[DATA_VAL].n, classes),
-                    .data = logits};
+        tensor t = {.name = name, .type = DTYPE_F32, .sh = sh, .data = logits};
         st = npz_write(r->c->o.out, &t, 1, false);
     }
 done:

@@ -203,6 +203,8 @@ static status export_student(job_run *x)
         facts[n++] = (export_pair){"input.scale", "pixel / 255, minus mean, divided by std"};
     facts[n++] = (export_pair){"input.mean", *mean ? mean : "0"};
     facts[n++] = (export_pair){"input.std", *std ? std : "1"};
+    if (!isnan(x->loop.last.error))
+        facts[n++] = (export_pair){"validation.error", format_double(x->loop.last.error, accuracy)};
     if (!isnan(x->loop.last.accuracy))
         facts[n++] = (export_pair){"validation.accuracy", format_double(x->loop.last.accuracy, accuracy)};
     return session_export(s, x->model, facts, n);
@@ -213,16 +215,20 @@ static status check_export(job_run *x)
 {
     difference d;
     char detail[200];
-    status finite = compare_logits(x->loop.last.logits, x->p.student, x->loop.last.n, (size_t)x->p.classes, &d);
+    size_t n = x->loop.last.n, width = (size_t)x->p.width;
+    status finite = x->p.numbers ? compare_numbers(x->loop.last.logits, x->p.student, n, width, &d)
+                                 : compare_logits(x->loop.last.logits, x->p.student, n, width, &d);
     bool held = finite == ST_OK && d.disagreements == 0 && d.max_rel <= 1e-3;
-    snprintf(detail, sizeof detail, "largest difference %.3g, %zu other classes", d.max_abs, d.disagreements);
+    int used = snprintf(detail, sizeof detail, "largest difference %.3g", d.max_abs);
+    if (!x->p.numbers)
+        snprintf(detail + used, sizeof detail - (size_t)used, ", %zu other classes", d.disagreements);
     return prove_add_check(&x->v, held, "student.onnx is the trained student", detail);
 }
 
 static status prove_student(job_run *x)
 {
     session *s = &x->s;
-    prove_options o = {.b = s->b, .ds = s->ds, .ort = x->c->o.ort, .atol = 1e-4, .rtol = 1e-4, .lim = &s->j->limits,
+    prove_options o = {.b = s->b, .ds = s->ds, .numbers = s->numbers, .ort = x->c->o.ort, .atol = 1e-4, .rtol = 1e-4, .lim = &s->j->limits,
                        .teacher_output = *s->j->teacher.output ? s->j->teacher.output : NULL, .farthest = 24};
     TRY(prove(&o, s->teacher_file ? s->teacher_file->path : NULL, x->model, &x->v, &x->p));
     TRY(check_export(x));

@@ -90,7 +90,7 @@ status cmd_validate(cli *c)
     TRY_DONE(open_data(&x));
     backend_options bo = job_backend_options(x.j);
     TRY_DONE(backend_open(x.j->exec.device, &bo, &x.b));
-    const prove_options o = {.b = x.b, .ds = x.ds, .ort = c->o.ort, .atol = c->o.atol > 0 ? c->o.atol : 1e-4,
+    const prove_options o = {.b = x.b, .ds = x.ds, .numbers = job_gives_numbers(x.j, dataset_info(x.ds), 2), .ort = c->o.ort, .atol = c->o.atol > 0 ? c->o.atol : 1e-4,
                              .rtol = c->o.rtol > 0 ? c->o.rtol : 1e-4, .lim = &x.j->limits, .farthest = 24,
                              .teacher_output = *x.j->teacher.output ? x.j->teacher.output : NULL};
     TRY_DONE(prove(&o, x.teacher, x.student, &x.v, &x.p));

@@ -21,8 +21,12 @@ static void model_row(const validation *v, text *t, const char *model, const sum
     for (size_t i = 0; i < v->n_runtimes; i++)
         if (strcmp(v->runtimes[i].model, model) == 0)
             *(strcmp(v->runtimes[i].runtime, "distill") == 0 ? &own : &ort) = &v->runtimes[i];
+    double error = strcmp(model, "teacher") == 0 ? v->teacher.error : v->student.error;
     text_printf(t, "%-8s", model);
-    percent(t, own ? own->accuracy : (double)NAN);
+    if (v->numbers && !isnan(error))
+        text_printf(t, " %10.4g", error);
+    else
+        percent(t, own ? own->accuracy : (double)NAN);
     text_printf(t, " %11s %9s %10s", human_count((double)m->parameters, p), human_count(m->macs, macs),
                 human_bytes((double)m->bytes, b));
     for (int i = 0; i < 2; i++) {
@@ -42,14 +46,17 @@ static status print_table(const summary *m)
 {
     text t = {0};
     const validation *v = m->v;
-    text_printf(&t, "\n%-8s %10s %11s %9s %10s %17s %24s\n", "", "accuracy", "parameters", "MACs", "size",
+    text_printf(&t, "\n%-8s %10s %11s %9s %10s %17s %24s\n", "", v->numbers ? "mean error" : "accuracy", "parameters", "MACs", "size",
                 "latency ms, 1 smp.", "own / ONNX Runtime");
     text_printf(&t, "%-8s %10s %11s %9s %10s %8s %8s %11s %12s\n", "", "", "", "", "", "own", "ORT", "max diff",
                 "other class");
     if (m->teacher.path)
         model_row(v, &t, "teacher", &m->teacher);
     model_row(v, &t, "student", &m->student);
-    if (v->has_agreement)
+    if (v->has_agreement && v->numbers)
+        text_printf(&t, "\nthe student's outputs are %.4g from the teacher's in the mean (at most %.4g) on %zu samples\n",
+                    v->agreement.mean_abs, v->agreement.max_abs, v->agreement.samples);
+    else if (v->has_agreement)
         text_printf(&t, "\nthe student agrees with the teacher on %.2f %% of %zu samples\n",
                     100 - 100 * (double)v->agreement.disagreements / (double)v->agreement.samples,
                     v->agreement.samples);
@@ -62,11 +69,14 @@ static status print_table(const summary *m)
     return cli_print(&t);
 }
 
-static void put_model(json *j, const char *key, const summary_model *m, double accuracy)
+static void put_model(json *j, const char *key, const summary_model *m, const score *s)
 {
+    double accuracy = score_accuracy(s);
     json_put_object(j, key);
     json_put_string(j, "path", m->path);
     json_put_number(j, "accuracy", accuracy);
+    if (!isnan(s->error))
+        json_put_number(j, "error", s->error);
     json_put_int(j, "parameters", m->parameters);
     json_put_number(j, "macs", m->macs);
     json_put_int(j, "bytes", m->bytes);
@@ -104,8 +114,8 @@ static status print_json(const summary *m)
     json_put_int(&j, "schema", 1);
     json_put_bool(&j, "held", prove_held(v));
     if (m->teacher.path)
-        put_model(&j, "teacher", &m->teacher, score_accuracy(&v->teacher));
-    put_model(&j, "student", &m->student, score_accuracy(&v->student));
+        put_model(&j, "teacher", &m->teacher, &v->teacher);
+    put_model(&j, "student", &m->student, &v->student);
     put_runtimes(&j, v);
     json_put_array(&j, "checks");
     for (size_t i = 0; i < v->n_checks; i++) {

@@ -102,6 +102,27 @@ status dataset_write_bad(const dataset *ds, const char *csv_path)
     return st;
 }
 
+status dataset_check_ids(const dataset *ds, uint32_t k, int64_t rows, const char *table)
+{
+    for (int p = 0; p < DATA_PARTS; p++) {
+        const data_rows *part = &ds->part[p];
+        if (part->n == 0)
+            continue;
+        const tensor *t = &part->src->in[k];
+        int64_t each = shape_count(&t->sh) / part->src->n;
+        bool wide = t->type == DTYPE_I64;
+        for (uint32_t i = 0; i < part->n; i++)
+            for (int64_t at = part->id[i] * each, end = at + each; at < end; at++) {
+                int64_t id = wide ? ((const int64_t *)t->data)[at] : ((const int32_t *)t->data)[at];
+                if (id < 0 || id >= rows)
+                    return fail(ST_BAD_DATA, "%s: number %" PRId64 " of %s sample %" PRIu32 " is %" PRId64
+                                ", outside the %" PRId64 " rows of %s", part->src->place, at % each, part_name[p],
+                                part->id[i], id, rows, table);
+            }
+    }
+    return ST_OK;
+}
+
 status dataset_check(dataset *ds, data_part p, uint32_t at_most)
 {
     const data_rows *part = &ds->part[p];

@@ -79,6 +79,7 @@ typedef struct data_info {
     int64_t classes;               /* 0: there are no class labels */
     const char *const *class_name; /* [classes], or NULL: unnamed */
     int64_t target_size;           /* floats of a regression target; 0: labels are classes */
+    shape target;                  /* of one sample's target, when target_size > 0 */
     struct {
         uint32_t n, labelled;      /* samples */
         const uint64_t *histogram; /* [classes] labelled samples of each class, or NULL */
@@ -110,6 +111,11 @@ const char *dataset_file(const dataset *ds, data_part p, uint32_t i); /* of an i
  * scaled to their own smallest and largest value). For reports. `to` may be zeroed or reused; free with
  * image_free. */
 MUST_USE status dataset_pixels(dataset *ds, data_part p, uint32_t i, image *to);
+
+/* Floats of sample i's target [info.target_size]; NULL: it has none. */
+const float *dataset_target(const dataset *ds, data_part p, uint32_t i);
+/* Every integer of input `k`, in both parts, must be in [0, rows): ST_BAD_DATA with the first that is not and `table`. */
+MUST_USE status dataset_check_ids(const dataset *ds, uint32_t k, int64_t rows, const char *table);
 
 /* Decodes up to `at_most` evenly spaced samples of the part: a check before a run. Bad ones are recorded;
  * more than tolerated give ST_BAD_DATA. */

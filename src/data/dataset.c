@@ -293,8 +293,10 @@ static status count_labels(dataset *ds)
     data_info *info = &ds->info;
     const source *train = ds->part[DATA_TRAIN].src, *val = ds->part[DATA_VAL].src;
     int64_t classes = ds->o.classes;
-    if (train->target.data)
+    if (train->target.data) {
         info->target_size = shape_count(&train->target.sh) / train->n;
+        info->target = shape_from(train->target.sh.dim + 1, (size_t)train->target.sh.rank - 1);
+    }
     if (!classes && !train->target.data) {
         classes = ds->set.n_classes;
         int64_t a = largest_label(train) + 1, b = largest_label(val) + 1;
@@ -445,6 +447,14 @@ int64_t dataset_label(const dataset *ds, data_part p, uint32_t i)
     if (part->src->label)
         return part->src->label[part->id[i]];
     return part->src->target.data ? 0 : -1;
+}
+
+const float *dataset_target(const dataset *ds, data_part p, uint32_t i)
+{
+    const data_rows *part = &ds->part[p];
+    if (!part->src->target.data || dataset_label(ds, p, i) < 0)
+        return NULL;
+    return (const float *)part->src->target.data + (size_t)part->id[i] * (size_t)ds->info.target_size;
 }
 
 const char *dataset_file(const dataset *ds, data_part p, uint32_t i)

@@ -62,9 +62,10 @@ static bool row_is_finite(const float *z, size_t classes, size_t sample, const c
 
 static void compare_row(const float *a, const float *b, size_t classes, size_t sample, difference *d)
 {
-    double largest = 0, scale = 0;
+    double largest = 0, scale = 0, sum = 0;
     for (size_t c = 0; c < classes; c++) {
         double diff = fabs((double)a[c] - (double)b[c]);
+        sum += diff;
         largest = diff > largest ? diff : largest;
         scale = fabs((double)a[c]) > scale ? fabs((double)a[c]) : scale;
     }
@@ -72,13 +73,12 @@ static void compare_row(const float *a, const float *b, size_t classes, size_t s
         d->max_abs = largest;
         d->max_abs_sample = sample;
     }
+    d->mean_abs += classes ? sum / (double)classes : 0;
     if (largest > d->max_rel * scale)
         d->max_rel = largest / scale; /* a row of zeros gives inf: it has no scale */
-    d->disagreements += compare_argmax(a, classes) != compare_argmax(b, classes);
-    d->mean_kl += kl_of(a, b, classes);
 }
 
-status compare_logits(const float *a, const float *b, size_t n, size_t classes, difference *out)
+static status compare_rows(const float *a, const float *b, size_t n, size_t classes, bool numbers, difference *out)
 {
     status st = ST_OK;
     size_t counted = 0;
@@ -91,16 +91,31 @@ status compare_logits(const float *a, const float *b, size_t n, size_t classes, 
             continue;
         }
         compare_row(ra, rb, classes, i, out);
+        if (!numbers) {
+            out->disagreements += compare_argmax(ra, classes) != compare_argmax(rb, classes);
+            out->mean_kl += kl_of(ra, rb, classes);
+        }
         counted++;
     }
-    out->mean_kl /= counted ? (double)counted : 1;
+    out->mean_kl = numbers ? (double)NAN : out->mean_kl / (counted ? (double)counted : 1);
+    out->mean_abs /= counted ? (double)counted : 1;
     return st;
+}
+
+status compare_logits(const float *a, const float *b, size_t n, size_t classes, difference *out)
+{
+    return compare_rows(a, b, n, classes, false, out);
+}
+
+status compare_numbers(const float *a, const float *b, size_t n, size_t width, difference *out)
+{
+    return compare_rows(a, b, n, width, true, out);
 }
 
 status score_new(size_t classes, score *out)
 {
     status st = ST_OK;
-    *out = (score){.classes = classes, .ce = (double)NAN};
+    *out = (score){.classes = classes, .ce = (double)NAN, .error = (double)NAN};
     TRY_DONE(mem_alloc(&out->class_samples, classes, sizeof *out->class_samples));
     TRY_DONE(mem_alloc(&out->class_correct, classes, sizeof *out->class_correct));
     if (classes <= CONFUSION_MAX)
@@ -153,9 +168,32 @@ status score_logits(const float *logits, const int32_t *labels, size_t n, size_t
     return st;
 }
 
+status score_numbers(const float *x, const float *const *target, size_t n, size_t width, score *out)
+{
+    status st = ST_OK;
+    double sum = 0;
+    size_t counted = 0;
+    TRY(score_new(0, out));
+    out->samples = n;
+    for (size_t i = 0; i < n; i++) {
+        bool finite = row_is_finite(x + i * width, width, i, "", &st);
+        out->labelled += target[i] != NULL;
+        if (!target[i] || !finite)
+            continue;
+        double row = 0;
+        for (size_t k = 0; k < width; k++)
+            row += fabs((double)x[i * width + k] - (double)target[i][k]);
+        sum += row / (double)width;
+        counted++;
+    }
+    if (counted)
+        out->error = sum / (double)counted;
+    return st;
+}
+
 double score_accuracy(const score *s)
 {
-    return s->labelled ? (double)s->correct / (double)s->labelled : (double)NAN;
+    return s->labelled && s->classes ? (double)s->correct / (double)s->labelled : (double)NAN;
 }
 
 size_t compare_farthest(const float *a, const float *b, size_t n, size_t classes, size_t k, size_t *sample,

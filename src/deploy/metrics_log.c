@@ -45,6 +45,7 @@ void metrics_log_free(metrics_log *m)
     mem_free(m->loss);
     free_curve(&m->rate);
     free_curve(&m->accuracy);
+    free_curve(&m->error);
     free_curve(&m->eval_loss);
     *m = (metrics_log){0};
 }
@@ -90,6 +91,7 @@ static void fall_back(metrics_log *m, double step)
         cut_after(&m->loss[i], step);
     cut_after(&m->rate, step);
     cut_after(&m->accuracy, step);
+    cut_after(&m->error, step);
     cut_after(&m->eval_loss, step);
 }
 
@@ -109,6 +111,9 @@ static status take_event(metrics_log *m, json_in *j)
         TRY(add_point(&m->rate, step, json_in_number(j, j->root, "lr")));
         TRY(add_losses(m, j, json_in_object(j, j->root, "loss"), step));
     } else if (strcmp(event, "eval") == 0) {
+        double error = json_in_number(j, j->root, "error"), apart = json_in_number(j, j->root, "distance");
+        if (!isnan(error) || !isnan(apart))
+            TRY(add_point(&m->error, step, isnan(error) ? apart : error));
         TRY(add_point(&m->accuracy, step, json_in_number(j, j->root, "accuracy")));
         TRY(add_point(&m->eval_loss, step, json_in_number(j, j->root, "loss")));
     }

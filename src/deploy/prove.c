@@ -25,7 +25,7 @@ typedef struct prover {
     const data_info *info;
     uint32_t n;
     int32_t *labels; /* [n], -1: none */
-    size_t sample;   /* floats of one */
+    const float **targets; /* [n], NULL: none */
 } prover;
 
 static double now(void)
@@ -57,6 +57,12 @@ bool prove_held(const validation *v)
 
 /* ---- our own executor ---- */
 
+/* Samples at a time: activations of a long part need not fit all at once. */
+static int64_t batch_of(const prover *p)
+{
+    return p->n < 1 ? 1 : p->n < BATCH ? p->n : BATCH;
+}
+
 static status open_own(const prover *p, const char *path, const char *output, int64_t rows, frozen_net *net,
                        graph_stats *stats)
 {
@@ -74,7 +80,10 @@ static status open_own(const prover *p, const char *path, const char *output, in
         goto done;
     g->n_output = 1;
     *stats = graph_measure(g, graph_value(g, g->input[0])->sh.dim[0]);
-    st = frozen_open(g, p->o->b, 0, net);
+    TRY_DONE(frozen_open(g, p->o->b, 0, net));
+    st = frozen_feed(net, p->o->ds, path);
+    if (st != ST_OK)
+        frozen_close(net);
 done:
     onnx_close(m);
     return st;
@@ -92,25 +101,10 @@ static status run_own(const prover *p, frozen_net *net, float *logits)
         TRY_DONE(loader_next(l, &b));
         if (!b)
             break;
-        float *out = logits + at * (size_t)net->classes;
-        frozen_run(net, b->x[0], b->n, &out);
+        float *out = logits + at * net->width[0];
+        frozen_run(net, b->x, b->n, &out);
         at += b->n;
     }
-done:
-    loader_close(l);
-    return st;
-}
-
-static status first_sample(const prover *p, float *x)
-{
-    loader *l = NULL;
-    loader_options lo = loader_eval_options(DATA_VAL, 1);
-    const batch *b;
-    status st = ST_OK;
-    TRY_DONE(loader_open(p->o->ds, &lo, &l));
-    TRY_DONE(loader_next(l, &b));
-    if (b)
-        memcpy(x, b->x[0], p->sample * sizeof *x);
 done:
     loader_close(l);
     return st;
@@ -121,84 +115,129 @@ static status time_own(const prover *p, const char *path, const char *output, la
 {
     frozen_net net = {0};
     graph_stats stats;
-    float *x = NULL, *y = NULL;
+    float *y = NULL;
+    loader *l = NULL;
+    loader_options lo = loader_eval_options(DATA_VAL, 1);
+    const batch *b;
     double ms[TIMED_RUNS];
     size_t n = 0;
     status st = ST_OK;
     TRY(open_own(p, path, output, 1, &net, &stats));
-    size_t rows = (size_t)net.batch;
-    TRY_DONE(mem_alloc(&x, rows * p->sample, sizeof *x));
-    TRY_DONE(mem_alloc(&y, rows * (size_t)net.classes, sizeof *y));
-    TRY_DONE(first_sample(p, x));
+    TRY_DONE(mem_alloc(&y, net.width[0], sizeof *y));
+    TRY_DONE(loader_open(p->o->ds, &lo, &l));
+    TRY_DONE(loader_next(l, &b));
     double end = now() + TIMED_SECONDS;
     for (int i = 0; i < WARM_RUNS + TIMED_RUNS && (now() < end || n < 5); i++) {
         double t = now();
-        frozen_run(&net, x, rows, &y);
+        frozen_run(&net, b->x, b->n, &y);
         if (i >= WARM_RUNS || now() >= end)
             ms[n++] = (now() - t) * 1e3;
     }
     *out = latency_of(ms, n);
 done:
     mem_free(y);
-    mem_free(x);
+    loader_close(l);
     frozen_close(&net);
     return st;
 }
 
 /* ---- ONNX Runtime ---- */
 
-static status run_ort(const prover *p, ort_session *s, int64_t classes, float *logits)
+/* A session with its inputs and its first output bound to memory for `rows` samples. */
+typedef struct ort_batch {
+    tensor in[DATA_INPUTS], out;
+    ort_call *call;
+    int64_t rows;
+} ort_batch;
+
+static void ort_batch_free(ort_batch *o)
+{
+    ort_call_free(o->call);
+    for (size_t i = 0; i < DATA_INPUTS; i++)
+        tensor_free(&o->in[i]);
+    tensor_free(&o->out);
+}
+
+/* `net` is the same model in our executor: it knows names, types and shapes. Also after failure free *o. */
+static status ort_batch_open(const frozen_net *net, ort_session *s, int64_t rows, ort_batch *o)
+{
+    *o = (ort_batch){.rows = ort_input(s, 0)->sh.dim[0] > 0 ? ort_input(s, 0)->sh.dim[0] : rows};
+    shape sh;
+    for (size_t i = 0; i < net->in.n; i++) {
+        const value *v = graph_value(net->g, net->in.port[i].to);
+        sh = v->sh;
+        sh.dim[0] = o->rows;
+        TRY(tensor_new(&o->in[i], v->name, v->type, sh));
+    }
+    sh = *frozen_shape(net, 0);
+    sh.dim[0] = o->rows;
+    TRY(tensor_new(&o->out, NULL, DTYPE_F32, sh));
+    return ort_call_make(s, o->in, net->in.n, &o->out, 1, &o->call);
+}
+
+/* Samples [first, first + n) of x; rows beyond are zeros. */
+static void ort_batch_put(ort_batch *o, const feed *f, const void *const *x, size_t first, size_t n)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        const struct feed_port *p = &f->port[i];
+        unsigned char *to = o->in[i].data;
+        memcpy(to, (const unsigned char *)x[p->from] + first * p->bytes, n * p->bytes);
+        memset(to + n * p->bytes, 0, ((size_t)o->rows - n) * p->bytes);
+    }
+}
+
+static status run_ort(const prover *p, ort_session *s, const frozen_net *net, float *logits)
 {
     loader *l = NULL;
     loader_options lo = loader_eval_options(DATA_VAL, BATCH);
-    size_t at = 0;
+    ort_batch o = {0};
+    size_t at = 0, width = net->width[0];
     status st = ST_OK;
+    TRY_DONE(ort_batch_open(net, s, net->batch, &o));
     TRY_DONE(loader_open(p->o->ds, &lo, &l));
     for (;;) {
         const batch *b;
         TRY_DONE(loader_next(l, &b));
         if (!b)
             break;
-        tensor x = {.type = DTYPE_F32, .data = (void *)(uintptr_t)b->x[0]}, y = {.type = DTYPE_F32};
-        x.sh.rank = p->info->input[0].sh.rank + 1;
-        x.sh.dim[0] = b->n;
-        memcpy(x.sh.dim + 1, p->info->input[0].sh.dim, sizeof(int64_t) * (size_t)p->info->input[0].sh.rank);
-        y.sh = SHAPE(b->n, classes);
-        y.data = logits + at * (size_t)classes;
-        TRY_DONE(ort_run_all(s, &x, b->n, &y));
+        for (size_t i = 0; i < b->n; i += (size_t)o.rows) {
+            size_t n = b->n - i < (size_t)o.rows ? b->n - i : (size_t)o.rows;
+            ort_batch_put(&o, &net->in, b->x, i, n);
+            TRY_DONE(ort_call_run(o.call));
+            memcpy(logits + (at + i) * width, o.out.data, n * width * sizeof *logits);
+        }
         at += b->n;
     }
 done:
     loader_close(l);
+    ort_batch_free(&o);
     return st;
 }
 
-static status time_ort(const prover *p, ort_session *s, int64_t classes, latency *out)
+static status time_ort(const prover *p, ort_session *s, const frozen_net *net, latency *out)
 {
-    tensor x = {.type = DTYPE_F32}, y = {.type = DTYPE_F32};
-    ort_call *call = NULL;
+    ort_batch o = {0};
+    loader *l = NULL;
+    loader_options lo = loader_eval_options(DATA_VAL, 1);
+    const batch *b;
     double ms[TIMED_RUNS];
     size_t n = 0;
-    int64_t rows = ort_input(s, 0)->sh.dim[0] > 0 ? ort_input(s, 0)->sh.dim[0] : 1;
-    shape sh = {.rank = p->info->input[0].sh.rank + 1, .dim = {rows}};
     status st = ST_OK;
-    memcpy(sh.dim + 1, p->info->input[0].sh.dim, sizeof(int64_t) * (size_t)p->info->input[0].sh.rank);
-    TRY_DONE(tensor_new(&x, NULL, DTYPE_F32, sh));
-    TRY_DONE(tensor_new(&y, NULL, DTYPE_F32, SHAPE(rows, classes)));
-    TRY_DONE(first_sample(p, x.data));
-    TRY_DONE(ort_call_make(s, &x, 1, &y, 1, &call));
+    TRY_DONE(ort_batch_open(net, s, 1, &o));
+    TRY_DONE(loader_open(p->o->ds, &lo, &l));
+    TRY_DONE(loader_next(l, &b));
+    ort_batch_put(&o, &net->in, b->x, 0, 1);
     double end = now() + TIMED_SECONDS;
     for (int i = 0; i < WARM_RUNS + TIMED_RUNS && (now() < end || n < 5); i++) {
         double t = now();
-        TRY_DONE(ort_call_run(call));
+        TRY_DONE(ort_call_run(o.call));
         if (i >= WARM_RUNS || now() >= end)
             ms[n++] = (now() - t) * 1e3;
     }
     *out = latency_of(ms, n);
 done:
-    ort_call_free(call);
-    tensor_free(&x);
-    tensor_free(&y);
+    loader_close(l);
+    ort_batch_free(&o);
     return st;
 }
 
@@ -207,6 +246,8 @@ done:
 static double accuracy_of(const prover *p, const float *logits, int64_t classes)
 {
     size_t labelled = 0, correct = 0;
+    if (p->v->numbers)
+        return (double)NAN;
     for (uint32_t i = 0; i < p->n; i++) {
         labelled += p->labels[i] >= 0;
         correct += p->labels[i] >= 0 && compare_argmax(logits + (size_t)i * (size_t)classes,
@@ -246,8 +287,14 @@ static runtime_result *add_runtime(prover *p, const char *model, const char *run
     return r;
 }
 
-static status prove_in_ort(prover *p, const char *model, const char *path, const float *own, int64_t classes)
+static status compare_outputs(const prover *p, const float *a, const float *b, size_t width, difference *out)
 {
+    return p->v->numbers ? compare_numbers(a, b, p->n, width, out) : compare_logits(a, b, p->n, width, out);
+}
+
+static status prove_in_ort(prover *p, const char *model, const char *path, const float *own, const frozen_net *net)
+{
+    int64_t classes = (int64_t)net->width[0];
     char detail[400], name[64];
     ort_session *s = NULL;
     float *logits = NULL;
@@ -267,17 +314,19 @@ static status prove_in_ort(prover *p, const char *model, const char *path, const
     if (st == ST_OK)
         st = ort_session_open(p->ort, path, &oo, &s);
     if (st == ST_OK)
-        st = run_ort(p, s, classes, logits);
+        st = run_ort(p, s, net, logits);
     if (st == ST_OK) {
         r->accuracy = accuracy_of(p, logits, classes);
-        status finite = compare_logits(own, logits, p->n, (size_t)classes, &r->diff);
+        status finite = compare_outputs(p, own, logits, (size_t)classes, &r->diff);
         r->has_difference = true;
         r->ok = finite == ST_OK;
-        st = time_ort(p, s, classes, &r->time);
+        st = time_ort(p, s, net, &r->time);
         r->has_latency = st == ST_OK;
         bool held = r->ok && within(p, own, logits, classes) && r->diff.disagreements == 0;
-        snprintf(detail, sizeof detail, "%s: largest difference %.3g on %zu samples, %zu other classes",
-                 r->ok ? "finite" : "not finite", r->diff.max_abs, r->diff.samples, r->diff.disagreements);
+        int used = snprintf(detail, sizeof detail, "%s: largest difference %.3g on %zu samples",
+                            r->ok ? "finite" : "not finite", r->diff.max_abs, r->diff.samples);
+        if (!p->v->numbers)
+            snprintf(detail + used, sizeof detail - (size_t)used, ", %zu other classes", r->diff.disagreements);
         if (st == ST_OK)
             st = prove_add_check(p->v, held, name, detail);
     }
@@ -292,39 +341,43 @@ static status prove_in_ort(prover *p, const char *model, const char *path, const
     return st;
 }
 
+static status score_outputs(const prover *p, const float *x, const frozen_net *net, score *s)
+{
+    size_t width = net->width[0];
+    bool fit = (int64_t)width == p->info->target_size;
+    return !p->v->numbers ? score_logits(x, p->labels, p->n, width, s)
+                          : score_numbers(x, fit ? p->targets : p->targets + p->n, p->n, width, s);
+}
+
 static status prove_model(prover *p, const char *model, const char *path, const char *output, score *s,
-                          float **logits, int64_t *classes, graph_stats *stats)
+                          float **logits, int64_t *width, graph_stats *stats)
 {
     frozen_net net = {0};
     status st = ST_OK;
     char name[64];
-    TRY(open_own(p, path, output, BATCH, &net, stats));
-    *classes = net.classes;
-    if (net.sample != p->sample) {
-        st = fail(ST_BAD_DATA, "%s: takes samples of %zu numbers, the data set has %zu", path, net.sample,
-                  p->sample);
-        goto done;
-    }
-    TRY_DONE(mem_alloc(logits, (size_t)p->n * (size_t)net.classes, sizeof **logits));
+    TRY(open_own(p, path, output, batch_of(p), &net, stats));
+    *width = (int64_t)net.width[0];
+    p->v->numbers = p->v->numbers || frozen_shape(&net, 0)->rank != 2;
+    TRY_DONE(mem_alloc(logits, (size_t)p->n * net.width[0], sizeof **logits));
     TRY_DONE(run_own(p, &net, *logits));
     runtime_result *r = add_runtime(p, model, "distill");
     r->version = DISTILL_VERSION;
-    r->accuracy = accuracy_of(p, *logits, net.classes);
-    status finite = score_logits(*logits, p->labels, p->n, (size_t)net.classes, s);
+    r->accuracy = accuracy_of(p, *logits, *width);
+    status finite = score_outputs(p, *logits, &net, s);
     r->ok = finite == ST_OK;
     if (finite != ST_OK && finite != ST_GATE) {
         st = finite;
         goto done;
     }
     snprintf(name, sizeof name, "%s is finite", model);
-    TRY_DONE(prove_add_check(p->v, r->ok, name, r->ok ? "every logit on every sample" : status_message()));
+    TRY_DONE(prove_add_check(p->v, r->ok, name, r->ok ? "every output on every sample" : status_message()));
     TRY_DONE(time_own(p, path, output, &r->time));
     r->has_latency = true;
     if (output)
         log_info("%s: teacher.output cuts the file, which ONNX Runtime runs whole; it is not compared there",
                  path);
     else
-        st = prove_in_ort(p, model, path, *logits, net.classes);
+        st = prove_in_ort(p, model, path, *logits, &net);
 done:
     frozen_close(&net);
     return st;
@@ -369,12 +422,15 @@ static status prepare(prover *p)
     validation *v = p->v;
     p->info = dataset_info(p->o->ds);
     p->n = p->info->part[DATA_VAL].n;
-    p->sample = (size_t)shape_count(&p->info->input[0].sh);
     if (p->n == 0)
         return fail(ST_BAD_DATA, "%s: there are no validation samples", p->info->path);
     TRY(mem_alloc(&p->labels, p->n, sizeof *p->labels));
     for (uint32_t i = 0; i < p->n; i++)
         p->labels[i] = p->info->classes ? (int32_t)dataset_label(p->o->ds, DATA_VAL, i) : -1;
+    TRY(mem_alloc(&p->targets, 2 * (size_t)p->n, sizeof *p->targets)); /* the second half: no sample has any */
+    for (uint32_t i = 0; i < p->n; i++)
+        p->targets[i] = dataset_target(p->o->ds, DATA_VAL, i);
+    v->numbers = p->o->numbers;
     v->samples = p->n;
     TRY(arena_printf(&v->mem, &v->set, "%s, %s", p->info->path,
                      p->info->split ? "split off" : "validation part"));
@@ -389,38 +445,42 @@ status prove(const prove_options *o, const char *teacher, const char *student, v
 {
     prover p = {.o = o, .v = v};
     graph_stats stats;
-    int64_t classes = 0;
+    int64_t width = 0;
     status st = ST_OK;
     *v = (validation){0};
     *out = (proof){0};
     TRY_DONE(prepare(&p));
     if (teacher) {
-        TRY_DONE(prove_model(&p, "teacher", teacher, o->teacher_output, &v->teacher, &out->teacher, &classes,
+        TRY_DONE(prove_model(&p, "teacher", teacher, o->teacher_output, &v->teacher, &out->teacher, &width,
                              &stats));
         v->has_teacher = true;
         out->teacher_macs = stats.macs;
         out->teacher_parameters = stats.parameters;
     }
-    TRY_DONE(prove_model(&p, "student", student, NULL, &v->student, &out->student, &out->classes, &stats));
+    TRY_DONE(prove_model(&p, "student", student, NULL, &v->student, &out->student, &out->width, &stats));
     out->student_macs = stats.macs;
     out->student_parameters = stats.parameters;
-    TRY_DONE(name_classes(&p, out->classes));
-    if (teacher && classes == out->classes) {
-        status finite = compare_logits(out->teacher, out->student, p.n, (size_t)classes, &v->agreement);
+    out->numbers = v->numbers;
+    if (!v->numbers)
+        TRY_DONE(name_classes(&p, out->width));
+    if (teacher && width == out->width) {
+        status finite = compare_outputs(&p, out->teacher, out->student, (size_t)width, &v->agreement);
         v->has_agreement = finite == ST_OK;
+    }
+    if (teacher && width == out->width && !v->numbers) {
         TRY_DONE(validation_add_farthest(v, out->teacher, out->student, p.labels, o->farthest));
         TRY_DONE(add_images(&p));
     }
 done:
     ort_close(p.ort);
     mem_free(p.labels);
+    mem_free(p.targets);
     if (st != ST_OK)
         proof_free(out);
     return st;
 }
 
-status prove_logits(const prove_options *o, const char *path, bool in_ort, float **logits, int64_t *classes,
-                    latency *time_out)
+status prove_outputs(const prove_options *o, const char *path, bool in_ort, float **logits, shape *sh, latency *time_out)
 {
     prover p = {.o = o, .info = dataset_info(o->ds)};
     frozen_net net = {0};
@@ -429,20 +489,16 @@ status prove_logits(const prove_options *o, const char *path, bool in_ort, float
     status st = ST_OK;
     *logits = NULL;
     p.n = p.info->part[DATA_VAL].n;
-    p.sample = (size_t)shape_count(&p.info->input[0].sh);
-    TRY_DONE(open_own(&p, path, o->teacher_output, BATCH, &net, &stats)); /* also tells the number of classes */
-    *classes = net.classes;
-    if (net.sample != p.sample) {
-        st = fail(ST_BAD_DATA, "%s: takes samples of %zu numbers, the data set has %zu", path, net.sample, p.sample);
-        goto done;
-    }
-    TRY_DONE(mem_alloc(logits, (size_t)p.n * (size_t)net.classes, sizeof **logits));
+    TRY_DONE(open_own(&p, path, o->teacher_output, batch_of(&p), &net, &stats)); /* also tells the shape */
+    *sh = *frozen_shape(&net, 0);
+    sh->dim[0] = p.n;
+    TRY_DONE(mem_alloc(logits, (size_t)p.n * net.width[0], sizeof **logits));
     if (in_ort) {
         ort_options oo = {.threads = o->b->threads};
         TRY_DONE(ort_open(o->ort, &p.ort));
         TRY_DONE(ort_session_open(p.ort, path, &oo, &s));
-        TRY_DONE(run_ort(&p, s, *classes, *logits));
-        st = time_ort(&p, s, *classes, time_out);
+        TRY_DONE(run_ort(&p, s, &net, *logits));
+        st = time_ort(&p, s, &net, time_out);
     } else {
         TRY_DONE(run_own(&p, &net, *logits));
         st = time_own(&p, path, o->teacher_output, time_out);

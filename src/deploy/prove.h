@@ -12,6 +12,7 @@ typedef struct prove_options {
     backend *b;
     dataset *ds;
     const char *ort;         /* library path; NULL: where it is usually found */
+    bool numbers;            /* outputs are numbers, not logits of classes (outputs of another rank than 2 always are) */
     double atol, rtol;       /* a logit is equal when |own - other| <= atol + rtol * largest |own| of the sample */
     const limits *lim;
     const char *teacher_output; /* NULL: the first */
@@ -19,9 +20,10 @@ typedef struct prove_options {
     const double *mean, *std; /* [channels] of the normalisation, for thumbnails; NULL: 0 and 1 */
 } prove_options;
 
-typedef struct proof { /* logits [samples, classes] of the own executor, kept for further comparisons */
+typedef struct proof { /* outputs [samples, width] of the own executor, kept for further comparisons */
     float *teacher, *student;
-    int64_t classes;
+    int64_t width; /* of the student: classes when they are logits */
+    bool numbers;
     double teacher_macs, student_macs; /* of one sample */
     int64_t teacher_parameters, student_parameters;
 } proof;
@@ -30,10 +32,10 @@ typedef struct proof { /* logits [samples, classes] of the own executor, kept fo
  * the checks. What does not hold is a check with held = false, not a failure; a missing ONNX Runtime is one too. */
 MUST_USE status prove(const prove_options *o, const char *teacher, const char *student, validation *v, proof *p);
 void proof_free(proof *p);
-/* One model on the validation samples, in our executor or (in_ort) in ONNX Runtime: logits [samples, classes] (caller
- * frees with mem_free) and the time of one sample. */
-MUST_USE status prove_logits(const prove_options *o, const char *path, bool in_ort, float **logits, int64_t *classes,
-                             latency *time);
+/* One model on the validation samples, in our executor or (in_ort) in ONNX Runtime: outputs [samples, ...] of shape *sh
+ * (caller frees with mem_free) and the time of one sample. */
+MUST_USE status prove_outputs(const prove_options *o, const char *path, bool in_ort, float **outputs, shape *sh,
+                              latency *time);
 bool prove_held(const validation *v);
 /* One more check. */
 MUST_USE status prove_add_check(validation *v, bool held, const char *name, const char *detail);

@@ -79,8 +79,8 @@ static status put_curves(text *t, const report_data *r)
 {
     const metrics_log *m = &r->metrics;
     size_t skip = total_is_all(m) ? 1 : 0;
-    curve accuracy = m->accuracy, rate = m->rate;
-    accuracy.name = "student";
+    curve accuracy = m->accuracy, error = m->error, rate = m->rate;
+    accuracy.name = error.name = "student";
     rate.name = "learning rate";
     double teacher = r->has_validation && r->val.has_teacher ? score_accuracy(&r->val.teacher) : (double)NAN;
     text_add(t, "<h2>Training</h2>\n<div class=\"plots\">\n");
@@ -88,10 +88,13 @@ static status put_curves(text *t, const report_data *r)
                              .curves = m->loss + skip,
                              .n = m->n_loss - skip,
                              .reference = (double)NAN}));
-    TRY(page_plot(t, &(plot){.title = "Accuracy on the validation set",
-                             .curves = &accuracy,
+    bool numbers = error.n > 0;
+    if (numbers && r->has_validation && r->val.has_teacher)
+        teacher = r->val.teacher.error;
+    TRY(page_plot(t, &(plot){.title = numbers ? "Mean error on the validation set" : "Accuracy on the validation set",
+                             .curves = numbers ? &error : &accuracy,
                              .n = 1,
-                             .percent = true,
+                             .percent = !numbers,
                              .dots = true,
                              .reference = teacher,
                              .reference_name = "teacher"}));
@@ -130,14 +133,16 @@ static status put_page(text *t, const report_data *r)
     if (r->has_validation) {
         text_add(t, "<h2>Runtimes</h2>\n");
         page_runtimes(t, &r->val);
-        if (r->val.student.labelled) {
+        if (r->val.student.labelled && !r->val.numbers) {
             text_add(t, "<h2>Accuracy by class</h2>\n");
             page_per_class(t, &r->val);
             text_add(t, "<h2>Confusion</h2>\n");
             page_confusion(t, &r->val);
         }
-        text_add(t, "<h2>Where student and teacher differ most</h2>\n");
-        TRY(page_farthest(t, &r->val));
+        if (!r->val.numbers) {
+            text_add(t, "<h2>Where student and teacher differ most</h2>\n");
+            TRY(page_farthest(t, &r->val));
+        }
     }
     page_facts(t, r);
     text_add(t, "<footer>Made by distill ");

@@ -17,7 +17,7 @@
  *        "loss": {"total": 1.2, "ce": 2.1, "kl": 0.3, "hint.mid": 0.1}}
  *           loss: the weighted terms and their sum, means since the last such line
  *       {"event": "eval", ..., "epoch": 1, "accuracy": 0.85, "loss": 0.43}
- *           on the validation set
+ *           on the validation set; of outputs that are numbers "error" (mean absolute) and "distance" (from the teacher's)
  *       {"event": "start" | "resume" | "checkpoint" | "nonfinite" | "stop" | "end", ...}
  *           nonfinite has "tensor": name
  *   A torn last line is normal after a crash. Lines that cannot be read are counted and the page says so.
@@ -79,6 +79,7 @@ typedef struct metrics_log {
     size_t n_loss;
     curve rate;     /* learning rate over steps */
     curve accuracy; /* of the evaluations, 0 to 1 */
+    curve error;    /* of the evaluations, of outputs that are numbers: from the targets, else from the teacher */
     curve eval_loss;
     double last_step, last_epoch;
     size_t resumes, nonfinite, unreadable; /* events, lines */

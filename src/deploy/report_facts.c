@@ -48,10 +48,39 @@ static void put_size_row(text *t, const report_data *r)
         text_add(t, "</tr>\n");
 }
 
+static void put_error_cell(text *t, double error)
+{
+    text_add(t, "<td>");
+    if (!isnan(error))
+        page_number(t, error, "%.4g");
+    text_add(t, "</td>");
+}
+
+static void put_error_rows(text *t, const report_data *r)
+{
+    const validation *v = &r->val;
+    bool both = r->run.has_teacher;
+    begin_row(t, "Mean absolute error");
+    if (both)
+        put_error_cell(t, v->has_teacher ? v->teacher.error : (double)NAN);
+    put_error_cell(t, v->student.error);
+    text_add(t, both ? "<td></td></tr>\n" : "</tr>\n");
+    if (both && v->has_agreement) {
+        begin_row(t, "Mean distance from the teacher");
+        text_add(t, "<td></td>");
+        put_error_cell(t, v->agreement.mean_abs);
+        text_add(t, "<td></td></tr>\n");
+    }
+}
+
 static void put_score_rows(text *t, const report_data *r)
 {
     const validation *v = &r->val;
     bool both = r->run.has_teacher;
+    if (v->numbers) {
+        put_error_rows(t, r);
+        return;
+    }
     double teacher = v->has_teacher ? score_accuracy(&v->teacher) : (double)NAN,
            student = score_accuracy(&v->student);
     begin_row(t, "Accuracy");

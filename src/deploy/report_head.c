@@ -37,10 +37,29 @@ static const runtime_result *proof_of(const validation *v)
     return NULL;
 }
 
+static void put_error_sentence(text *t, const validation *v)
+{
+    if (!isnan(v->student.error)) {
+        text_printf(t, "The student's mean absolute error is %.4g", v->student.error);
+        if (v->has_teacher && !isnan(v->teacher.error))
+            text_printf(t, ", its teacher's %.4g", v->teacher.error);
+        text_add(t, ".");
+    }
+    if (v->has_agreement)
+        text_printf(t, "%sThe student's outputs are %.4g from its teacher's in the mean.", isnan(v->student.error) ? "" : " ",
+                    v->agreement.mean_abs);
+    if (isnan(v->student.error) && !v->has_agreement)
+        text_add(t, "There were no targets to measure the student's error.");
+}
+
 static void put_accuracy_sentence(text *t, const validation *v)
 {
     double accuracy = score_accuracy(&v->student),
            teacher = v->has_teacher ? score_accuracy(&v->teacher) : (double)NAN;
+    if (v->numbers) {
+        put_error_sentence(t, v);
+        return;
+    }
     if (!isnan(accuracy)) {
         text_add(t, "The student reaches ");
         page_percent(t, accuracy);
@@ -67,7 +86,9 @@ static void put_proof_sentence(text *t, const validation *v)
     }
     text_add(t, " ONNX Runtime ");
     page_escaped(t, proof->version ? proof->version : "");
-    if (proof->diff.disagreements == 0) {
+    if (v->numbers) {
+        text_printf(t, " differs from our own executor by at most %.2g on ", proof->diff.max_abs);
+    } else if (proof->diff.disagreements == 0) {
         text_add(t, " gives the same class as our own executor on all ");
     } else {
         text_add(t, " gives another class than our own executor on ");
@@ -163,6 +184,13 @@ static void put_ratio_tile(text *t, int64_t teacher, int64_t student, const char
 static void put_accuracy_tile(text *t, const report_data *r)
 {
     text value = {0}, more = {0};
+    if (r->has_validation && r->val.numbers) {
+        page_number(&value, r->val.student.error, "%.4g");
+        if (r->val.has_teacher && !isnan(r->val.teacher.error))
+            text_printf(&more, "teacher %.4g", r->val.teacher.error);
+        put_tile(t, &value, "student's mean error", &more);
+        return;
+    }
     page_percent(&value, r->has_validation ? score_accuracy(&r->val.student) : (double)NAN);
     if (r->has_validation && r->val.has_teacher) {
         text_add(&more, "teacher ");

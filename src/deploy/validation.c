@@ -43,6 +43,7 @@ static void put_score(json *j, const char *key, const score *s)
     json_put_int(j, "labelled", (int64_t)s->labelled);
     json_put_int(j, "correct", (int64_t)s->correct);
     json_put_number(j, "ce", s->ce);
+    json_put_number(j, "error", s->error);
     put_counts(j, "class_samples", s->class_samples, s->classes);
     put_counts(j, "class_correct", s->class_correct, s->classes);
     if (s->confusion) {
@@ -63,6 +64,7 @@ static void put_difference(json *j, const char *key, const difference *d)
     json_put_int(j, "max_abs_sample", (int64_t)d->max_abs_sample);
     json_put_number(j, "max_rel", d->max_rel);
     json_put_number(j, "mean_kl", d->mean_kl);
+    json_put_number(j, "mean_abs", d->mean_abs);
     json_end_object(j);
 }
 
@@ -128,6 +130,8 @@ static status put_validation(text *t, const validation *v)
     json_put_int(&j, "schema", SCHEMA);
     json_put_string(&j, "set", v->set);
     json_put_int(&j, "samples", (int64_t)v->samples);
+    if (v->numbers)
+        json_put_bool(&j, "numbers", true);
     json_put_array(&j, "classes");
     for (size_t i = 0; i < v->classes; i++)
         json_put_string(&j, NULL, v->class_names[i]);
@@ -210,6 +214,7 @@ static status get_score(json_in *j, json_t *o, size_t samples, size_t classes, s
     s->labelled = get_count(j, o, "labelled", samples);
     s->correct = get_count(j, o, "correct", s->labelled);
     s->ce = json_in_number(j, o, "ce");
+    s->error = json_in_number(j, o, "error");
     get_counts(j, json_object_get(o, "class_samples"), "class_samples", s->class_samples, classes);
     get_counts(j, json_object_get(o, "class_correct"), "class_correct", s->class_correct, classes);
     json_t *confusion = json_in_array(j, o, "confusion", &rows);
@@ -235,7 +240,8 @@ static bool get_difference(json_in *j, json_t *o, const char *key, difference *d
                       .max_abs = json_in_number(j, at, "max_abs"),
                       .max_abs_sample = get_count(j, at, "max_abs_sample", SIZE_MAX / 2),
                       .max_rel = json_in_number(j, at, "max_rel"),
-                      .mean_kl = json_in_number(j, at, "mean_kl")};
+                      .mean_kl = json_in_number(j, at, "mean_kl"),
+                      .mean_abs = json_in_number(j, at, "mean_abs")};
     return true;
 }
 
@@ -308,8 +314,9 @@ static status get_far(json_in *j, const validation *v, arena *mem, json_t *o, fa
 static status get_classes(json_in *j, validation *v)
 {
     json_t *names = json_in_array(j, j->root, "classes", &v->classes);
-    if (v->classes < 1 || v->classes > CLASSES_MAX)
-        json_in_fail(j, "'classes' must hold 1 to %d names", CLASSES_MAX);
+    v->numbers = json_in_bool(j, j->root, "numbers", false);
+    if (v->numbers ? v->classes != 0 : v->classes < 1 || v->classes > CLASSES_MAX)
+        json_in_fail(j, "'classes' must hold 1 to %d names (none for outputs that are numbers)", CLASSES_MAX);
     TRY(j->st);
     TRY(arena_alloc(&v->mem, &v->class_names, v->classes, sizeof *v->class_names));
     for (size_t i = 0; i < v->classes; i++) {

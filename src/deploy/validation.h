@@ -6,7 +6,8 @@
  *   schema       1
  *   set          what was used, for people: "data/fashion-mnist test"
  *   samples      number of samples
- *   classes      [names], in class order
+ *   numbers      true: outputs are numbers and no logits; nothing is said in classes then, but `error` and `mean_abs`
+ *   classes      [names], in class order; none with numbers
  *   teacher      SCORE or null
  *   student      SCORE
  *   agreement    student against teacher on the whole set: DIFFERENCE or null
@@ -18,10 +19,10 @@
  *                  rows from the top)} or null}], farthest first; teacher_p and student_p: each one's probability
  *                of its own prediction
  *   checks       [{name, held, detail}]: what had to hold for exit code 0
- * SCORE is       {accuracy, labelled, correct, ce, class_samples: [], class_correct: [],
+ * SCORE is       {accuracy, labelled, correct, ce, error (mean absolute), class_samples: [], class_correct: [],
  *                 confusion: [[label][prediction]] or null above CONFUSION_MAX classes}
  *                accuracy is for readers of the file; correct / labelled counts
- * DIFFERENCE is  {samples, disagreements, max_abs, max_abs_sample, max_rel, mean_kl}
+ * DIFFERENCE is  {samples, disagreements, max_abs, max_abs_sample, max_rel, mean_kl, mean_abs}
  * A number that is not finite is null with a sibling KEY_nonfinite (text.h). */
 #ifndef DISTILL_DEPLOY_VALIDATION_H
 #define DISTILL_DEPLOY_VALIDATION_H
@@ -69,6 +70,7 @@ typedef struct validation {
     arena mem;
     const char *set;
     size_t samples, classes;
+    bool numbers;             /* outputs are numbers: classes is 0 */
     const char **class_names; /* [classes] */
     bool has_teacher, has_agreement;
     score teacher, student;

@@ -6,33 +6,35 @@
 #ifndef DISTILL_DISTILL_FROZEN_H
 #define DISTILL_DISTILL_FROZEN_H
 
-#include "exec/exec.h"
+#include "distill/feed.h"
 
 typedef struct frozen_net {
     graph *g; /* owned */
     exec *e;
     int64_t batch;                  /* of the plan */
-    size_t sample;                  /* floats of one input sample */
-    size_t n_out;                   /* graph outputs: logits first, then the taps */
+    feed in;                        /* input k of the model takes x[k], unless frozen_feed said otherwise */
+    size_t n_out;                   /* graph outputs: logits (or whatever numbers the model gives) first, then the taps */
     size_t *width;                  /* [n_out] floats of one sample's output */
-    int64_t classes;
-    float *cache;                   /* [views][samples][classes] or NULL */
+    float *cache;                   /* [views][samples][width[0]] or NULL */
     uint8_t *known;                 /* [views][samples] */
     uint32_t views, samples;
     uint64_t runs, hits;            /* samples computed, samples remembered */
 } frozen_net;
 
-/* Takes g (a frozen inference graph with one float input and outputs [batch, ...], planned as it is); runs the passes
- * for frozen graphs on it. Also on failure g is taken. */
+/* Takes g (a frozen inference graph with inputs [batch, ...] of any type and float outputs [batch, ...] of any rank, planned
+ * as it is); runs the passes for frozen graphs on it. Also on failure g is taken. */
 MUST_USE status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out);
 void frozen_close(frozen_net *t);
-/* Makes room to remember the logits of `samples` samples in `views` views. */
+/* Matches the inputs to those of a data set, and holds token ids against the tables they index. `who`: feed.h. */
+MUST_USE status frozen_feed(frozen_net *t, const dataset *ds, const char *who);
+const shape *frozen_shape(const frozen_net *t, size_t out); /* of output `out`, dimension 0 the planned batch */
+/* Makes room to remember output 0 of `samples` samples in `views` views. */
 MUST_USE status frozen_remember(frozen_net *t, uint32_t views, uint32_t samples);
 
-/* n samples x [n, sample] through the model; out[i]: [n, width[i]] or NULL when not wanted. */
-void frozen_run(frozen_net *t, const float *x, size_t n, float *const *out);
-/* The same for the logits alone, remembered by (view, index). */
-void frozen_run_remembered(frozen_net *t, const float *x, size_t n, const uint32_t *index, const uint32_t *view,
-                        float *logits);
+/* n samples of every x[k] (batch.x) through the model; out[i]: [n, width[i]] or NULL when not wanted. */
+void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out);
+/* The same for output 0 alone, remembered by (view, index). */
+void frozen_run_remembered(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
+                           float *logits);
 
 #endif

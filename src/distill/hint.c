@@ -29,12 +29,11 @@ static status add_weight(graph *g, const hint_spec *h, const char *what, shape s
     return ST_OK;
 }
 
-static status average_to(graph *g, value_id v, int64_t fy, int64_t fx, value_id *out)
+static status average_to(graph *g, value_id v, const int64_t *k, int64_t n, value_id *out)
 {
-    int64_t k[2] = {fy, fx};
     pool_attrs at;
     op_default_attrs(OP_AVERAGE_POOL, &at);
-    at.kernel_shape = at.strides = (attr_ints){2, k};
+    at.kernel_shape = at.strides = (attr_ints){n, k};
     return graph_add1(g, OP_AVERAGE_POOL, &at, v, 0, 0, out);
 }
 
@@ -48,8 +47,9 @@ static status do_not_fit(const graph *g, const hint_spec *h, value_id s, value_i
 /* Brings two maps onto the coarser of their grids by averaging; factors must be whole. */
 static status match_grids(graph *g, const hint_spec *h, value_id *s, value_id *t)
 {
-    int64_t f[2], back[2];
-    for (int i = 0; i < 2; i++) {
+    int64_t f[2] = {1, 1}, back[2] = {1, 1};
+    int n = g->value[*s].sh.rank - 2;
+    for (int i = 0; i < n; i++) {
         int64_t a = g->value[*s].sh.dim[2 + i], b = g->value[*t].sh.dim[2 + i];
         if (a <= 0 || b <= 0 || (a % b && b % a))
             return do_not_fit(g, h, *s, *t, "one grid must be a whole multiple of the other");
@@ -57,9 +57,9 @@ static status match_grids(graph *g, const hint_spec *h, value_id *s, value_id *t
         back[i] = b > a ? b / a : 1;
     }
     if (f[0] * f[1] > 1)
-        TRY(average_to(g, *s, f[0], f[1], s));
+        TRY(average_to(g, *s, f, n, s));
     if (back[0] * back[1] > 1)
-        TRY(average_to(g, *t, back[0], back[1], t));
+        TRY(average_to(g, *t, back, n, t));
     return ST_OK;
 }
 
@@ -67,8 +67,9 @@ static status regress_maps(graph *g, const hint_spec *h, uint64_t seed, int64_t 
 {
     value_id w, b;
     conv_attrs at;
+    shape kernel = {.rank = g->value[*s].sh.rank, .dim = {c_out, c_in, 1, 1}};
     op_default_attrs(OP_CONV, &at);
-    TRY(add_weight(g, h, "weight", SHAPE(c_out, c_in, 1, 1), c_in, seed, &w));
+    TRY(add_weight(g, h, "weight", kernel, c_in, seed, &w));
     TRY(add_weight(g, h, "bias", SHAPE(c_out), c_in, seed, &b));
     return graph_add1(g, OP_CONV, &at, *s, w, b, s);
 }
@@ -82,6 +83,17 @@ static status regress_rows(graph *g, const hint_spec *h, uint64_t seed, int64_t 
     return graph_add1(g, OP_ADD, NULL, *s, b, 0, s);
 }
 
+/* Channels of a feature: maps [B, C, H, W] and [B, C, L] have them first, rows [B, F] and [B, T, F] last. What has three
+ * dimensions is taken for rows unless the regressor says, or the shapes leave only, maps. */
+static bool is_map(const graph *g, const hint_spec *h, value_id s, value_id t)
+{
+    const shape *a = &g->value[s].sh, *b = &g->value[t].sh;
+    if (a->rank != 3)
+        return a->rank == 4;
+    return h->regressor == REGRESSOR_CONV1X1 ||
+           (h->regressor == REGRESSOR_AUTO && a->dim[1] != b->dim[1] && a->dim[2] == b->dim[2]);
+}
+
 status hint_build(graph *g, const hint_spec *h, uint64_t seed, value_id tap, value_id *loss)
 {
     value_id s = graph_find(g, h->student), t = tap;
@@ -91,18 +103,19 @@ status hint_build(graph *g, const hint_spec *h, uint64_t seed, value_id tap, val
     int rank = g->value[s].sh.rank;
     if (rank != g->value[t].sh.rank || rank < 2)
         return do_not_fit(g, h, s, t, "they must have the same rank, 2 or more");
-    if (rank == 4)
+    bool map = is_map(g, h, s, t);
+    if (map)
         TRY(match_grids(g, h, &s, &t));
-    int channel = rank == 4 ? 1 : rank - 1;
+    int channel = map ? 1 : rank - 1;
     int64_t c_in = g->value[s].sh.dim[channel], c_out = g->value[t].sh.dim[channel];
     if (rank == 4 && h->regressor == REGRESSOR_LINEAR)
         return do_not_fit(g, h, s, t, "a linear regressor takes features without a grid; use conv1x1");
-    if (rank != 4 && h->regressor == REGRESSOR_CONV1X1)
+    if (!map && h->regressor == REGRESSOR_CONV1X1)
         return do_not_fit(g, h, s, t, "conv1x1 takes features with a grid; use linear");
     if (h->regressor == REGRESSOR_NONE && c_in != c_out)
         return do_not_fit(g, h, s, t, "without a regressor the channels must be equal");
     if (h->regressor != REGRESSOR_NONE)
-        TRY(rank == 4 ? regress_maps(g, h, seed, c_in, c_out, &s) : regress_rows(g, h, seed, c_in, c_out, &s));
+        TRY(map ? regress_maps(g, h, seed, c_in, c_out, &s) : regress_rows(g, h, seed, c_in, c_out, &s));
     if (!shape_equal(&g->value[s].sh, &g->value[t].sh))
         return do_not_fit(g, h, s, t, "the shapes differ after the regressor");
     static const int64_t kinds[] = {[HINT_LOSS_MSE] = REGRESSION_MSE, [HINT_LOSS_L1] = REGRESSION_L1,

@@ -50,7 +50,8 @@ static status add_kd_loss(train_graph *t, const train_spec *s)
         TRY(add_input(g, "label2", DTYPE_I64, rows, &t->label2));
         TRY(add_input(g, "lambda", DTYPE_F32, rows, &t->lambda));
     }
-    if (s->kd)
+    bool kl = s->kd && s->output_loss == OUTPUT_LOSS_KL;
+    if (kl)
         TRY(add_input(g, "teacher.logits", DTYPE_F32, full, &t->teacher_logits));
     kd_loss_attrs at;
     op_default_attrs(OP_KD_LOSS, &at);
@@ -61,11 +62,11 @@ static status add_kd_loss(train_graph *t, const train_spec *s)
     value_id in[6] = {t->logits, t->teacher_logits, t->label, t->label2, t->lambda, t->weights};
     value_id out[6];
     const char *names[6] = {"loss.kd_ce", "loss.ce", "loss.kl", "loss.dlogits", ce ? "correct" : NULL,
-                            s->kd ? "agree" : NULL};
+                            kl ? "agree" : NULL};
     TRY(graph_add_named(g, "loss", OP_KD_LOSS, &at, in, 6, names, out, 6));
     t->total = out[0];
     t->task = ce ? out[1] : 0;
-    t->kl = s->kd ? out[2] : 0;
+    t->kl = kl ? out[2] : 0;
     t->correct = out[4];
     t->agree = out[5];
     return ST_OK;
@@ -116,6 +117,26 @@ static status add_target_loss(train_graph *t, const train_spec *s)
     TRY(graph_add_named(g, name, row[s->task_loss].op, &at, in, 2, &name, &t->task, 1));
     TRY(element(g, t->weights, 0, &weight));
     return add_weighted(g, t->task, weight, &t->total);
+}
+
+/* Outputs against the teacher's, number by number. */
+static status add_output_loss(train_graph *t, const train_spec *s)
+{
+    static const struct {
+        int64_t kind;
+        const char *name;
+    } row[] = {[OUTPUT_LOSS_MSE] = {REGRESSION_MSE, "loss.teacher_mse"},
+               [OUTPUT_LOSS_L1] = {REGRESSION_L1, "loss.teacher_l1"},
+               [OUTPUT_LOSS_SMOOTH_L1] = {REGRESSION_SMOOTH_L1, "loss.teacher_smooth_l1"}};
+    graph *g = t->g;
+    regression_loss_attrs at = {.kind = row[s->output_loss].kind};
+    const char *name = row[s->output_loss].name;
+    value_id weight;
+    TRY(add_input(g, "teacher.logits", DTYPE_F32, g->value[t->logits].sh, &t->teacher_logits));
+    value_id in[2] = {t->logits, t->teacher_logits};
+    TRY(graph_add_named(g, name, OP_REGRESSION_LOSS, &at, in, 2, &name, &t->kl, 1));
+    TRY(element(g, t->weights, 1, &weight));
+    return add_weighted(g, t->kl, weight, &t->total);
 }
 
 static status add_hints(train_graph *t, const train_spec *s)
@@ -230,15 +251,17 @@ typedef struct kept_name {
 
 static status finish(train_graph *t, bool keep_gradients)
 {
-    value_id *all[] = {&t->x, &t->label, &t->label2, &t->lambda, &t->target, &t->teacher_logits, &t->weights,
+    value_id *all[] = {&t->label, &t->label2, &t->lambda, &t->target, &t->teacher_logits, &t->weights,
                        &t->hint_weights, &t->counter, &t->lr, &t->step, &t->total, &t->task, &t->kl, &t->correct, &t->agree,
                        &t->norm, &t->scale, &t->logits};
     size_t fixed = sizeof all / sizeof *all, n = 0;
     kept_name *kept = NULL;
     status st = ST_OK;
-    TRY(mem_alloc(&kept, fixed + 2 * t->n_hint + 2 * t->n_param, sizeof *kept));
+    TRY(mem_alloc(&kept, fixed + t->n_x + 2 * t->n_hint + 2 * t->n_param, sizeof *kept));
     for (size_t i = 0; i < fixed; i++)
         kept[n++].id = all[i];
+    for (size_t i = 0; i < t->n_x; i++)
+        kept[n++].id = &t->x[i];
     for (size_t i = 0; i < t->n_hint; i++) {
         kept[n++].id = &t->tap[i];
         kept[n++].id = &t->hint[i];
@@ -269,19 +292,28 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
     graph *g = t->g;
     TRY(mem_alloc(&t->tap, s->n_hint, sizeof *t->tap));
     TRY(mem_alloc(&t->hint, s->n_hint, sizeof *t->hint));
-    if (g->n_input != 1 || g->n_output < 1 || g->value[g->output[0]].sh.rank != 2)
-        return fail(ST_CONFIG, "the student must have one input and logits [batch, classes] as its first output");
+    TRY(mem_alloc(&t->x, g->n_input, sizeof *t->x));
+    bool of_classes = (s->task && (s->task_loss == TASK_LOSS_CE || s->task_loss == TASK_LOSS_BCE)) ||
+                      (s->kd && s->output_loss == OUTPUT_LOSS_KL);
+    if (g->n_input < 1 || g->n_output < 1 || g->value[g->output[0]].sh.rank < 1)
+        return fail(ST_CONFIG, "the student must have an input and an output [batch, ...]");
+    if (of_classes && g->value[g->output[0]].sh.rank != 2)
+        return fail(ST_CONFIG, "the student's output is no logits [batch, classes]: cross entropy and KL need them; take "
+                               "distill.task_loss and distill.output_loss = l1 or mse for other outputs");
     g->n_output = 1;
     TRY(pass_training_mode(g, s->bn_momentum));
+    for (; t->n_x < g->n_input; t->n_x++)
+        t->x[t->n_x] = g->input[t->n_x];
     TRY(add_dropout(t, s->seed));
-    t->x = g->input[0];
     t->logits = g->output[0];
     g->n_output = 0;
     TRY(add_input(g, "loss.weights", DTYPE_F32, SHAPE(3), &t->weights));
-    if ((s->task && s->task_loss == TASK_LOSS_CE) || s->kd)
+    if ((s->task && s->task_loss == TASK_LOSS_CE) || (s->kd && s->output_loss == OUTPUT_LOSS_KL))
         TRY(add_kd_loss(t, s));
     if (s->task && s->task_loss != TASK_LOSS_CE)
         TRY(add_target_loss(t, s));
+    if (s->kd && s->output_loss != OUTPUT_LOSS_KL)
+        TRY(add_output_loss(t, s));
     TRY(add_hints(t, s));
     if (!t->total)
         return fail(ST_CONFIG, "there is nothing to train on: the task weight, the distillation weight and all hint "
@@ -311,6 +343,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
 void train_graph_free(train_graph *t)
 {
     graph_free(t->g);
+    mem_free(t->x);
     mem_free(t->tap);
     mem_free(t->hint);
     mem_free(t->param);

@@ -32,7 +32,8 @@ typedef struct optimizer_spec {
 typedef struct train_spec {
     bool task;      /* task loss: else no labels are read */
     task_loss_kind task_loss;
-    bool kd; /* KL to the teacher's logits */
+    bool kd; /* KL (or output_loss) to the teacher's outputs */
+    output_loss_kind output_loss;
     bool mixup;
     double label_smoothing;
     const double *class_weights; /* [classes] or NULL */
@@ -48,21 +49,22 @@ typedef struct train_spec {
 typedef struct train_graph {
     graph *g;
     /* inputs; 0 when the term is not built */
-    value_id x, label, label2, lambda, target, teacher_logits, *tap; /* tap[n_hint] */
+    value_id *x; /* [n_x] the student's own inputs, in its order */
+    value_id label, label2, lambda, target, teacher_logits, *tap; /* tap[n_hint] */
     value_id weights;      /* [3] = task weight, KD weight, temperature */
     value_id hint_weights; /* [n_hint] */
     value_id counter;      /* int64, another one for each run of PHASE_MAIN; 0: the student has no dropout */
     value_id lr, step;     /* scalars; step >= 1 for Adam's bias correction */
     /* outputs, scalars; 0 when not built */
-    value_id total, task, kl, correct, agree, *hint; /* hint[n_hint], unweighted */
+    value_id total, task, kl, correct, agree, *hint; /* kl: any output loss; hint[n_hint], unweighted */
     value_id norm, scale;  /* of the gradients; scale is not finite when the step was skipped */
     value_id logits;
     value_id *param, *grad; /* [n_param] */
-    size_t n_param, n_hint;
+    size_t n_param, n_hint, n_x;
 } train_graph;
 
-/* `student`: inference form, one input, first output the logits [batch, classes]. Names of student values keep their
- * names. Free with train_graph_free, also after failure. */
+/* `student`: inference form, first output the logits [batch, classes], or [batch, ...] where no loss is of classes (KL,
+ * cross entropy). Names of student values keep their names. Free with train_graph_free, also after failure. */
 MUST_USE status train_graph_build(const graph *student, const train_spec *s, train_graph *out);
 void train_graph_free(train_graph *t);
 

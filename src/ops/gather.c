@@ -3,6 +3,7 @@
  * An index may count from the end (-size .. size-1). Indices that are constants are checked when the node is added. At
  * run time an index outside reads nothing: the elements it asks for are NaN (0 for integer types), so that a float model
  * shows it instead of using a neighbour's row; GatherGrad leaves such rows out. */
+#include "ops/gather.h"
 #include "ops/common.h"
 
 #include <inttypes.h>
@@ -66,6 +67,12 @@ const op_desc op_gather = {
     .name = "Gather", .in = {2, 2}, .out = {1, 1}, .attrs = gather_rows, .attr_size = sizeof(gather_attrs),
     .infer = gather_infer, .grad = gather_grad, .params = 1,
 };
+
+int64_t op_gather_size(const graph *g, const node *n, value_id index)
+{
+    const value *data = n->op == OP_GATHER && n->in[1] == index ? op_in(g, n, 0) : NULL;
+    return data ? data->sh.dim[shape_axis(&data->sh, ((const gather_attrs *)n->attr)->axis)] : -1;
+}
 
 /* GatherGrad: inputs dy, indices; each row of dy is added to the row of data it came from, in the order of the indices. */
 static status gather_grad_infer(graph *g, node *n)

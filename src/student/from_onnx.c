@@ -30,13 +30,14 @@ static status check_model(const student_spec *s, const graph *g, int64_t batch)
     const char *path = s->job->student.onnx;
     int64_t classes = s->job->student.classes ? s->job->student.classes : s->classes;
     char a[200], b[200];
-    if (g->n_input != 1)
-        return fail(ST_CONFIG, "%s: a student needs one input, this model has %zu", path, g->n_input);
+    uint32_t inputs = s->n_inputs > 1 ? s->n_inputs : 1;
+    if (g->n_input < 1 || g->n_input > inputs)
+        return fail(ST_CONFIG, "%s: this model has %zu inputs, a sample has %u", path, g->n_input, inputs);
     const value *x = graph_value(g, g->input[0]), *y = graph_value(g, g->output[0]);
-    if (!sample_fits(x, &s->sample))
+    if (inputs == 1 && !sample_fits(x, &s->sample))
         return fail(ST_CONFIG, "%s: input '%s' is %s, which does not take samples of shape %s", path, x->name,
                     shape_print(&x->sh, a), shape_print(&s->sample, b));
-    if (x->type != (s->type ? s->type : DTYPE_F32))
+    if (inputs == 1 && x->type != (s->type ? s->type : DTYPE_F32))
         return fail(ST_CONFIG, "%s: input '%s' is %s, the samples are %s", path, x->name,
                     dtype_of(x->type)->name, dtype_of(s->type ? s->type : DTYPE_F32)->name);
     if (y->sh.rank < 1 || y->sh.dim[0] != batch || (classes && (y->sh.rank != 2 || y->sh.dim[1] != classes)))
@@ -62,7 +63,8 @@ status build_from_onnx(const student_spec *s, int64_t batch, graph **out)
     TRY_DONE(check_model(s, g, batch));
     if (j->student.from_scratch)
         TRY_DONE(start_anew(g, j->student.init, (uint64_t)j->train.seed));
-    graph_value(g, g->input[0])->flags |= VALUE_BATCHED;
+    for (size_t i = 0; i < g->n_input; i++)
+        graph_value(g, g->input[i])->flags |= VALUE_BATCHED;
     *out = g;
     return ST_OK;
 done:

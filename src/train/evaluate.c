@@ -44,12 +44,20 @@ static double cross_entropy(const float *x, int64_t n, int64_t label)
     return log(sum) + top - (double)x[label];
 }
 
+static double mean_distance(const float *a, const float *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += fabs((double)a[i] - (double)b[i]);
+    return sum / (double)n;
+}
+
 /* Runs the validation part through the student, and the teacher where its logits are not there yet. */
 static status collect_logits(session *s, float *student, float *teacher)
 {
     loader *l = NULL;
     loader_options o = loader_eval_options(DATA_VAL, (uint32_t)s->eval_batch);
-    size_t sample = (size_t)shape_count(&s->info->input[0].sh), classes = (size_t)s->classes, at = 0;
+    size_t width = (size_t)s->width, at = 0;
     status st = ST_OK;
     TRY_DONE(loader_open(s->ds, &o, &l));
     for (;;) {
@@ -57,14 +65,13 @@ static status collect_logits(session *s, float *student, float *teacher)
         TRY_DONE(loader_next(l, &b));
         if (!b)
             break;
-        float *x = exec_data(s->eval, s->eval_graph->input[0]);
-        memcpy(x, b->x[0], b->n * sample * sizeof *x);
-        memset(x + b->n * sample, 0, ((size_t)s->eval_batch - b->n) * sample * sizeof *x);
+        feed_put(&s->eval_x, s->eval, 0, b->x, 0, b->n);
+        feed_clear(&s->eval_x, s->eval, b->n, (size_t)s->eval_batch - b->n);
         exec_run(s->eval, PHASE_MAIN);
-        memcpy(student + at * classes, exec_data(s->eval, s->eval_graph->output[0]), b->n * classes * sizeof *student);
+        memcpy(student + at * width, exec_data(s->eval, s->eval_graph->output[0]), b->n * width * sizeof *student);
         if (teacher) {
-            float *out[1 + HINTS_MAX] = {teacher + at * (size_t)s->t.classes};
-            frozen_run(&s->t, b->x[0], b->n, out);
+            float *out[1 + HINTS_MAX] = {teacher + at * s->t.width[0]};
+            frozen_run(&s->t, b->x, b->n, out);
         }
         at += b->n;
     }
@@ -73,23 +80,50 @@ done:
     return st;
 }
 
+static void judge_numbers(const session *s, evaluation *e)
+{
+    size_t width = (size_t)s->width;
+    const float *t = s->teacher_val && s->t.width[0] == width ? s->teacher_val : NULL;
+    double mine = 0, theirs = 0, apart = 0;
+    bool targets = s->info->target_size == s->width;
+    for (uint32_t i = 0; i < e->n; i++) {
+        const float *x = e->logits + i * width, *y = targets ? dataset_target(s->ds, DATA_VAL, i) : NULL;
+        apart += t ? mean_distance(x, t + i * width, s->width) : 0;
+        if (!y)
+            continue;
+        e->labelled++;
+        mine += mean_distance(x, y, s->width);
+        theirs += t ? mean_distance(t + i * width, y, s->width) : 0;
+    }
+    double labelled = e->labelled ? (double)e->labelled : (double)NAN;
+    e->error = mine / labelled;
+    e->teacher_error = t ? theirs / labelled : (double)NAN;
+    e->distance = t && e->n ? apart / (double)e->n : (double)NAN;
+}
+
 static void judge(const session *s, evaluation *e)
 {
+    e->error = e->teacher_error = e->distance = (double)NAN;
+    e->accuracy = e->ce = e->agreement = e->teacher_accuracy = (double)NAN;
+    if (s->numbers) {
+        judge_numbers(s, e);
+        return;
+    }
     const float *t = s->teacher_val;
     uint32_t correct = 0, taught = 0, agree = 0;
     bool classes = s->info->classes > 0;
     double ce = 0;
     for (uint32_t i = 0; i < e->n; i++) {
         int64_t label = classes ? dataset_label(s->ds, DATA_VAL, i) : -1;
-        const float *x = e->logits + (size_t)i * (size_t)s->classes;
-        uint32_t mine = argmax(x, s->classes), theirs = t ? argmax(t + (size_t)i * (size_t)s->t.classes, s->t.classes) : 0;
+        const float *x = e->logits + (size_t)i * (size_t)s->width;
+        uint32_t mine = argmax(x, s->width), theirs = t ? argmax(t + i * s->t.width[0], (int64_t)s->t.width[0]) : 0;
         agree += t && mine == theirs;
-        if (label < 0 || label >= s->classes)
+        if (label < 0 || label >= s->width)
             continue;
         e->labelled++;
         correct += mine == label;
         taught += t && theirs == label;
-        ce += cross_entropy(x, s->classes, label);
+        ce += cross_entropy(x, s->width, label);
     }
     double labelled = e->labelled ? (double)e->labelled : (double)NAN;
     e->accuracy = correct / labelled;
@@ -104,9 +138,9 @@ status session_evaluate(session *s, evaluation *out)
     status st = ST_OK;
     *out = (evaluation){.n = s->info->part[DATA_VAL].n};
     TRY_DONE(sync_weights(s));
-    TRY_DONE(mem_alloc(&out->logits, (size_t)out->n * (size_t)s->classes, sizeof *out->logits));
+    TRY_DONE(mem_alloc(&out->logits, (size_t)out->n * (size_t)s->width, sizeof *out->logits));
     if (teach)
-        TRY_DONE(mem_alloc(&s->teacher_val, (size_t)out->n * (size_t)s->t.classes, sizeof *s->teacher_val));
+        TRY_DONE(mem_alloc(&s->teacher_val, (size_t)out->n * s->t.width[0], sizeof *s->teacher_val));
     st = collect_logits(s, out->logits, teach ? s->teacher_val : NULL);
     if (st != ST_OK && teach) { /* half-filled: the next evaluation starts anew */
         mem_free(s->teacher_val);

@@ -103,6 +103,9 @@ status job_data_options(const job *j, const graph *teacher, bool from_teacher, a
         o.resize = RESIZE_CROP;
         o.resize_short = (int32_t)d->resize;
     }
+    for (size_t i = 0; teacher && i < teacher->n_input; i++)
+        if (graph_value(teacher, teacher->input[i])->type == DTYPE_I32)
+            o.int_type = DTYPE_I32;
     const shape *in = teacher && teacher->n_input ? &teacher->value[teacher->input[0]].sh : NULL;
     if (in && in->rank == 4) { /* the teacher decides what the job leaves open */
         o.channels = o.channels ? o.channels : (int32_t)in->dim[1];
@@ -123,12 +126,15 @@ status job_data_options(const job *j, const graph *teacher, bool from_teacher, a
 
 status job_student_spec(const job *j, const data_info *info, const graph *teacher, student_spec *out)
 {
-    student_spec o = {.job = j, .sample = info->input[0].sh, .type = DTYPE_F32, .classes = j->student.classes};
-    if (o.classes == 0 && teacher)
-        o.classes = graph_value(teacher, teacher->output[0])->sh.dim[1];
-    if (o.classes == 0)
+    student_spec o = {.job = j, .sample = info->input[0].sh, .type = info->input[0].type, .n_inputs = info->n_inputs,
+                      .classes = j->student.classes};
+    const shape *taught = teacher ? &graph_value(teacher, teacher->output[0])->sh : NULL;
+    bool wide = (taught && taught->rank != 2) || (!taught && info->target.rank > 1); /* outputs of another shape */
+    if (o.classes == 0 && taught && taught->rank == 2)
+        o.classes = taught->dim[1];
+    if (o.classes == 0 && !wide)
         o.classes = info->classes ? info->classes : info->target_size;
-    if (o.classes == 0)
+    if (o.classes == 0 && !(wide && j->student.arch == ARCH_AUTO))
         return fail(ST_CONFIG, "nothing tells how many outputs the student has: set student.classes");
     *out = o;
     return ST_OK;
@@ -185,6 +191,17 @@ status job_hints(const job *j, const graph *student, const graph *teacher, arena
     return ST_OK;
 }
 
+bool job_gives_numbers(const job *j, const data_info *info, int rank)
+{
+    const job_distill *d = &j->distill;
+    bool kd = d->kd > 0 || d->kd_end > 0;
+    if (rank != 2)
+        return true;
+    if (info->classes || (kd && d->output_loss == OUTPUT_LOSS_KL))
+        return false;
+    return (d->task_loss != TASK_LOSS_CE && d->task_loss != TASK_LOSS_BCE) || kd;
+}
+
 static uint32_t no_decay_flags(name_list l)
 {
     return (names_contain(l, "bias") ? VALUE_NO_DECAY_BIAS : 0u) | (names_contain(l, "norm") ? VALUE_NO_DECAY_NORM : 0u);
@@ -196,6 +213,7 @@ status job_train_spec(session *s, train_spec *out)
     const job_train *t = &j->train;
     const job_distill *d = &j->distill;
     train_spec o = {.task = d->task > 0 || d->task_end > 0, .task_loss = d->task_loss, .kd = s->kd,
+                    .output_loss = d->output_loss,
                     .label_smoothing = d->label_smoothing, .per_labelled = d->task_mean == TASK_MEAN_LABELLED,
                     .hint = s->hint, .n_hint = s->n_hint, .bn_momentum = 0.1, .seed = (uint64_t)t->seed};
     augment_options augment = {0};
@@ -218,9 +236,6 @@ status job_train_spec(session *s, train_spec *out)
         return config_fault(config_origin(j, "distill.task_loss"), "%s", s->info->target_size
                             ? "the data have float targets: take bce, mse, l1 or smooth_l1"
                             : "the data have class labels: take ce, or give float targets");
-    if (o.task && s->info->target_size && s->info->target_size != s->spec.classes)
-        return config_fault(config_origin(j, "student.classes"), "%lld outputs and %lld targets a sample",
-                            (long long)s->spec.classes, (long long)s->info->target_size);
     o.opt = (optimizer_spec){.kind = t->optimizer, .momentum = t->momentum, .weight_decay = t->weight_decay,
                              .beta1 = t->beta1, .beta2 = t->beta2, .eps = t->eps, .nesterov = t->nesterov,
                              .decoupled = t->decoupled, .no_decay = no_decay_flags(t->no_decay), .clip = t->clip,
@@ -260,9 +275,12 @@ status job_method(const session *s, arena *mem, const char **out)
     bool task = d->task > 0 || d->task_end > 0;
     if (task)
         text_printf(&t, "%g task loss on %u labelled samples", d->task, s->info->part[DATA_TRAIN].labelled);
-    if (s->kd)
+    if (s->kd && d->output_loss == OUTPUT_LOSS_KL)
         text_printf(&t, "%s%g T^2 KL to the teacher on %u samples, T = %g", task ? " + " : "", d->kd,
                     s->info->part[DATA_TRAIN].n, d->temperature);
+    else if (s->kd)
+        text_printf(&t, "%s%g %s to the teacher's outputs on %u samples", task ? " + " : "", d->kd,
+                    session_kd_name(s) + strlen("loss.teacher_"), s->info->part[DATA_TRAIN].n);
     if (s->n_hint)
         text_printf(&t, "%s%zu hint%s", t.n ? " + " : "", s->n_hint, s->n_hint > 1 ? "s" : "");
     if (!task)

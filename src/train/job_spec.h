@@ -12,6 +12,8 @@ MUST_USE status job_data_options(const job *j, const graph *teacher, bool from_t
 MUST_USE status job_student_spec(const job *j, const data_info *info, const graph *teacher, student_spec *out);
 /* Fills s->hint, hint_from, hint_to: named pairs, and [hint auto]. */
 MUST_USE status job_hints(const job *j, const graph *student, const graph *teacher, arena *mem, session *s);
+/* Are a student's outputs, of that rank with the batch, numbers to come close to (and not logits of classes)? */
+bool job_gives_numbers(const job *j, const data_info *info, int rank);
 MUST_USE status job_train_spec(session *s, train_spec *out);
 loader_options job_loader_options(const job *j);
 MUST_USE status job_schedule(const job *j, uint64_t steps_per_epoch, uint64_t steps, arena *mem, schedule *out);

@@ -226,7 +226,7 @@ static status step_line(run *x, uint64_t done, double lr)
     if (s->tg.task)
         m[n++] = (metric){session_task_name(s), x->sums[SUM_TASK] * k};
     if (s->tg.kl)
-        m[n++] = (metric){"loss.kl", x->sums[SUM_KL] * k};
+        m[n++] = (metric){session_kd_name(s), x->sums[SUM_KL] * k};
     for (size_t i = 0; i < s->n_hint; i++) {
         snprintf(hint[i], sizeof hint[i], "loss.hint.%s", s->hint[i].name);
         m[n++] = (metric){hint[i], x->sums[SUM_HINTS + i] * k};
@@ -243,7 +243,7 @@ static void show_step(run *x, uint64_t done, const step_result *r)
     size_t used = 0;
     const session *s = x->s;
     if (s->tg.kl)
-        used += (size_t)snprintf(terms + used, sizeof terms - used, "kl %.3g", r->kl);
+        used += (size_t)snprintf(terms + used, sizeof terms - used, "%s %.3g", session_kd_name(s) + 5, r->kl);
     if (s->tg.task)
         used += (size_t)snprintf(terms + used, sizeof terms - used, "%s%s %.3g", used ? " " : "", session_task_name(s) + 5,
                                  r->task);
@@ -259,9 +259,11 @@ static void show_step(run *x, uint64_t done, const step_result *r)
 /* ---- evaluation ---- */
 
 /* Which figure says that one state is better than another: accuracy, else agreement with the teacher, else closeness
- * in cross entropy. */
+ * in cross entropy; of numbers, closeness to the targets, else to the teacher. */
 static double merit(const evaluation *e)
 {
+    if (!isnan(e->error) || !isnan(e->distance))
+        return !isnan(e->error) ? -e->error : -e->distance;
     return !isnan(e->accuracy) ? e->accuracy : !isnan(e->agreement) ? e->agreement : !isnan(e->ce) ? -e->ce : 0;
 }
 
@@ -280,6 +282,10 @@ static status evaluate(run *x, uint64_t done)
     }
     if (!isnan(e.agreement))
         m[n++] = (metric){"agreement", e.agreement};
+    if (!isnan(e.error))
+        m[n++] = (metric){"error", e.error};
+    if (!isnan(e.distance))
+        m[n++] = (metric){"distance", e.distance};
     char agreement[64] = "";
     if (!isnan(e.agreement))
         snprintf(agreement, sizeof agreement, ", agrees with the teacher on %.2f %%", 100 * e.agreement);
@@ -288,6 +294,10 @@ static status evaluate(run *x, uint64_t done)
                       e.ce, agreement);
     else if (*agreement)
         progress_note(&x->p, "epoch %g: %s", epoch, agreement + 2);
+    if (!isnan(e.error))
+        progress_note(&x->p, "epoch %g: validation mean absolute error %.4g", epoch, e.error);
+    if (!isnan(e.distance))
+        progress_note(&x->p, "epoch %g: mean absolute distance from the teacher %.4g", epoch, e.distance);
     evaluation_free(&x->r->last);
     x->r->last = e;
     TRY(metrics_event(&x->m, "eval", done, m, n, NULL, NULL));

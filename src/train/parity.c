@@ -10,6 +10,7 @@ typedef struct bench {
     session s; /* only data, device, specs and the training graph are opened */
     graph *teacher;
     exec *teach;
+    feed teach_x;
     bool wide;
 } bench;
 
@@ -52,12 +53,16 @@ static status open_teacher(bench *b)
     if (!s->teacher_file)
         return ST_OK;
     TRY(session_import_teacher(s, s->j->train.batch, true, &b->teacher));
+    TRY(feed_match(b->teacher, b->teacher->input, b->teacher->n_input, s->info, "the teacher", &b->teach_x));
+    TRY(feed_check_ids(b->teacher, &b->teach_x, s->ds, "the teacher"));
     TRY(pass_drop_identity(b->teacher));
     if (b->wide)
         TRY(pass_to_double(b->teacher)); /* before folding, which then rounds to double */
     TRY(pass_fold_batch_norm(b->teacher));
     if (!b->wide)
         TRY(pass_fuse_epilogues(b->teacher));
+    for (size_t i = 0; i < b->teach_x.n; i++) /* the passes may have numbered the inputs anew */
+        b->teach_x.port[i].to = b->teacher->input[i];
     return exec_open(b->teacher, s->b, NULL, 0, &b->teach);
 }
 
@@ -90,6 +95,7 @@ static status open_bench(const parity_options *o, bench *b)
     spec.mixup = false;
     spec.keep_gradients = true;
     TRY_DONE(train_graph_build(student, &spec, &s->tg));
+    TRY_DONE(session_match(s));
     if (b->wide)
         TRY_DONE(pass_to_double(s->tg.g));
     TRY_DONE(exec_open(s->tg.g, s->b, &s->params, 0, &s->train));
@@ -115,21 +121,35 @@ static void close_bench(bench *b)
 
 /* ---- one step ---- */
 
-static void teach(const bench *b, const float *x, int64_t n)
+/* A batch into the inputs of a graph, which may be wider than the data. */
+static void put_inputs(const graph *g, const exec *e, const feed *f, const data_info *info, const batch *in)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        const value *v = graph_value(g, f->port[i].to);
+        dtype from = info->input[f->port[i].from].type;
+        void *to = exec_data(e, f->port[i].to);
+        int64_t n = shape_count(&v->sh);
+        const void *x = in->x[f->port[i].from];
+        if (from == v->type)
+            memcpy(to, x, (size_t)n * dtype_of(from)->size);
+        for (int64_t k = 0; from != v->type && k < n; k++)
+            dtype_store(v->type, to, k, dtype_load(from, x, k));
+    }
+}
+
+static void teach(const bench *b, const batch *in)
 {
     const session *s = &b->s;
     if (!b->teach)
         return;
-    dtype t = graph_value(b->teacher, b->teacher->input[0])->type;
-    void *in = exec_data(b->teach, b->teacher->input[0]);
-    for (int64_t i = 0; i < n; i++)
-        dtype_store(t, in, i, (double)x[i]);
+    put_inputs(b->teacher, b->teach, &b->teach_x, s->info, in);
     exec_run(b->teach, PHASE_MAIN);
     for (size_t i = 0; i < 1 + s->n_hint; i++) {
         value_id from = b->teacher->output[i], to = i ? s->tg.tap[i - 1] : s->tg.teacher_logits;
         if (to)
             memcpy(exec_data(s->train, to), exec_data(b->teach, from),
-                   (size_t)shape_count(&graph_value(b->teacher, from)->sh) * dtype_of(t)->size);
+                   (size_t)shape_count(&graph_value(b->teacher, from)->sh) *
+                       dtype_of(graph_value(b->teacher, from)->type)->size);
     }
 }
 
@@ -183,14 +203,13 @@ static void add_figure(tensor *t, uint64_t step, double x)
 static status run_steps(bench *b, tensor *rows, tensor *hint_rows, tensor_list *out)
 {
     session *s = &b->s;
-    int64_t sample = shape_count(&s->info->input[0].sh);
     for (uint64_t step = 0; step < s->steps; step++) {
         const batch *in;
         TRY(loader_next(s->in, &in));
-        put(b, s->tg.x, in->x[0], (int64_t)in->n * sample);
+        put_inputs(s->tg.g, s->train, &s->x, s->info, in);
         put_targets(b, in);
         put_schedule(b, step);
-        teach(b, in->x[0], (int64_t)in->n * sample);
+        teach(b, in);
         if (s->tg.counter)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step;
         exec_run(s->train, PHASE_MAIN);
@@ -239,7 +258,7 @@ status parity_run(const parity_options *o, tensor_list *out)
     snprintf(name, sizeof name, "%s", session_task_name(s));
     TRY_DONE(new_rows(o->steps, "loss.total", true, &rows[0]));
     TRY_DONE(new_rows(o->steps, name, s->tg.task != 0, &rows[1]));
-    TRY_DONE(new_rows(o->steps, "loss.kl", s->tg.kl != 0, &rows[2]));
+    TRY_DONE(new_rows(o->steps, session_kd_name(s), s->tg.kl != 0, &rows[2]));
     TRY_DONE(new_rows(o->steps, "lr", s->tg.lr != 0, &rows[3]));
     for (size_t i = 0; i < s->n_hint; i++) {
         snprintf(name, sizeof name, "loss.hint.%s", s->hint[i].name);

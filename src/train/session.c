@@ -99,20 +99,51 @@ static status open_training(session *s)
     TRY_DONE(job_train_spec(s, &spec));
     TRY_DONE(student_build(&s->spec, s->j->train.batch, &g));
     TRY_DONE(train_graph_build(g, &spec, &s->tg));
-    TRY_DONE(exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train));
-    s->classes = s->tg.g->value[s->tg.logits].sh.dim[1];
+    TRY_DONE(session_match(s));
+    st = exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train);
 done:
     graph_free(g);
     return st;
 }
 
+/* One sample's outputs, the teacher's and the student's, must be of one shape. */
+static status match_outputs(const session *s, const shape *teacher)
+{
+    shape a = *teacher, b = graph_value(s->tg.g, s->tg.logits)->sh;
+    char x[200], y[200];
+    a.dim[0] = b.dim[0];
+    if (shape_equal(&a, &b))
+        return ST_OK;
+    if (a.rank == 2 && b.rank == 2)
+        return fail(ST_CONFIG, "the teacher has %lld outputs and the student %lld; set student.classes = %lld, or name "
+                    "another teacher.output", (long long)a.dim[1], (long long)b.dim[1], (long long)a.dim[1]);
+    return fail(ST_CONFIG, "the teacher's output is %s and the student's %s; name another teacher.output", shape_print(&a, x),
+                shape_print(&b, y));
+}
+
+status session_match(session *s)
+{
+    const graph *g = s->tg.g;
+    const shape *out = &graph_value(g, s->tg.logits)->sh;
+    s->width = shape_count(out) / out->dim[0];
+    s->numbers = job_gives_numbers(s->j, s->info, out->rank);
+    if (s->tg.target && s->info->target_size != s->width)
+        return config_fault(config_origin(s->j, "student.classes"), "%lld outputs and %lld targets a sample",
+                            (long long)s->width, (long long)s->info->target_size);
+    TRY(feed_match(g, s->tg.x, s->tg.n_x, s->info, "the student", &s->x));
+    return feed_check_ids(g, &s->x, s->ds, "the student");
+}
+
 static status open_evaluation(session *s)
 {
     int64_t n = s->info->part[DATA_VAL].n;
-    s->eval_batch = n < 1 ? 1 : n < EVAL_BATCH ? n : EVAL_BATCH;
+    int64_t most = s->j->train.batch < TEACHER_BATCH ? TEACHER_BATCH : s->j->train.batch; /* a batch that fits can be small */
+    most = most < EVAL_BATCH ? most : EVAL_BATCH;
+    s->eval_batch = n < 1 ? 1 : n < most ? n : most;
     TRY(student_build(&s->spec, s->eval_batch, &s->eval_graph));
     s->eval_graph->n_output = 1;
     TRY(pass_drop_identity(s->eval_graph));
+    TRY(feed_match(s->eval_graph, s->eval_graph->input, s->eval_graph->n_input, s->info, "the student", &s->eval_x));
     return exec_open(s->eval_graph, s->b, &s->eval_params, job_memory_limit(s->j), &s->eval);
 }
 
@@ -127,15 +158,15 @@ static status open_teacher(session *s)
     TRY(session_import_teacher(s, rows, true, &g));
     s->teacher_stats = graph_measure(g, rows);
     TRY(frozen_open(g, s->b, job_memory_limit(s->j), &s->t));
-    if (s->kd && s->t.classes != s->classes)
-        return fail(ST_CONFIG, "the teacher has %lld outputs and the student %lld; set student.classes = %lld, or name "
-                    "another teacher.output", (long long)s->t.classes, (long long)s->classes, (long long)s->t.classes);
+    TRY(frozen_feed(&s->t, s->ds, "the teacher"));
+    if (s->kd)
+        TRY(match_outputs(s, frozen_shape(&s->t, 0)));
     TRY(arena_alloc(&s->mem, &s->taps, s->t.n_out, sizeof *s->taps));
     s->taps[0] = s->tg.teacher_logits ? exec_data(s->train, s->tg.teacher_logits) : NULL;
     for (size_t i = 0; i < s->n_hint; i++)
         s->taps[i + 1] = exec_data(s->train, s->tg.tap[i]);
     uint32_t views = (uint32_t)s->j->data.views, n = s->info->part[DATA_TRAIN].n;
-    double bytes = (double)views * n * (double)s->t.classes * sizeof(float);
+    double bytes = (double)views * n * (double)s->t.width[0] * sizeof(float);
     if (views && s->kd && s->n_hint == 0 && !s->tg.lambda) {
         if (s->j->cache.memory_limit == 0 || bytes <= (double)s->j->cache.memory_limit * 1048576.0)
             TRY(frozen_remember(&s->t, views, n));
@@ -171,10 +202,6 @@ status session_open(const job *j, session *out)
     TRY_DONE(job_data_options(j, teacher, s->kd || hints_wanted(j), &s->mem, &data));
     TRY_DONE(dataset_open(&data, &s->ds));
     s->info = dataset_info(s->ds);
-    if (s->info->n_inputs != 1 || s->info->input[0].type != DTYPE_F32) {
-        st = fail(ST_BAD_DATA, "%s: training takes samples with one float input", s->info->path);
-        goto done;
-    }
     /* Hints may name values inside the teacher: the whole graph is at hand in `teacher`. */
     TRY_DONE(open_student(s, teacher));
     if (s->n_hint)
@@ -220,7 +247,7 @@ session_memory session_measure_memory(const session *s)
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
         m.teacher = p->activations + p->workspace + p->constants;
-        m.teacher_cache = (size_t)s->t.views * s->t.samples * ((size_t)s->t.classes * sizeof(float) + 1);
+        m.teacher_cache = (size_t)s->t.views * s->t.samples * (s->t.width[0] * sizeof(float) + 1);
     }
     const plan *p = exec_plan(s->eval);
     m.evaluation = p->activations + p->workspace + p->persistent;
@@ -266,6 +293,14 @@ const char *session_task_name(const session *s)
     return names[s->j->distill.task_loss];
 }
 
+const char *session_kd_name(const session *s)
+{
+    static const char *const names[] = {[OUTPUT_LOSS_KL] = "loss.kl", [OUTPUT_LOSS_MSE] = "loss.teacher_mse",
+                                        [OUTPUT_LOSS_L1] = "loss.teacher_l1",
+                                        [OUTPUT_LOSS_SMOOTH_L1] = "loss.teacher_smooth_l1"};
+    return names[s->j->distill.output_loss];
+}
+
 /* Float targets of samples without a label are NaN: the task loss leaves them out. */
 static void put_targets(session *s, const batch *b)
 {
@@ -279,8 +314,7 @@ static void put_targets(session *s, const batch *b)
 
 static void put_batch(session *s, const batch *b)
 {
-    size_t sample = (size_t)shape_count(&s->info->input[0].sh);
-    memcpy(exec_data(s->train, s->tg.x), b->x[0], b->n * sample * sizeof(float));
+    feed_put(&s->x, s->train, 0, b->x, 0, b->n);
     if (s->tg.label)
         memcpy(exec_data(s->train, s->tg.label), b->label, b->n * sizeof *b->label);
     if (s->tg.label2) {
@@ -290,9 +324,9 @@ static void put_batch(session *s, const batch *b)
     if (s->tg.target)
         put_targets(s, b);
     if (s->t.cache)
-        frozen_run_remembered(&s->t, b->x[0], b->n, b->index, b->view, s->taps[0]);
+        frozen_run_remembered(&s->t, b->x, b->n, b->index, b->view, s->taps[0]);
     else if (s->kd || s->n_hint)
-        frozen_run(&s->t, b->x[0], b->n, s->taps);
+        frozen_run(&s->t, b->x, b->n, s->taps);
 }
 
 static bool all_finite(const float *x, int64_t n)
@@ -306,7 +340,7 @@ static bool all_finite(const float *x, int64_t n)
 static bool holds_nonfinite(const session *s, value_id v)
 {
     const value *x = graph_value(s->tg.g, v);
-    return v && !all_finite(exec_data(s->train, v), shape_count(&x->sh));
+    return v && x->type == DTYPE_F32 && !all_finite(exec_data(s->train, v), shape_count(&x->sh));
 }
 
 /* The first tensor that explains a skipped step: what came in, what the student made of it, losses, then gradients in the
@@ -314,10 +348,12 @@ static bool holds_nonfinite(const session *s, value_id v)
 static const char *find_nonfinite(const session *s)
 {
     const train_graph *t = &s->tg;
-    const value_id first[] = {t->x, t->teacher_logits}, later[] = {t->logits, t->task, t->kl};
-    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
-        if (holds_nonfinite(s, first[i]))
-            return graph_value(t->g, first[i])->name;
+    const value_id later[] = {t->logits, t->task, t->kl};
+    for (size_t i = 0; i < t->n_x; i++)
+        if (holds_nonfinite(s, t->x[i]))
+            return graph_value(t->g, t->x[i])->name;
+    if (holds_nonfinite(s, t->teacher_logits))
+        return graph_value(t->g, t->teacher_logits)->name;
     for (size_t i = 0; i < t->n_hint; i++)
         if (holds_nonfinite(s, t->tap[i]))
             return graph_value(t->g, t->tap[i])->name;

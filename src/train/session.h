@@ -24,7 +24,8 @@ typedef struct session {
     onnx_model *teacher_file; /* NULL: no teacher */
     frozen_net t;
     graph_stats teacher_stats;
-    bool kd;                  /* the teacher's logits are learned from */
+    bool kd;                  /* the teacher's outputs are learned from */
+    bool numbers;             /* outputs are numbers to come close to, not logits of classes */
     hint_spec *hint;
     double *hint_from, *hint_to; /* weights [n_hint] */
     size_t n_hint;
@@ -38,13 +39,15 @@ typedef struct session {
     graph *eval_graph;
     store eval_params; /* a copy of the weights (or of their averages) */
     exec *eval;
-    int64_t eval_batch, classes;
+    feed x, eval_x; /* from a batch to the two graphs */
+    int64_t eval_batch;
+    int64_t width; /* floats of one sample's output: classes, when they are logits */
 
     loader *in;
     float **taps; /* [teacher outputs]: where the training graph wants them */
     uint64_t steps, steps_per_epoch;
     schedule lr;
-    float *teacher_val; /* [validation samples, classes], made by the first evaluation */
+    float *teacher_val; /* [validation samples, width], made by the first evaluation */
 } session;
 
 /* Opens all of it. Errors of the job name the key and where it was set. */
@@ -79,13 +82,18 @@ MUST_USE status session_tap_shapes(session *s, const graph *whole_teacher);
 /* Loss weights and temperature, and hint weights, of a step. */
 void session_weights(const session *s, uint64_t step, float w[3], float *hint);
 const char *session_task_name(const session *s); /* "loss.ce" ...: the task loss in metrics */
+const char *session_kd_name(const session *s);   /* "loss.kl" ...: likewise */
+/* Matches data and training graph, and outputs with targets and teacher; sets x, width, numbers. */
+MUST_USE status session_match(session *s);
 
 typedef struct evaluation {
     uint32_t n, labelled;
+    /* Outputs that are numbers: mean absolute error over labelled samples, and from the teacher's outputs; NAN without. */
+    double error, teacher_error, distance;
     double accuracy, ce;  /* over labelled samples; NAN when there are none */
     double agreement;     /* with the teacher's classes; NAN without one */
     double teacher_accuracy;
-    float *logits;        /* [n, classes], kept until evaluation_free */
+    float *logits;        /* [n, width], kept until evaluation_free */
 } evaluation;
 /* The student as it is now (its averaged weights when train.ema is on) on the validation part. */
 MUST_USE status session_evaluate(session *s, evaluation *out);
