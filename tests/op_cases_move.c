@@ -81,6 +81,9 @@ const op_case op_cases_move[] = {
     {OP_CONCAT, .in = {{F32(2, 3), SIX}, {F32(2, 1), FIXED(7, 8)}}, AXIS(1), .want = {WANT(1, 2, 3, 7, 4, 5, 6, 8)}},
     {OP_CONCAT, "first axis", .in = {{F32(2, 3)}, {F32(1, 3)}, {F32(0, 3)}, {F32(4, 3)}}, AXIS(-2)},
     {OP_CONCAT, "middle, large", .in = {{F32(3, 40, 500)}, {F32(3, 2, 500)}}, AXIS(1)},
+    {OP_CONCAT, "whole blocks of channels", .in = {{F32(2, 16, 3, 5)}, {F32(2, 48, 3, 5)}}, AXIS(-3)},
+    {OP_CONCAT, "parts of blocks", .in = {{F32(2, 16, 3, 5)}, {F32(2, 8, 3, 5)}}, AXIS(1)},
+    {OP_CONCAT, "rows of channels", .in = {{F32(2, 16, 3, 5)}, {F32(2, 16, 2, 5)}}, AXIS(2)},
     {OP_CONCAT, "one", .in = {{F32(2, 3)}}, AXIS(0)},
     {OP_CONCAT, "the same twice", .in = {{F32(2, 3)}, {SAME_AS(0)}}, AXIS(0)},
     {OP_CONCAT, "int64", .in = {{I64(2)}, {I64(3)}}, AXIS(0)},
@@ -90,6 +93,7 @@ const op_case op_cases_move[] = {
     {OP_CONCAT, "types", .in = {{F32(2, 3)}, {I32(2, 3)}}, AXIS(0), .refuse = "type"},
     {OP_CONCAT, "axis", .in = {{F32(2, 3)}}, AXIS(-3), .refuse = "axis"},
 
+    {OP_SPLIT, "whole blocks of channels", .in = {{F32(2, 48, 3, 2)}}, .n_out = 2, SPLIT(.axis = -3, .split = INTS(16, 32))},
     {OP_SPLIT, .in = {{F32(2, 6)}}, .n_out = 3, SPLIT(.axis = 1, .split = INTS(1, 0, 5))},
     {OP_SPLIT, "equal", .in = {{F32(6, 2)}}, .n_out = 3, SPLIT(.axis = -2)},
     {OP_SPLIT, "uneven", .in = {{F32(7)}}, .n_out = 3, SPLIT(.num_outputs = 3)},
@@ -101,6 +105,8 @@ const op_case op_cases_move[] = {
 
     {OP_SLICE, .in = {{F32(2, 3), SIX}}, SLICE(.starts = INTS(1), .ends = INTS(BIG), .axes = INTS(1)),
      .want = {WANT(2, 3, 5, 6)}},
+    {OP_SLICE, "every other pixel", .in = {{F32(2, 17, 6, 7)}},
+     SLICE(.starts = INTS(0, 1), .ends = INTS(BIG, BIG), .axes = INTS(2, -1), .steps = INTS(2, 2))},
     {OP_SLICE, "negative step", .in = {{F32(2, 3), SIX}},
      SLICE(.starts = INTS(-1, -1), .ends = INTS(SMALL, -4), .steps = INTS(-1, -2)), .want = {WANT(6, 4, 3, 1)}},
     {OP_SLICE, "steps", .in = {{F32(7, 20, 3)}}, SLICE(.starts = INTS(1, 2), .ends = INTS(7, 19), .axes = INTS(-2, 0), .steps = INTS(3, 2))},
@@ -148,6 +154,7 @@ const op_case op_cases_move[] = {
     {OP_PAD_GRAD, .in = {{F32(3, 4)}}, PAD(.mode = PAD_EDGE, .pads = INTS(1, 0, 0, 2), .data_shape = INTS(2, 2)), .fwd_tol = 1e-6},
 
     {OP_EXPAND, .in = {{F32(3, 1)}}, TO(2, 1, 4), .bwd_tol = 1e-6},
+    {OP_EXPAND, "over pixels", .in = {{F32(3, 17, 1, 1)}}, TO(3, 17, 4, 5), .bwd_tol = 3e-6},
     {OP_EXPAND, "down", .in = {{F32(2, 3)}}, TO(1, 1), .bwd_tol = 1e-6},
     {OP_EXPAND, "scalar", .in = {{SCALAR(F32)}}, TO(2, 5), .bwd_tol = 1e-6},
     {OP_EXPAND, "columns", .in = {{F32(1, 70)}}, TO(50, 70), .bwd_tol = 1e-6},

@@ -37,6 +37,7 @@ const op_case op_cases_reduce[] = {
     {OP_REDUCE_SUM, "axis twice", .in = {{F32(2, 3)}}, OVER(1, -1), .refuse = "twice"},
     {OP_REDUCE_SUM, "bool", .in = {{BOOL(2, 3)}}, OVER(1), .refuse = "bool"},
     {OP_REDUCE_MEAN, "image", .in = {{F32(3, 4, 7, 5)}}, OVER(2, 3), SUM_TOL},
+    {OP_REDUCE_MEAN, "image, odd channels", .in = {{F32(3, 17, 7, 5)}}, DROPPING(2, 3), SUM_TOL},
     {OP_REDUCE_MEAN, "leading", .in = {{F32(33, 6)}}, DROPPING(0), SUM_TOL},
     {OP_REDUCE_MEAN, "channels", .in = {{F32(4, 3, 5, 7)}}, DROPPING(0, 2, 3), SUM_TOL},
     {OP_REDUCE_MEAN, "none", .in = {{F32(3, 4)}}, NONE, SUM_TOL},

@@ -11,6 +11,8 @@
 
 #include <math.h>
 
+#define INLINE static inline __attribute__((always_inline)) /* so that flags and widths are constants in the loops */
+
 typedef struct layout {
     int64_t n, c, s;
     int64_t rows;   /* of a block, when rows are short */
@@ -67,6 +69,7 @@ typedef struct moments {
 #define LANES 4
 #endif
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef int32_t lane_bits __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 #define LANES_AT(p) (*(const lanes *)(const void *)(p))
 #define JOIN_LANES(total, v)                                                                                      \
     for (int j_ = 0; j_ < LANES; j_++)                                                                            \
@@ -180,33 +183,66 @@ typedef struct sums { /* of the backward pass: dy, dy * (x - mean) */
     double dy, dy_x;
 } sums;
 
-static void line_products(const float *dy, const float *x, int64_t n, float mean, sums *all)
+/* The relu behind the norm (batch_norm_attrs): on, and the most that passes it. */
+typedef struct clip_act {
+    bool on;
+    float top; /* FLT_MAX or infinite: no ceiling */
+} clip_act;
+
+INLINE float act_forward(clip_act r, float v)
 {
+    v = r.on && v < 0 ? 0 : v;
+    return r.on && v > r.top ? r.top : v;
+}
+INLINE float act_backward(clip_act r, float dy, float y)
+{
+    return !r.on || (y > 0 && y < r.top) ? dy : 0;
+}
+
+INLINE void line_products_(const float *dy, const float *x, const float *y, const bool on, float top, int64_t n,
+                           float mean, sums *all)
+{
+    const clip_act r = {on, top};
     float sum = 0, sum_x = 0;
     PRAGMA(omp simd reduction(+ : sum, sum_x))
     for (int64_t i = 0; i < n; i++) {
-        sum += dy[i];
-        sum_x += dy[i] * (x[i] - mean);
+        float g = act_backward(r, dy[i], on ? y[i] : 0);
+        sum += g;
+        sum_x += g * (x[i] - mean);
     }
     all->dy += (double)sum;
     all->dy_x += (double)sum_x;
 }
 
-static void bundle_products(const float *dy, const float *x, int64_t rows, int64_t n, int64_t step, float mean,
-                            sums *all)
+static void line_products(const float *dy, const float *x, const float *y, clip_act r, int64_t n, float mean, sums *all)
 {
+    if (r.on)
+        line_products_(dy, x, y, true, r.top, n, mean, all);
+    else
+        line_products_(dy, x, y, false, r.top, n, mean, all);
+}
+
+INLINE void bundle_products_(const float *dy, const float *x, const float *y, const bool on, float top, int64_t rows,
+                             int64_t n, int64_t step, float mean, sums *all)
+{
+    const clip_act act = {on, top};
     lanes s = {0}, p = {0};
     float rest_s = 0, rest_p = 0;
-    for (int64_t r = 0; r < rows; r++, x += step, dy += step) {
+    for (int64_t r = 0; r < rows; r++, x += step, dy += step, y += on ? step : 0) {
         int64_t i = 0;
         for (; i + LANES <= n; i += LANES) {
             lanes g = LANES_AT(dy + i);
+            if (on) {
+                lanes at = LANES_AT(y + i);
+                g = (lanes)((lane_bits)g & (at > 0) & (at < top));
+            }
             s += g;
             p += g * (LANES_AT(x + i) - mean);
         }
         for (; i < n; i++) {
-            rest_s += dy[i];
-            rest_p += dy[i] * (x[i] - mean);
+            float g = act_backward(act, dy[i], on ? y[i] : 0);
+            rest_s += g;
+            rest_p += g * (x[i] - mean);
         }
     }
     all->dy += (double)rest_s;
@@ -215,14 +251,23 @@ static void bundle_products(const float *dy, const float *x, int64_t rows, int64
     JOIN_LANES(all->dy_x, p);
 }
 
-static sums block_sums(const float *dy, const float *x, block k, float mean)
+static void bundle_products(const float *dy, const float *x, const float *y, clip_act r, int64_t rows, int64_t n,
+                            int64_t step, float mean, sums *all)
+{
+    if (r.on)
+        bundle_products_(dy, x, y, true, r.top, rows, n, step, mean, all);
+    else
+        bundle_products_(dy, x, y, false, r.top, rows, n, step, mean, all);
+}
+
+static sums block_sums(const float *dy, const float *x, const float *y, clip_act r, block k, float mean)
 {
     sums all = {0};
     EACH_PART(k, at, rows, count)
     if (k.length < SHORT)
-        bundle_products(dy + at, x + at, rows, count, k.step, mean, &all);
+        bundle_products(dy + at, x + at, r.on ? y + at : NULL, r, rows, count, k.step, mean, &all);
     else
-        line_products(dy + at, x + at, count, mean, &all);
+        line_products(dy + at, x + at, r.on ? y + at : NULL, r, count, mean, &all);
     return all;
 }
 
@@ -232,25 +277,51 @@ typedef struct affine { /* forward: y = (x - mean) * a + b; backward: dx = dy * 
     float mean, a, b, k;
 } affine;
 
-static void block_forward(const float *x, float *y, block k, affine f)
+/* residual: NULL or added before the relu. */
+static void block_forward(const float *x, const float *residual, float *y, block k, affine f, clip_act act)
 {
     for (int64_t r = 0; r < k.rows; r++) {
-        const float *from = x + k.at + r * k.step;
-        float *to = y + k.at + r * k.step;
-        PRAGMA(omp simd)
-        for (int64_t i = 0; i < k.length; i++)
-            to[i] = (from[i] - f.mean) * f.a + f.b;
+        int64_t at = k.at + r * k.step;
+        const float *from = x + at, *add = residual ? residual + at : NULL;
+        float *to = y + at;
+        if (add)
+            PRAGMA(omp simd)
+            for (int64_t i = 0; i < k.length; i++)
+                to[i] = act_forward(act, (from[i] - f.mean) * f.a + f.b + add[i]);
+        else if (act.on)
+            PRAGMA(omp simd)
+            for (int64_t i = 0; i < k.length; i++)
+                to[i] = act_forward(act, (from[i] - f.mean) * f.a + f.b);
+        else
+            PRAGMA(omp simd)
+            for (int64_t i = 0; i < k.length; i++)
+                to[i] = (from[i] - f.mean) * f.a + f.b;
     }
 }
 
-static void block_backward(const float *dy, const float *x, float *dx, block k, affine f)
+/* y: the result of the forward direction, with a relu; masked: NULL or where the gradient before the relu goes. */
+static void block_backward(const float *dy, const float *x, const float *y, float *dx, float *masked, block k, affine f,
+                           clip_act act)
 {
     for (int64_t r = 0; r < k.rows; r++) {
-        const float *g = dy + k.at + r * k.step, *row = x + k.at + r * k.step;
-        float *to = dx + k.at + r * k.step;
-        PRAGMA(omp simd)
-        for (int64_t i = 0; i < k.length; i++)
-            to[i] = g[i] * f.a - (row[i] - f.mean) * f.k - f.b;
+        int64_t at = k.at + r * k.step;
+        const float *g = dy + at, *row = x + at, *done = act.on ? y + at : NULL;
+        float *to = dx + at, *keep = masked ? masked + at : NULL;
+        if (keep)
+            PRAGMA(omp simd)
+            for (int64_t i = 0; i < k.length; i++) {
+                float v = act_backward(act, g[i], done[i]);
+                keep[i] = v;
+                to[i] = v * f.a - (row[i] - f.mean) * f.k - f.b;
+            }
+        else if (act.on)
+            PRAGMA(omp simd)
+            for (int64_t i = 0; i < k.length; i++)
+                to[i] = act_backward(act, g[i], done[i]) * f.a - (row[i] - f.mean) * f.k - f.b;
+        else
+            PRAGMA(omp simd)
+            for (int64_t i = 0; i < k.length; i++)
+                to[i] = g[i] * f.a - (row[i] - f.mean) * f.k - f.b;
     }
 }
 
@@ -266,7 +337,11 @@ typedef struct pass {
     const kernel_args *a;
     layout l;
     const float *x, *dy;
-    float *y;
+    float *y;               /* what is made: y, or dx */
+    clip_act act;
+    const float *residual;  /* forward: added before the relu, or NULL */
+    const float *result;    /* backward: y of the forward direction, with a relu */
+    float *masked;          /* backward: where dy before the relu goes, or NULL */
     const float *mean, *var; /* given statistics (backward, inference) */
     void (*finish)(const struct pass *p, int64_t c, moments m, sums s, affine *f);
 } pass;
@@ -280,7 +355,7 @@ static void reduce_block(const pass *p, int64_t c, int64_t b, moments *m, sums *
 {
     block k = block_of(&p->l, c, b);
     if (p->dy)
-        *s = block_sums(p->dy, p->x, k, p->mean[c]);
+        *s = block_sums(p->dy, p->x, p->result, p->act, k, p->mean[c]);
     else if (!p->mean)
         *m = block_moments(p->x, k);
 }
@@ -289,9 +364,9 @@ static void apply_block(const pass *p, int64_t c, int64_t b, affine f)
 {
     block k = block_of(&p->l, c, b);
     if (p->dy)
-        block_backward(p->dy, p->x, p->y, k, f);
+        block_backward(p->dy, p->x, p->result, p->y, p->masked, k, f, p->act);
     else
-        block_forward(p->x, p->y, k, f);
+        block_forward(p->x, p->residual, p->y, k, f, p->act);
 }
 
 typedef struct partial { /* of one block, in the workspace */
@@ -349,7 +424,6 @@ static void run_by_block(const pass *p)
 #define WIDE        64 /* channels of a strip: whole cache lines side by side */
 #define NARROW      16
 #define COLUMN_ROWS 64 /* rows summed in float before they are joined in double */
-#define INLINE      static inline __attribute__((always_inline)) /* so that the width is a constant in the loops */
 
 /* Columns c0 .. c0+w-1 of rows r0 .. r1-1; the order of summation within a column is that of the rows. */
 INLINE void strip_moments(const pass *p, int64_t c0, const int w, int64_t r0, int64_t r1, moments *all)
@@ -383,9 +457,10 @@ INLINE void strip_sums(const pass *p, int64_t c0, const int w, int64_t r0, int64
     for (int64_t r = r0; r < r1; r++)
         PRAGMA(omp simd)
         for (int i = 0; i < w; i++) {
-            float g = p->dy[r * step + c0 + i];
+            int64_t at = r * step + c0 + i;
+            float g = act_backward(p->act, p->dy[at], p->act.on ? p->result[at] : 0);
             sum[i] += g;
-            sum_x[i] += g * (p->x[r * step + c0 + i] - p->mean[c0 + i]);
+            sum_x[i] += g * (p->x[at] - p->mean[c0 + i]);
         }
     for (int i = 0; i < w; i++) {
         all[i].dy += (double)sum[i];
@@ -403,16 +478,21 @@ INLINE void strip_apply(const pass *p, int64_t c0, const int w, const affine *f)
         k[i] = f[i].k;
     }
     for (int64_t r = 0; r < p->l.n; r++) {
-        const float *x = p->x + r * p->l.c + c0, *dy = p->dy ? p->dy + r * p->l.c + c0 : NULL;
-        float *y = p->y + r * p->l.c + c0;
+        const int64_t at = r * p->l.c + c0;
+        const float *x = p->x + at, *dy = p->dy ? p->dy + at : NULL;
+        float *y = p->y + at;
         if (dy)
             PRAGMA(omp simd)
-            for (int i = 0; i < w; i++)
-                y[i] = dy[i] * a[i] - (x[i] - mean[i]) * k[i] - b[i];
+            for (int i = 0; i < w; i++) {
+                float g = act_backward(p->act, dy[i], p->act.on ? p->result[at + i] : 0);
+                if (p->masked)
+                    p->masked[at + i] = g;
+                y[i] = g * a[i] - (x[i] - mean[i]) * k[i] - b[i];
+            }
         else
             PRAGMA(omp simd)
             for (int i = 0; i < w; i++)
-                y[i] = (x[i] - mean[i]) * a[i] + b[i];
+                y[i] = act_forward(p->act, (x[i] - mean[i]) * a[i] + b[i] + (p->residual ? p->residual[at + i] : 0));
     }
 }
 
@@ -470,6 +550,12 @@ static double epsilon_of(const pass *p)
     return ((const batch_norm_attrs *)p->a->attr)->epsilon;
 }
 
+static clip_act act_of(const kernel_args *a)
+{
+    const batch_norm_attrs *at = a->attr;
+    return (clip_act){at->relu != 0, at->ceiling > 0 ? (float)at->ceiling : INFINITY};
+}
+
 static void finish_train(const pass *p, int64_t c, moments m, sums s, affine *f)
 {
     (void)s;
@@ -482,8 +568,8 @@ static void finish_train(const pass *p, int64_t c, moments m, sums s, affine *f)
 
 static void batch_norm_train(const kernel_args *a)
 {
-    pass p = {.a = a, .l = layout_of(&a->in[0].sh, false), .x = a->in[0].data, .y = a->out[0].data,
-              .finish = finish_train};
+    pass p = {.a = a, .l = layout_of(&a->in[0].sh, false), .x = a->in[0].data, .y = a->out[0].data, .act = act_of(a),
+              .residual = a->n_in > 3 ? a->in[3].data : NULL, .finish = finish_train};
     run(&p);
 }
 
@@ -542,7 +628,9 @@ static void finish_grad(const pass *p, int64_t c, moments m, sums s, affine *f)
 static void batch_norm_grad(const kernel_args *a)
 {
     pass p = {.a = a, .l = layout_of(&a->in[1].sh, false), .dy = a->in[0].data, .x = a->in[1].data,
-              .y = a->out[0].data, .mean = a->in[3].data, .var = a->in[4].data, .finish = finish_grad};
+              .y = a->out[0].data, .act = act_of(a), .result = a->n_in > 5 ? a->in[5].data : NULL,
+              .masked = a->n_out > 3 ? a->out[3].data : NULL, .mean = a->in[3].data, .var = a->in[4].data,
+              .finish = finish_grad};
     run(&p);
 }
 

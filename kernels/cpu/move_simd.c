@@ -4,6 +4,7 @@
  * the same dimensions. A walk holds the dimensions with a stride on either side; neighbours that run on in memory are
  * merged, so that most moves end as few long memcpy calls. What is left with unit strides on different axes is a
  * transposition and goes by tiles. Nothing is summed, so threads may share the work in any way. */
+#include "kernels/cpu/blocked.h"
 #include "kernels/cpu/move.h"
 #include "kernels/cpu/parallel.h"
 
@@ -497,6 +498,75 @@ static void tile_grad(const kernel_args *a)
     }
 }
 
+/* ---- blocked tensors, moved as they lie: whole blocks of channels ---- */
+
+static bool whole_blocks(const kernel_tensor *t, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (t[i].type != DTYPE_F32 || t[i].sh.rank < 3 || t[i].sh.rank >= RANK_MAX || t[i].sh.dim[1] % LANES != 0)
+            return false;
+    return true;
+}
+static bool few_whole_blocks(const kernel_args *a)
+{
+    return a->n_in <= BLOCKED_OPERANDS && a->n_out <= BLOCKED_OPERANDS && whole_blocks(a->in, a->n_in) &&
+           whole_blocks(a->out, a->n_out);
+}
+static void concat_blocked(const kernel_args *a)
+{
+    axis_attrs at = {shape_axis(&a->out[0].sh, ((const axis_attrs *)a->attr)->axis)};
+    kernel_args b = *a;
+    b.attr = &at;
+    run_as_plain(&b, concat);
+}
+static void split_blocked(const kernel_args *a)
+{
+    split_attrs at = *(const split_attrs *)a->attr;
+    int64_t parts[BLOCKED_OPERANDS];
+    at.axis = shape_axis(&a->in[0].sh, at.axis);
+    for (int k = 0; k < a->n_out; k++)
+        parts[k] = at.axis == 1 ? at.split.v[k] / LANES : at.split.v[k];
+    at.split.v = parts;
+    kernel_args b = *a;
+    b.attr = &at;
+    run_as_plain(&b, split);
+}
+static bool split_takes(const kernel_args *a)
+{
+    return few_whole_blocks(a) && ((const split_attrs *)a->attr)->split.n == a->n_out;
+}
+
+/* All channels stay, in their order. */
+static bool keeps_channels(const kernel_args *a)
+{
+    const slice_attrs *at = a->attr;
+    const kernel_tensor *x = &a->in[0], *y = &a->out[0];
+    return x->type == DTYPE_F32 && x->sh.rank >= 3 && x->sh.rank < RANK_MAX && x->sh.dim[1] == y->sh.dim[1] &&
+           at->starts.v[1] == 0 && at->steps.v[1] == 1;
+}
+static void slice_as_plain(const kernel_args *a, void (*run)(const kernel_args *))
+{
+    slice_attrs at = *(const slice_attrs *)a->attr;
+    int64_t starts[RANK_MAX] = {0}, steps[RANK_MAX];
+    int rank = a->in[0].sh.rank;
+    memcpy(starts, at.starts.v, (size_t)rank * sizeof *starts);
+    memcpy(steps, at.steps.v, (size_t)rank * sizeof *steps);
+    steps[rank] = 1; /* within a block */
+    at.starts.v = starts;
+    at.steps.v = steps;
+    kernel_args b = *a;
+    b.attr = &at;
+    run_as_plain(&b, run);
+}
+static void slice_blocked(const kernel_args *a)
+{
+    slice_as_plain(a, slice);
+}
+static void slice_grad_blocked(const kernel_args *a)
+{
+    slice_as_plain(a, slice_grad);
+}
+
 KERNEL_TABLE(move) = {
     {OP_TRANSPOSE, DTYPE_NONE, REAL_ISA, "transpose", transpose},
     {OP_CONCAT, DTYPE_NONE, REAL_ISA, "concat", concat},
@@ -510,5 +580,12 @@ KERNEL_TABLE(move) = {
     {OP_TILE_GRAD, REAL_DTYPE, REAL_ISA, "tile_grad_f32", tile_grad},
     {OP_GATHER, DTYPE_NONE, REAL_ISA, "gather", gather},
     {OP_GATHER_GRAD, REAL_DTYPE, REAL_ISA, "gather_grad_f32", gather_grad},
+    {OP_CONCAT, DTYPE_F32, REAL_ISA, "concat_blocked", concat_blocked, NULL, few_whole_blocks, .blocked_in = ~0u,
+     .blocked_out = 1},
+    {OP_SPLIT, DTYPE_F32, REAL_ISA, "split_blocked", split_blocked, NULL, split_takes, .blocked_in = 1,
+     .blocked_out = ~0u},
+    {OP_SLICE, DTYPE_F32, REAL_ISA, "slice_blocked", slice_blocked, NULL, keeps_channels, .blocked_in = 1, .blocked_out = 1},
+    {OP_SLICE_GRAD, DTYPE_F32, REAL_ISA, "slice_grad_blocked", slice_grad_blocked, NULL, keeps_channels, .blocked_in = 1,
+     .blocked_out = 1},
     KERNEL_END,
 };

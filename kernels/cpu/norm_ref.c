@@ -33,6 +33,22 @@ static void channel_stats(const real *x, layout l, int64_t c, double *mean, doub
     *var = square / count;
 }
 
+/* What follows batch norm in the same pass (batch_norm_attrs). */
+static real after_norm(const batch_norm_attrs *at, double v, const real *residual, int64_t i)
+{
+    v += residual ? (double)residual[i] : 0;
+    if (at->relu && v < 0)
+        v = 0;
+    return (real)(at->relu && at->ceiling > 0 && v > at->ceiling ? at->ceiling : v);
+}
+
+/* The gradient before it, from the one after it and the result y. */
+static double before_relu(const batch_norm_attrs *at, double dy, const real *y, int64_t i)
+{
+    bool flat = at->relu && (!(y[i] > 0) || (at->ceiling > 0 && !((double)y[i] < at->ceiling)));
+    return flat ? 0 : dy;
+}
+
 static void channel_apply(const real *x, real *y, layout l, int64_t c, double mean, double var, double eps, double scale,
                           double bias)
 {
@@ -66,15 +82,21 @@ static void batch_norm(const kernel_args *a)
 static void batch_norm_train(const kernel_args *a)
 {
     const batch_norm_attrs *at = a->attr;
-    const real *x = a->in[0].data, *scale = a->in[1].data, *bias = a->in[2].data;
-    real *mean = a->out[1].data, *var = a->out[2].data;
+    const real *x = a->in[0].data, *scale = a->in[1].data, *bias = a->in[2].data,
+               *residual = a->n_in > 3 ? a->in[3].data : NULL;
+    real *y = a->out[0].data, *mean = a->out[1].data, *var = a->out[2].data;
     layout l = layout_of(&a->in[0].sh);
     for (int64_t c = 0; c < l.c; c++) {
         double m, v;
         channel_stats(x, l, c, &m, &v);
         mean[c] = (real)m;
         var[c] = (real)v;
-        channel_apply(x, a->out[0].data, l, c, m, v, at->epsilon, (double)scale[c], (double)bias[c]);
+        double inv = 1 / sqrt(v + at->epsilon);
+        for (int64_t n = 0; n < l.n; n++)
+            for (int64_t i = 0; i < l.s; i++) {
+                int64_t k = (n * l.c + c) * l.s + i;
+                y[k] = after_norm(at, ((double)x[k] - m) * inv * (double)scale[c] + (double)bias[c], residual, k);
+            }
     }
 }
 
@@ -82,9 +104,9 @@ static void batch_norm_grad(const kernel_args *a)
 {
     const batch_norm_attrs *at = a->attr;
     const real *dy = a->in[0].data, *x = a->in[1].data, *scale = a->in[2].data, *mean = a->in[3].data,
-               *var = a->in[4].data;
+               *var = a->in[4].data, *y = a->n_in > 5 ? a->in[5].data : NULL;
     real *dx = a->out[0].data, *dscale = a->n_out > 1 ? a->out[1].data : NULL,
-         *dbias = a->n_out > 2 ? a->out[2].data : NULL;
+         *dbias = a->n_out > 2 ? a->out[2].data : NULL, *dresidual = a->n_out > 3 ? a->out[3].data : NULL;
     layout l = layout_of(&a->in[1].sh);
     for (int64_t c = 0; c < l.c; c++) {
         double inv = 1 / sqrt((double)var[c] + at->epsilon), m = (double)mean[c], count = (double)(l.n * l.s);
@@ -92,13 +114,16 @@ static void batch_norm_grad(const kernel_args *a)
         for (int64_t n = 0; n < l.n; n++)
             for (int64_t i = 0; i < l.s; i++) {
                 int64_t k = (n * l.c + c) * l.s + i;
-                sum += (double)dy[k];
-                sum_xhat += (double)dy[k] * ((double)x[k] - m) * inv;
+                double g = before_relu(at, (double)dy[k], y, k);
+                sum += g;
+                sum_xhat += g * ((double)x[k] - m) * inv;
             }
         for (int64_t n = 0; n < l.n; n++)
             for (int64_t i = 0; i < l.s; i++) {
                 int64_t k = (n * l.c + c) * l.s + i;
-                double g = (double)dy[k];
+                double g = before_relu(at, (double)dy[k], y, k);
+                if (dresidual)
+                    dresidual[k] = (real)g;
                 if (at->training_mode)
                     g -= sum / count + ((double)x[k] - m) * inv * sum_xhat / count;
                 dx[k] = (real)((double)scale[c] * inv * g);

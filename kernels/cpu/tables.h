@@ -16,6 +16,7 @@
 
 #define CPU_SIMD_TABLES(X) \
     X(batch_norm) \
+    X(batch_norm_blocked) \
     X(binary) \
     X(conv_direct) \
     X(conv_flat) \
@@ -24,6 +25,7 @@
     X(loss) \
     X(move) \
     X(pool) \
+    X(pool_blocked) \
     X(resize) \
     X(reduce) \
     X(reorder) \

@@ -220,6 +220,7 @@ MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the
 MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormalization with states for statistics
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running
                                                       = (1-m)*running + m*batch, unbiased variance) */
+MUST_USE status pass_fuse_norms(graph *g);         /* fuse_norm.c: Add and Relu into the BatchNormTrain before them */
 MUST_USE status pass_to_double(graph *g);          /* every float32 value and constant becomes float64 */
 void graph_refresh_from(graph *g);                 /* values remember the places of the nodes that make them */
 MUST_USE status pass_unused_values(graph *g);      /* compacts values no node, input or output refers to */

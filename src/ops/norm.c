@@ -63,7 +63,11 @@ static status batch_norm_backward(graph *g, const node *n, value_id dy, value_id
 {
     batch_norm_attrs at = *(const batch_norm_attrs *)n->attr;
     at.training_mode = training;
-    return graph_add(g, OP_BATCH_NORM_GRAD, &at, (value_id[]){dy, n->in[0], n->in[1], mean, var}, 5, dx, 3);
+    value_id in[] = {dy, n->in[0], n->in[1], mean, var, at.relu ? n->out[0] : 0};
+    bool residual = training && n->n_in == 4 && n->in[3];
+    if (residual && !at.relu)
+        dx[3] = dy;
+    return graph_add(g, OP_BATCH_NORM_GRAD, &at, in, at.relu ? 6 : 5, dx, residual && at.relu ? 4 : 3);
 }
 
 /* Statistics given as input are constants of the step: no gradient goes to them. In training mode the batch statistics
@@ -86,6 +90,8 @@ static const attr_desc batch_norm_rows[] = {
     {ATTR(batch_norm_attrs, training_mode), .type = ATTR_INT, .def = 0, .min = 0, .max = 1},
     {ATTR(batch_norm_attrs, unbiased), .type = ATTR_INT, .def = 0, .flags = ATTR_HIDDEN},
     {ATTR(batch_norm_attrs, count), .type = ATTR_INT, .def = 0, .flags = ATTR_HIDDEN},
+    {ATTR(batch_norm_attrs, relu), .type = ATTR_INT, .def = 0, .flags = ATTR_HIDDEN},
+    {ATTR(batch_norm_attrs, ceiling), .type = ATTR_FLOAT, .def = 0, .flags = ATTR_HIDDEN},
     {0},
 };
 #define BATCH_NORM_ATTRS .attrs = batch_norm_rows, .attr_size = sizeof(batch_norm_attrs)
@@ -95,10 +101,15 @@ const op_desc op_batch_norm = {
     .infer = batch_norm_infer, .grad = batch_norm_grad, .params = 1 << 1 | 1 << 2, .states = 1 << 3 | 1 << 4,
 };
 
-/* BatchNormTrain: inputs x, scale, bias; outputs y, mean [C], var [C] of the batch (var divides by the count). */
+/* BatchNormTrain: inputs x, scale, bias, residual (like x, optional: is added before the relu); outputs y, mean [C],
+ * var [C] of the batch (var divides by the count). */
 static status batch_norm_train_infer(graph *g, node *n)
 {
     TRY(check_channels(g, n, 0, 1, 2));
+    if (op_in(g, n, 3)) {
+        TRY(op_check_same_type(g, n, 0, 3));
+        TRY(op_check_same_shape(g, n, 0, 3));
+    }
     const value *x = op_in(g, n, 0);
     if (per_channel(&x->sh) < 2)
         return op_fail(n, "batch norm cannot train on %" PRId64 " element per channel; use a larger batch",
@@ -117,11 +128,12 @@ static status batch_norm_train_grad(graph *g, const node *n, const value_id *dy,
 }
 
 const op_desc op_batch_norm_train = {
-    .name = "BatchNormTrain", .in = {3, 3}, .out = {3, 3}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
+    .name = "BatchNormTrain", .in = {3, 4}, .out = {3, 3}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
     .infer = batch_norm_train_infer, .grad = batch_norm_train_grad, .params = 1 << 1 | 1 << 2,
 };
 
-/* BatchNormGrad: inputs dy, x, scale, mean, var; outputs dx, dscale, dbias. With
+/* BatchNormGrad: inputs dy, x, scale, mean, var, y (with relu); outputs dx, dscale, dbias, dresidual. dy is 0 where the
+ * relu is flat, which makes dresidual of it. With
  * xhat = (x - mean) / sqrt(var + epsilon) and m elements per channel (Ioffe and Szegedy 2015, section 3):
  *   dbias = sum dy,  dscale = sum dy * xhat,
  *   dx = scale / sqrt(var + epsilon) * (dy - dbias / m - xhat * dscale / m)     training_mode: statistics of the batch
@@ -131,15 +143,22 @@ static status batch_norm_grad_infer(graph *g, node *n)
     TRY(check_channels(g, n, 1, 2, 4));
     TRY(op_check_same_type(g, n, 0, 1));
     TRY(op_check_same_shape(g, n, 0, 1));
+    if (((const batch_norm_attrs *)n->attr)->relu) {
+        if (!op_in(g, n, 5))
+            return op_fail(n, "input 5, the result of the forward direction, is missing");
+        TRY(op_check_same_type(g, n, 5, 1));
+        TRY(op_check_same_shape(g, n, 5, 1));
+    }
     const value *x = op_in(g, n, 1);
     op_set_out(g, n, 0, x->type, x->sh);
     for (int i = 1; i < 3; i++)
         op_set_out(g, n, i, x->type, SHAPE(x->sh.dim[1]));
+    op_set_out(g, n, 3, x->type, x->sh);
     return ST_OK;
 }
 
 const op_desc op_batch_norm_grad = {
-    .name = "BatchNormGrad", .in = {5, 5}, .out = {1, 3}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
+    .name = "BatchNormGrad", .in = {5, 6}, .out = {1, 4}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
     .infer = batch_norm_grad_infer, NO_GRAD("second derivatives of batch norm are not needed"),
 };
 
