@@ -102,6 +102,7 @@ struct op_case {
     const void *attr;  /* the complete attribute struct (fields left out are zero, not the default); NULL: all defaults */
     double fwd_tol;    /* outputs; 0: exact, that is the double result rounded once to float */
     double bwd_tol;    /* gradients of the fast kernels; 0: exact */
+    double winograd_tol; /* outputs and gradients where kernels of method "winograd" may run; 0: like everywhere */
     double grad_tol;   /* numeric gradient; 0: 1e-7 */
     double step;       /* of the central differences; 0: 1e-5 */
     uint32_t loss_outs; /* bit i: output i is part of the loss; 0: every float32 output */

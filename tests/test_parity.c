@@ -289,15 +289,16 @@ static bool same(const tensor_list *a, const tensor_list *b)
 
 START_TEST(every_convolution_method_meets_the_same_gate)
 {
-    static const char *const methods[] = {"exec.conv=direct", "exec.conv=reference"};
-    tensor_list kept[2];
-    for (int i = 0; i < 2; i++) {
+    static const char *const methods[] = {"exec.conv=direct", "exec.conv=reference", "exec.conv=winograd"};
+    tensor_list kept[3];
+    for (int i = 0; i < 3; i++) {
         kept[i] = run((setting){.teacher = TEACHER, .steps = 1, .set = {methods[i]}});
         check_first_step(methods[i], &kept[i]);
     }
-    ck_assert_msg(!same(&kept[0], &kept[1]), "the two methods give the same bytes: the key does nothing");
-    tensor_list_free(&kept[0]);
-    tensor_list_free(&kept[1]);
+    ck_assert_msg(!same(&kept[0], &kept[1]) && !same(&kept[0], &kept[2]) && !same(&kept[1], &kept[2]),
+                  "two methods give the same bytes: the key does nothing");
+    for (int i = 0; i < 3; i++)
+        tensor_list_free(&kept[i]);
 }
 END_TEST
 

@@ -358,9 +358,11 @@ static size_t conv_weight_workspace(const kernel_args *a)
 }
 
 KERNEL_TABLE(conv_flat) = {
-    {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_flat", conv, conv_workspace, conv_takes},
-    {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_flat", conv_data, conv_data_workspace, conv_data_takes},
-    {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_flat", conv_data, conv_data_workspace, conv_data_takes},
+    {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_flat", conv, conv_workspace, conv_takes, "direct"},
+    {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_flat", conv_data, conv_data_workspace, conv_data_takes,
+     "direct"},
+    {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_flat", conv_data, conv_data_workspace, conv_data_takes,
+     "direct"},
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_flat", conv_weight, conv_weight_workspace,
-     conv_weight_takes},
+     conv_weight_takes, "direct"},
     KERNEL_END};

@@ -21,6 +21,7 @@
     X(conv_direct) \
     X(conv_flat) \
     X(conv_weight) \
+    X(conv_winograd) \
     X(gemm) \
     X(loss) \
     X(move) \

@@ -138,7 +138,13 @@ static const kernel_row *cpu_find(const backend *b, op_id op, const kernel_args 
 
 static const kernel_row *cpu_find_blocked(const backend *b, op_id op, kernel_args *a)
 {
-    return b->block ? best_row(b, op, a, true) : NULL;
+    const cpu_backend *c = (const cpu_backend *)b;
+    const kernel_row *plain = c->method ? best_row(b, op, a, false) : NULL, *r = b->block ? best_row(b, op, a, true) : NULL;
+    if (r && r->method && plain && has_method(plain, c->method) && !has_method(r, c->method)) {
+        lay_out(b, NULL, a); /* the method that was asked for is to be had for plain tensors only */
+        return NULL;
+    }
+    return r;
 }
 
 static status cpu_alloc(backend *b, size_t bytes, void **out)
