@@ -94,21 +94,27 @@ static void as_text(const inspected *x, text *t)
     text_add(t, "\n");
 }
 
+/* The model as it runs: after the passes, with times of a run on zeros (the second, so that memory is there). */
 static status add_plan(graph *g, text *t)
 {
     backend *b = NULL;
-    plan *p = NULL;
+    exec *e = NULL;
     backend_options o = {.max_isa = ISA_AVX512};
     status st = ST_OK;
     TRY_DONE(backend_open("cpu", &o, &b));
     TRY_DONE(pass_drop_identity(g));
     TRY_DONE(pass_fold_batch_norm(g));
     TRY_DONE(pass_fuse_epilogues(g));
-    TRY_DONE(plan_make(g, b, &p));
-    text_add(t, "\nplan, as a frozen model\n");
-    plan_print(p, g, t);
+    TRY_DONE(exec_open(g, b, NULL, 0, &e));
+    exec_run(e, PHASE_MAIN);
+    exec_set_timing(e, true);
+    exec_run(e, PHASE_MAIN);
+    text_add(t, "\nplan, as a frozen model on ");
+    b->describe(b, t);
+    text_add(t, "\n");
+    plan_print(exec_plan(e), exec_graph(e), exec_timing(e), t);
 done:
-    plan_free(p);
+    exec_close(e);
     backend_close(b);
     return st;
 }

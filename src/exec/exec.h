@@ -39,8 +39,9 @@ typedef struct plan {
 } plan;
 MUST_USE status plan_make(const graph *g, const backend *b, plan **out);
 void plan_free(plan *p);
-/* Every node: kernel, shape, offset, bytes; totals. */
-void plan_print(const plan *p, const graph *g, text *out);
+/* Every node: kernel, result, bytes that it reads and writes, multiply-accumulates, estimated cycles of one core (kernels
+ * that choose by cost) and, with `seconds` [n_node], its time and rate; totals. */
+void plan_print(const plan *p, const graph *g, const double *seconds, text *out);
 
 /* ---- executor ---- */
 

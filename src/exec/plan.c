@@ -239,19 +239,56 @@ void plan_free(plan *p)
     mem_free(p);
 }
 
-void plan_print(const plan *p, const graph *g, text *out)
+/* Bytes of a node's operands: what it has to read and write at least. */
+static double node_bytes(const graph *g, const node *n)
 {
-    char buf[200], n1[24], n2[24], n3[24], n4[24];
-    for (size_t k = 1; k < g->n_node; k++) {
-        const node *n = &g->node[k];
-        text_printf(out, "%5zu %-20s %-24s", k, op_of(n->op)->name, p->kernel[k] ? p->kernel[k]->name : "(view)");
-        if (n->n_out && n->out[0]) {
-            const value *y = &g->value[n->out[0]];
-            text_printf(out, " %s at %zu%s", shape_print(&y->sh, buf), p->offset[n->out[0]],
-                        p->root[n->out[0]] != n->out[0] ? " (shared)" : "");
-        }
-        text_printf(out, "  %s\n", n->name);
-    }
+    double bytes = 0;
+    for (int i = 0; i < n->n_in; i++)
+        bytes += n->in[i] ? (double)value_bytes(&g->value[n->in[i]]) : 0;
+    for (int i = 0; i < n->n_out; i++)
+        bytes += n->out[i] ? (double)value_bytes(&g->value[n->out[i]]) : 0;
+    return bytes;
+}
+
+static double node_cost(const plan *p, const graph *g, size_t k)
+{
+    enum { FEW = 16 };
+    kernel_tensor in[FEW], out[FEW];
+    kernel_args a;
+    const node *n = &g->node[k];
+    if (!p->kernel[k] || !p->kernel[k]->cost || n->n_in > FEW || n->n_out > FEW)
+        return 0;
+    plan_operands(g, n, in, out, &a);
+    a.threads = 1;
+    return p->kernel[k]->cost(&a);
+}
+
+static void print_node(const plan *p, const graph *g, size_t k, const double *seconds, text *out)
+{
+    const node *n = &g->node[k];
+    char buf[200], bytes[24], macs[24], cost[24];
+    const value *y = n->n_out && n->out[0] ? &g->value[n->out[0]] : NULL;
+    double work = op_of(n->op)->macs ? op_of(n->op)->macs(g, n) : 0, cycles = node_cost(p, g, k);
+    text_printf(out, "%5zu %-18s %-28s %-22s", k, op_of(n->op)->name, p->kernel[k] ? p->kernel[k]->name : "(view)",
+                y ? shape_print(&y->sh, buf) : "");
+    text_printf(out, " %9s %9s %9s", p->kernel[k] ? human_bytes(node_bytes(g, n), bytes) : "",
+                work > 0 ? human_count(work, macs) : "", cycles > 0 ? human_count(cycles, cost) : "");
+    if (seconds && p->kernel[k])
+        text_printf(out, " %9.3f", seconds[k] * 1e3);
+    if (seconds && p->kernel[k] && work > 0 && seconds[k] > 0)
+        text_printf(out, " %7.1f", 2e-9 * work / seconds[k]);
+    else if (seconds)
+        text_printf(out, " %7s", "");
+    text_printf(out, "  %s\n", n->name);
+}
+
+void plan_print(const plan *p, const graph *g, const double *seconds, text *out)
+{
+    char n1[24], n2[24], n3[24], n4[24];
+    text_printf(out, "%5s %-18s %-28s %-22s %9s %9s %9s", "node", "operator", "kernel", "result", "bytes", "MACs", "cycles");
+    text_add(out, seconds ? "        ms    GF/s  name\n" : "  name\n");
+    for (size_t k = 1; k < g->n_node; k++)
+        print_node(p, g, k, seconds, out);
     text_printf(out, "activations %s, workspace %s, parameters and states %s, constants %s\n",
                 human_bytes((double)p->activations, n1), human_bytes((double)p->workspace, n2),
                 human_bytes((double)p->persistent, n3), human_bytes((double)p->constants, n4));

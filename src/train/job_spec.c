@@ -14,13 +14,14 @@ size_t job_memory_limit(const job *j)
 
 backend_options job_backend_options(const job *j)
 {
-    static const char *const methods[] = {[EXEC_CONV_AUTO] = NULL,
-                                          [EXEC_CONV_DIRECT] = "direct",
-                                          [EXEC_CONV_WINOGRAD] = "winograd",
-                                          [EXEC_CONV_REFERENCE] = "reference"};
+    static const char *const methods[] = {[EXEC_CONV_AUTO] = NULL, [EXEC_CONV_DIRECT] = "direct",
+                                          [EXEC_CONV_WINOGRAD] = "winograd", [EXEC_CONV_REFERENCE] = "reference"};
+    static const layout_choice layouts[] = {[EXEC_LAYOUT_AUTO] = LAYOUT_AUTO, [EXEC_LAYOUT_PLAIN] = LAYOUT_PLAIN,
+                                            [EXEC_LAYOUT_BLOCKED] = LAYOUT_BLOCKED};
     return (backend_options){.threads = (int)j->exec.threads,
                              .max_isa = j->exec.kernels == EXEC_KERNELS_REFERENCE ? ISA_REF : ISA_AVX512,
-                             .method = methods[j->exec.conv]};
+                             .method = methods[j->exec.conv],
+                             .layout = layouts[j->exec.layout]};
 }
 
 static const char *or_null(const char *s)
