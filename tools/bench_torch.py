@@ -299,7 +299,7 @@ def processor():
 
 
 def main():
-    p = argparse.ArgumentParser(prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(prog="tools/bench --demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rounds", type=int, default=4, help="turns of each (4)")
     p.add_argument("--steps", type=int, default=40, help="timed steps in a turn (40)")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both (all cores)")

@@ -225,24 +225,29 @@ static status run_steps(bench *b, tensor *rows, tensor *hint_rows, tensor_list *
     return ST_OK;
 }
 
-/* Parameters and running statistics; the optimizer's own state is not asked for. */
+static status keep_entry(const bench *b, const char *name, tensor_list *out)
+{
+    const store_entry *e = store_find(&b->s.params, name);
+    tensor t;
+    if (!e)
+        return ST_OK;
+    TRY(tensor_copy(&t, &e->t));
+    return tensor_list_add(out, &t);
+}
+
+/* Parameters (regressors of hints too) and running statistics; the optimizer's own state is not asked for. */
 static status keep_state(const bench *b, tensor_list *out)
 {
     const session *s = &b->s;
+    const train_graph *t = &s->tg;
     graph *plain;
     status st = ST_OK;
+    for (size_t i = 0; i < t->n_param; i++)
+        TRY(keep_entry(b, graph_value(t->g, t->param[i])->name, out));
     TRY(student_build(&s->spec, s->j->train.batch, &plain));
-    for (size_t v = 1; v < plain->n_value && st == ST_OK; v++) {
-        if (plain->value[v].kind != VALUE_PARAM && plain->value[v].kind != VALUE_STATE)
-            continue;
-        const store_entry *e = store_find(&s->params, plain->value[v].name);
-        tensor t;
-        if (!e)
-            continue;
-        st = tensor_copy(&t, &e->t);
-        if (st == ST_OK)
-            st = tensor_list_add(out, &t);
-    }
+    for (size_t v = 1; v < plain->n_value && st == ST_OK; v++)
+        if (plain->value[v].kind == VALUE_STATE)
+            st = keep_entry(b, plain->value[v].name, out);
     graph_free(plain);
     return st;
 }

@@ -14,7 +14,8 @@ typedef struct parity_options {
 
 /* Makes the steps. `out` gets, by name: loss.total, loss.TASK ("ce"), loss.kl (T^2 KL), loss.hint.NAME, lr, each
  * [steps]; teacher.logits [batch, classes] and student.logits of the first step; grad.NAME: the gradient of the total
- * at the first step, without weight decay; NAME: every parameter and running statistic at the end. */
+ * at the first step, without weight decay; NAME: every parameter (of regressors too:
+ * hint.NAME.weight, hint.NAME.bias) and running statistic at the end. */
 MUST_USE status parity_run(const parity_options *o, tensor_list *out);
 
 #endif
