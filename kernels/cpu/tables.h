@@ -18,6 +18,7 @@
     X(batch_norm) \
     X(batch_norm_blocked) \
     X(binary) \
+    X(conv_blocked) \
     X(conv_direct) \
     X(conv_flat) \
     X(conv_weight) \
