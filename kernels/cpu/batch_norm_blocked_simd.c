@@ -111,31 +111,41 @@ ALWAYS_INLINE vec act_forward(const bool on, vec top, vec v)
     vec_int above = v > top;
     return (vec)(((vec_int)v & ~above) | ((vec_int)top & above));
 }
-ALWAYS_INLINE vec act_backward(const bool on, vec top, vec dy, const float *y)
+/* Where the relu is flat: nowhere (there is none), by the result y that is read, or by y computed again from x. */
+typedef enum flat_by { FLAT_NOWHERE, FLAT_BY_Y, FLAT_BY_X } flat_by;
+
+/* forward: y = (x - mean) * a + b; backward: dx = dy * a - (x - mean) * k - b, and y = (x - mean) * a + shift */
+typedef struct affine {
+    vec mean, a, b, k, shift;
+} affine;
+
+ALWAYS_INLINE vec act_backward(const flat_by by, const affine *f, vec top, vec dy, vec centred, const float *y)
 {
-    if (!on)
+    if (by == FLAT_NOWHERE)
         return dy;
-    vec at = vec_load(y);
+    vec at = by == FLAT_BY_Y ? vec_load(y) : centred * f->a + f->shift;
     return (vec)((vec_int)dy & (at > vec_set(0)) & (at < top));
 }
 
-ALWAYS_INLINE void piece_sums(const bool on, vec top, const float *dy, const float *x, const float *y, int64_t n, vec mean,
-                              sums *all)
+ALWAYS_INLINE void piece_sums(const flat_by by, vec top, affine f, const float *dy, const float *x, const float *y,
+                              int64_t n, sums *all)
 {
     vec s = vec_set(0), p = s, s1 = s, p1 = s;
     int64_t i = 0;
     for (; i + 2 <= n; i += 2) {
         int64_t at = i * LANES, next = at + LANES;
-        vec g = act_backward(on, top, vec_load(dy + at), y + at), h = act_backward(on, top, vec_load(dy + next), y + next);
+        vec c = vec_load(x + at) - f.mean, d = vec_load(x + next) - f.mean;
+        vec g = act_backward(by, &f, top, vec_load(dy + at), c, y + at);
+        vec h = act_backward(by, &f, top, vec_load(dy + next), d, y + next);
         s += g;
-        p += g * (vec_load(x + at) - mean);
+        p += g * c;
         s1 += h;
-        p1 += h * (vec_load(x + next) - mean);
+        p1 += h * d;
     }
     if (i < n) {
-        vec g = act_backward(on, top, vec_load(dy + i * LANES), y + i * LANES);
+        vec c = vec_load(x + i * LANES) - f.mean, g = act_backward(by, &f, top, vec_load(dy + i * LANES), c, y + i * LANES);
         s += g;
-        p += g * (vec_load(x + i * LANES) - mean);
+        p += g * c;
     }
     s += s1;
     p += p1;
@@ -144,11 +154,6 @@ ALWAYS_INLINE void piece_sums(const bool on, vec top, const float *dy, const flo
         all->dy_x[l] += (double)p[l];
     }
 }
-
-/* forward: y = (x - mean) * a + b; backward: dx = dy * a - (x - mean) * k - b */
-typedef struct affine {
-    vec mean, a, b, k;
-} affine;
 
 ALWAYS_INLINE void forward_plane(const bool on, const bool add, vec top, affine f, const float *x, const float *residual,
                                  float *y, int64_t n)
@@ -161,20 +166,15 @@ ALWAYS_INLINE void forward_plane(const bool on, const bool add, vec top, affine 
     }
 }
 
-ALWAYS_INLINE void backward_plane(const bool on, vec top, affine f, const float *dy, const float *x, const float *y,
+ALWAYS_INLINE void backward_plane(const flat_by by, vec top, affine f, const float *dy, const float *x, const float *y,
                                   float *dx, float *masked, int64_t n)
 {
-    if (masked)
-        for (int64_t i = 0; i < n * LANES; i += LANES) {
-            vec g = act_backward(on, top, vec_load(dy + i), y + i);
+    for (int64_t i = 0; i < n * LANES; i += LANES) {
+        vec c = vec_load(x + i) - f.mean, g = act_backward(by, &f, top, vec_load(dy + i), c, y + i);
+        if (masked)
             vec_store(masked + i, g);
-            vec_store(dx + i, g * f.a - (vec_load(x + i) - f.mean) * f.k - f.b);
-        }
-    else
-        for (int64_t i = 0; i < n * LANES; i += LANES) {
-            vec g = act_backward(on, top, vec_load(dy + i), y + i);
-            vec_store(dx + i, g * f.a - (vec_load(x + i) - f.mean) * f.k - f.b);
-        }
+        vec_store(dx + i, g * f.a - c * f.k - f.b);
+    }
 }
 
 typedef struct pass {
@@ -187,6 +187,7 @@ typedef struct pass {
     sums *s;    /* [units], backward */
     affine *f;  /* [blocks] */
     bool reduces;
+    flat_by by; /* backward */
 } pass;
 
 static void carve_pass(pass *p, void *work)
@@ -210,7 +211,8 @@ static vec top_of(const pass *p)
 static void reduce_unit(const pass *p, int64_t i)
 {
     unit t = unit_at(&p->u, i);
-    const vec top = top_of(p), mean = p->dy ? p->f[t.block].mean : top;
+    const vec top = top_of(p);
+    const affine f = p->dy ? p->f[t.block] : (affine){0};
     moments m = {0};
     sums s = {{0}, {0}};
     for (int64_t image = t.image; image < t.image + t.images; image++)
@@ -218,10 +220,12 @@ static void reduce_unit(const pass *p, int64_t i)
             int64_t at = plane_at(&p->u, image, t.block) + from * LANES, n = min_of(PIECE, p->u.b.pixels - from);
             if (!p->dy)
                 piece_moments(p->x + at, n, &m);
-            else if (p->at->relu)
-                piece_sums(true, top, p->dy + at, p->x + at, p->result + at, n, mean, &s);
+            else if (p->by == FLAT_BY_X)
+                piece_sums(FLAT_BY_X, top, f, p->dy + at, p->x + at, p->x + at, n, &s);
+            else if (p->by == FLAT_BY_Y)
+                piece_sums(FLAT_BY_Y, top, f, p->dy + at, p->x + at, p->result + at, n, &s);
             else
-                piece_sums(false, top, p->dy + at, p->x + at, p->x + at, n, mean, &s);
+                piece_sums(FLAT_NOWHERE, top, f, p->dy + at, p->x + at, p->x + at, n, &s);
         }
     if (p->dy)
         p->s[i] = s;
@@ -237,10 +241,14 @@ static void apply_unit(const pass *p, int64_t i)
     for (int64_t image = t.image; image < t.image + t.images; image++) {
         int64_t at = plane_at(&p->u, image, t.block), n = p->u.b.pixels;
         const float *x = p->x + at;
-        if (p->dy && p->at->relu)
-            backward_plane(true, top, f, p->dy + at, x, p->result + at, p->to + at, p->masked ? p->masked + at : NULL, n);
+        if (p->dy && p->by == FLAT_BY_X)
+            backward_plane(FLAT_BY_X, top, f, p->dy + at, x, x, p->to + at, NULL, n);
+        else if (p->dy && p->masked)
+            backward_plane(FLAT_BY_Y, top, f, p->dy + at, x, p->result + at, p->to + at, p->masked + at, n);
+        else if (p->dy && p->by == FLAT_BY_Y)
+            backward_plane(FLAT_BY_Y, top, f, p->dy + at, x, p->result + at, p->to + at, NULL, n);
         else if (p->dy)
-            backward_plane(false, top, f, p->dy + at, x, x, p->to + at, NULL, n);
+            backward_plane(FLAT_NOWHERE, top, f, p->dy + at, x, x, p->to + at, NULL, n);
         else if (p->residual && p->at->relu)
             forward_plane(true, true, top, f, x, p->residual + at, p->to + at, n);
         else if (p->residual)
@@ -292,13 +300,28 @@ static void finish_inference(pass *p, int64_t block)
     p->f[block] = forward_of(p, block, m, v);
 }
 
+/* What is known before the sums. */
+static void begin_grad(pass *p, int64_t block)
+{
+    const kernel_args *a = p->a;
+    const float *scale = a->in[2].data, *var = a->in[4].data, *bias = a->n_in > 6 ? a->in[6].data : NULL;
+    float each[LANES] = {0};
+    for (int l = 0; l < block_channels(&p->u.b, block); l++) {
+        int64_t c = block * LANES + l;
+        each[l] = (float)((double)scale[c] / sqrt((double)var[c] + p->at->epsilon));
+    }
+    p->f[block] = (affine){.mean = load_channels(a->in[3].data, block, p->u.b.channels), .a = vec_load(each)};
+    if (bias)
+        p->f[block].shift = load_channels(bias, block, p->u.b.channels);
+}
+
 static void finish_grad(pass *p, int64_t block)
 {
     const kernel_args *a = p->a;
     const float *scale = a->in[2].data, *var = a->in[4].data;
     float *dscale = a->n_out > 1 ? a->out[1].data : NULL, *dbias = a->n_out > 2 ? a->out[2].data : NULL;
     double count = (double)(p->u.b.images * p->u.b.pixels);
-    float fa[LANES] = {0}, fb[LANES] = {0}, fk[LANES] = {0};
+    float fb[LANES] = {0}, fk[LANES] = {0};
     sums all = {{0}, {0}};
     for (int64_t i = 0; i < p->u.count; i++)
         for (int l = 0; l < LANES; l++) {
@@ -308,7 +331,6 @@ static void finish_grad(pass *p, int64_t block)
     for (int l = 0; l < block_channels(&p->u.b, block); l++) {
         int64_t c = block * LANES + l;
         double inv = 1 / sqrt((double)var[c] + p->at->epsilon), each = (double)scale[c] * inv;
-        fa[l] = (float)each;
         if (p->at->training_mode) {
             fk[l] = (float)(each * inv * inv * all.dy_x[l] / count);
             fb[l] = (float)(each * all.dy[l] / count);
@@ -318,7 +340,6 @@ static void finish_grad(pass *p, int64_t block)
         if (dbias)
             dbias[c] = (float)all.dy[l];
     }
-    p->f[block].a = vec_load(fa);
     p->f[block].b = vec_load(fb);
     p->f[block].k = vec_load(fk);
 }
@@ -367,8 +388,10 @@ static void batch_norm_grad(const kernel_args *a)
               .result = a->n_in > 5 ? a->in[5].data : NULL, .to = a->out[0].data,
               .masked = a->n_out > 3 ? a->out[3].data : NULL, .reduces = true};
     carve_pass(&p, a->work);
+    if (p.at->relu)
+        p.by = a->n_in > 6 && a->in[6].data && !p.masked ? FLAT_BY_X : FLAT_BY_Y;
     for (int64_t b = 0; b < p.u.b.blocks; b++)
-        p.f[b].mean = load_channels(a->in[3].data, b, p.u.b.channels);
+        begin_grad(&p, b);
     run(&p, finish_grad);
 }
 

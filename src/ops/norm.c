@@ -63,11 +63,11 @@ static status batch_norm_backward(graph *g, const node *n, value_id dy, value_id
 {
     batch_norm_attrs at = *(const batch_norm_attrs *)n->attr;
     at.training_mode = training;
-    value_id in[] = {dy, n->in[0], n->in[1], mean, var, at.relu ? n->out[0] : 0};
     bool residual = training && n->n_in == 4 && n->in[3];
+    value_id in[] = {dy, n->in[0], n->in[1], mean, var, at.relu ? n->out[0] : 0, residual ? 0 : n->in[2]};
     if (residual && !at.relu)
         dx[3] = dy;
-    return graph_add(g, OP_BATCH_NORM_GRAD, &at, in, at.relu ? 6 : 5, dx, residual && at.relu ? 4 : 3);
+    return graph_add(g, OP_BATCH_NORM_GRAD, &at, in, at.relu ? 7 : 5, dx, residual && at.relu ? 4 : 3);
 }
 
 /* Statistics given as input are constants of the step: no gradient goes to them. In training mode the batch statistics
@@ -132,8 +132,9 @@ const op_desc op_batch_norm_train = {
     .infer = batch_norm_train_infer, .grad = batch_norm_train_grad, .params = 1 << 1 | 1 << 2,
 };
 
-/* BatchNormGrad: inputs dy, x, scale, mean, var, y (with relu); outputs dx, dscale, dbias, dresidual. dy is 0 where the
- * relu is flat, which makes dresidual of it. With
+/* BatchNormGrad: inputs dy, x, scale, mean, var, y (with relu), bias (optional, with relu and without a residual: where the
+ * relu is flat may be computed from x instead of read from y); outputs dx, dscale, dbias, dresidual. dy is 0 where the relu
+ * is flat, which makes dresidual of it. With
  * xhat = (x - mean) / sqrt(var + epsilon) and m elements per channel (Ioffe and Szegedy 2015, section 3):
  *   dbias = sum dy,  dscale = sum dy * xhat,
  *   dx = scale / sqrt(var + epsilon) * (dy - dbias / m - xhat * dscale / m)     training_mode: statistics of the batch
@@ -148,6 +149,8 @@ static status batch_norm_grad_infer(graph *g, node *n)
             return op_fail(n, "input 5, the result of the forward direction, is missing");
         TRY(op_check_same_type(g, n, 5, 1));
         TRY(op_check_same_shape(g, n, 5, 1));
+        TRY(op_check_same_type(g, n, 6, 2));
+        TRY(op_check_same_shape(g, n, 6, 2));
     }
     const value *x = op_in(g, n, 1);
     op_set_out(g, n, 0, x->type, x->sh);
@@ -158,7 +161,7 @@ static status batch_norm_grad_infer(graph *g, node *n)
 }
 
 const op_desc op_batch_norm_grad = {
-    .name = "BatchNormGrad", .in = {5, 6}, .out = {1, 4}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
+    .name = "BatchNormGrad", .in = {5, 7}, .out = {1, 4}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
     .infer = batch_norm_grad_infer, NO_GRAD("second derivatives of batch norm are not needed"),
 };
 
