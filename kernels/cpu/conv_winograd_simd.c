@@ -36,23 +36,13 @@ typedef struct job {
     bool relu;
 } job;
 
-static bool is_window_of_3x3(const conv_attrs *at, const shape *x)
-{
-    if (x->rank != 4 || at->group != 1)
-        return false;
-    for (int i = 0; i < 2; i++)
-        if (at->kernel_shape.v[i] != 3 || at->strides.v[i] != 1 || at->dilations.v[i] != 1)
-            return false;
-    return true;
-}
-
 /* `x` and `y`: data and windows of the convolution, whatever the direction. */
 static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, bool forward)
 {
     const conv_attrs *at = a->attr;
     const shape *from = forward ? x : y, *to = forward ? y : x;
     *j = (job){.forward = forward};
-    if (!is_window_of_3x3(at, x) || x->dim[1] < 1 || y->dim[1] < 1)
+    if (!wino_takes(at, x, y))
         return false;
     j->images = x->dim[0];
     j->reduce = from->dim[1];
@@ -250,13 +240,13 @@ static void result_edge(float *y, const epilogue *e, int64_t at, int64_t pitch, 
 static void transform_chunk(const job *j, float *v, int64_t first, int64_t count)
 {
     wino_window w[MOST_1];
-    blocked b = {.images = j->images, .channels = j->reduce, .blocks = j->blocks, .pixels = j->in[0] * j->in[1]};
+    blocked b = {.blocks = j->blocks, .pixels = j->in[0] * j->in[1]};
     for (int64_t t = 0; t < count; t++) {
         int64_t image = (first + t) / j->tiles.of_image, i = (first + t) % j->tiles.of_image;
         wino_place(&w[t], WINO_WINDOW, image, i / j->tiles.across * WINO_TILE - j->pad[0],
                    i % j->tiles.across * WINO_TILE - j->pad[1], j->in[0], j->in[1]);
     }
-    wino_transform_data(v, j->v_step, j->most, j->x, &b, j->in[1] * LANES, w, count);
+    wino_transform_windows(wino_data_window, v, j->v_step, j->most, j->x, &b, j->in[1], 0, j->blocks, w, count);
 }
 
 /* One vector of channels, `vector`, of `count` tiles; m: products of the first one. */

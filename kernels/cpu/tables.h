@@ -23,6 +23,7 @@
     X(conv_flat) \
     X(conv_weight) \
     X(conv_winograd) \
+    X(conv_winograd_weight) \
     X(gemm) \
     X(loss) \
     X(move) \

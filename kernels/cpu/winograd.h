@@ -115,8 +115,8 @@ static inline void wino_place(wino_window *w, const int S, int64_t image, int64_
     }
 }
 
-/* Row i of a window. `pitch`: floats of a row of the plane. */
-ALWAYS_INLINE void wino_load_row(vec d[6], const int S, const bool inside, const float *plane, int64_t pitch,
+/* d[S] = row i of a window. `pitch`: floats of a row of the plane. */
+ALWAYS_INLINE void wino_load_row(vec *d, const int S, const bool inside, const float *plane, int64_t pitch,
                                  const wino_window *w, const int i)
 {
     const float *p = plane + (inside ? w->at + i * pitch : w->row[i]);
@@ -152,28 +152,67 @@ ALWAYS_INLINE void wino_data_body(const bool inside, float *to, int64_t step, co
             vec_store(to + (i * 6 + j) * step, o[i]);
     }
 }
-static inline void wino_data_inside(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
+
+/* to[point] = A dy A^T */
+ALWAYS_INLINE void wino_gradient_body(const bool inside, float *to, int64_t step, const float *plane, int64_t pitch,
+                                      const wino_window *w)
 {
-    wino_data_body(true, to, step, plane, pitch, w);
-}
-static inline void wino_data_edge(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
-{
-    wino_data_body(false, to, step, plane, pitch, w);
+    vec r[4][6];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        vec d[4];
+        wino_load_row(d, 4, inside, plane, pitch, w, i);
+        wino_gradient(r[i], d);
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) {
+        const vec d[4] = {r[0][j], r[1][j], r[2][j], r[3][j]};
+        vec o[6];
+        wino_gradient(o, d);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            vec_store(to + (i * 6 + j) * step, o[i]);
+    }
 }
 
-/* Points of `count` windows of 6x6 for all blocks of channels of x: to[point][block][`most`][LANES], points `step` apart. */
-static inline void wino_transform_data(float *to, int64_t step, int64_t most, const float *x, const blocked *b,
-                                       int64_t pitch, const wino_window *w, int64_t count)
+/* One window of a plane. Both sorts are instances of one body: what lies inside, and what may lie outside in part. */
+typedef void wino_transform(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w);
+static inline void wino_data_window(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
 {
-    for (int64_t c = 0; c < b->blocks; c++)
-        for (int64_t t = 0; t < count; t++) {
-            const float *plane = x + (w[t].image * b->blocks + c) * b->pixels * LANES;
-            float *p = to + (c * most + t) * LANES;
-            if (w[t].inside)
-                wino_data_inside(p, step, plane, pitch, &w[t]);
-            else
-                wino_data_edge(p, step, plane, pitch, &w[t]);
-        }
+    if (w->inside)
+        wino_data_body(true, to, step, plane, pitch, w);
+    else
+        wino_data_body(false, to, step, plane, pitch, w);
+}
+static inline void wino_gradient_window(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
+{
+    if (w->inside)
+        wino_gradient_body(true, to, step, plane, pitch, w);
+    else
+        wino_gradient_body(false, to, step, plane, pitch, w);
+}
+
+/* Points of `count` windows for blocks [begin, end) of a map: to[point][block - begin][`most`][LANES], points `step`
+ * apart. */
+ALWAYS_INLINE void wino_transform_windows(wino_transform *transform, float *to, int64_t step, int64_t most, const float *x,
+                                          const blocked *b, int64_t cols, int64_t begin, int64_t end,
+                                          const wino_window *w, int64_t count)
+{
+    for (int64_t c = begin; c < end; c++)
+        for (int64_t t = 0; t < count; t++)
+            transform(to + ((c - begin) * most + t) * LANES, step,
+                      x + (w[t].image * b->blocks + c) * b->pixels * LANES, cols * LANES, &w[t]);
+}
+
+/* Convolutions whose three forms these kernels compute. `x`: shape of the data. */
+static inline bool wino_takes(const conv_attrs *at, const shape *x, const shape *y)
+{
+    if (x->rank != 4 || at->group != 1 || x->dim[1] < 1 || y->dim[1] < 1)
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (at->kernel_shape.v[i] != 3 || at->strides.v[i] != 1 || at->dilations.v[i] != 1)
+            return false;
+    return true;
 }
 
 #endif
