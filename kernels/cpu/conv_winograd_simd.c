@@ -285,6 +285,19 @@ static void run_task(const job *j, int64_t task, float *work)
     }
 }
 
+static double job_cost(const job *j)
+{
+    int64_t full = j->tiles.count / j->most, rest = j->tiles.count % j->most;
+    double steps = 0, tiles = (double)j->tiles.count, channels = (double)j->reduce;
+    for (int64_t g = 0; g < j->groups; g++) {
+        double V = (double)min_of(GROUP_VECTORS, j->vectors - g * GROUP_VECTORS), most = (double)j->most;
+        steps += (double)full * wino_step_cost(most + V, most * V);
+        steps += rest ? wino_step_cost((double)rest + V, (double)rest * V) : 0;
+    }
+    return WINO_POINTS * channels * steps * 1.1 + tiles * (double)j->blocks * WINO_CYCLES_WINDOW +
+           tiles * (double)j->vectors * WINO_CYCLES_RESULT + channels * (double)j->vectors * WINO_CYCLES_WEIGHT;
+}
+
 static void run(job *j, const kernel_args *a)
 {
     carve_job(j, a->work, a->threads);
@@ -331,6 +344,12 @@ static size_t conv_workspace(const kernel_args *a)
     plan_conv(&j, a);
     return carve_job(&j, NULL, a->threads);
 }
+static double conv_cost(const kernel_args *a)
+{
+    job j;
+    plan_conv(&j, a);
+    return job_cost(&j);
+}
 
 /* dy [N, M, out] blocked, w [M, C, 3, 3] -> dx [N, C, in] blocked */
 static bool plan_data(job *j, const kernel_args *a)
@@ -354,10 +373,16 @@ static size_t conv_data_workspace(const kernel_args *a)
     plan_data(&j, a);
     return carve_job(&j, NULL, a->threads);
 }
+static double conv_data_cost(const kernel_args *a)
+{
+    job j;
+    plan_data(&j, a);
+    return job_cost(&j);
+}
 
 KERNEL_TABLE(conv_winograd) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd", conv, conv_workspace, conv_takes, "winograd",
-     .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1},
+     .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_winograd", conv_data, conv_data_workspace,
-     conv_data_takes, "winograd", .blocked_in = 1, .blocked_out = 1},
+     conv_data_takes, "winograd", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost},
     KERNEL_END};

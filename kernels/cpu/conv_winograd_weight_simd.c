@@ -6,6 +6,8 @@
  * shapes alone: threads change no result. */
 #include "kernels/cpu/winograd.h"
 
+#include <math.h>
+
 enum {
     GROUP_VECTORS = 2,                 /* of output channels in the innermost kernel */
     MOST_CHANNELS = LANES == 16 ? 8 : 4, /* of data there; divides LANES */
@@ -233,8 +235,21 @@ static size_t conv_weight_workspace(const kernel_args *a)
     plan(&j, a);
     return carve_job(&j, NULL, a->threads);
 }
+static double conv_weight_cost(const kernel_args *a)
+{
+    job made, *j = &made;
+    plan(j, a);
+    double tiles = (double)j->tiles.count, channels = (double)j->s.channels, steps = 0;
+    for (int64_t g = 0; g < j->groups; g++) {
+        double V = (double)group_vectors(j, g), most = (double)min_of(MOST_CHANNELS, j->s.channels);
+        steps += wino_step_cost(most + V, most * V) * ceil(channels / most);
+    }
+    return WINO_POINTS * tiles * steps * 1.2 +
+           tiles * ((double)(j->parts * j->blocks) * WINO_CYCLES_WINDOW + (double)j->vectors * WINO_CYCLES_RESULT) +
+           channels * (double)j->vectors * ((double)j->shares * 30 + WINO_CYCLES_WEIGHT);
+}
 
 KERNEL_TABLE(conv_winograd_weight) = {
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_winograd", conv_weight, conv_weight_workspace,
-     conv_weight_takes, "winograd", .blocked_in = 1u << 0 | 1u << 1},
+     conv_weight_takes, "winograd", .blocked_in = 1u << 0 | 1u << 1, .cost = conv_weight_cost},
     KERNEL_END};
