@@ -29,6 +29,7 @@ typedef struct kernel_args {
     void *work;       /* aligned to 64, at least what `workspace` asked for; contents undefined */
     size_t work_size;
     int threads;
+    const void *prepared; /* what the row's `prepare` made of the constant operands; NULL: nothing was prepared */
 } kernel_args;
 
 typedef enum isa { ISA_REF, ISA_BASE, ISA_AVX2, ISA_AVX512 } isa;
@@ -49,6 +50,12 @@ typedef struct kernel_row {
     /* Estimated cycles of one core for these shapes. Among rows of one instruction set and layout that have a cost the
      * cheapest wins; NULL: the first row in the table wins. */
     double (*cost)(const kernel_args *a);
+    /* What depends on constant operands alone (packed or transformed weights) is made once, when a graph is opened:
+     * `prepared` says how many bytes (0: nothing), `prepare` fills them, `run` finds them in `prepared` of its arguments.
+     * In these two, constants have their data and all other operands have none. Both NULL: nothing to prepare. The
+     * results of `run` are the same bits with and without. */
+    size_t (*prepared)(const kernel_args *a);
+    void (*prepare)(const kernel_args *a, void *to); /* to: aligned to 64 */
 } kernel_row;
 
 #endif

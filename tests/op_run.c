@@ -84,6 +84,7 @@ static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_t
     for (int i = 0; i < n->n_out; i++)
         out[i].data = r->at[n->out[i]].data;
     a->threads = r->threads;
+    a->prepared = r->prepared[n - r->g->node].data;
 }
 
 static status choose(op_run *r, size_t k)
@@ -100,6 +101,18 @@ static status choose(op_run *r, size_t k)
     if (!r->row[k])
         return fail(ST_BAD_DATA, "node '%s': no kernel for %s on %s", n->name, op_of(n->op)->name,
                     dtype_of(n->n_in ? in[0].type : out[0].type)->name);
+    for (int i = 0; i < n->n_in; i++)
+        if (r->g->value[n->in[i]].kind != VALUE_CONST)
+            in[i].data = NULL;
+    for (int i = 0; i < n->n_out; i++)
+        out[i].data = NULL;
+    size_t bytes = r->row[k]->prepared ? r->row[k]->prepared(&a) : 0;
+    if (bytes) {
+        TRY(guarded_make(&r->prepared[k], bytes));
+        r->row[k]->prepare(&a, r->prepared[k].data);
+        if (!guarded_intact(&r->prepared[k]))
+            return fail(ST_INTERNAL, "node '%s' (%s): wrote outside what it prepares", n->name, r->row[k]->name);
+    }
     return ST_OK;
 }
 
@@ -112,6 +125,7 @@ status op_run_open(op_run *r, const graph *g, const backend *b, int threads)
     g = r->g;
     TRY(mem_alloc(&r->at, g->n_value, sizeof *r->at));
     TRY(mem_alloc(&r->row, g->n_node, sizeof *r->row));
+    TRY(mem_alloc(&r->prepared, g->n_node, sizeof *r->prepared));
     for (size_t v = 1; v < g->n_value; v++) {
         const value *x = &g->value[v];
         TRY(guarded_make(&r->at[v], bytes_of(x)));
@@ -129,7 +143,10 @@ void op_run_close(op_run *r)
 {
     for (size_t v = 1; r->at && v < r->g->n_value; v++)
         guarded_free(&r->at[v]);
+    for (size_t k = 1; r->prepared && k < r->g->n_node; k++)
+        guarded_free(&r->prepared[k]);
     guarded_free(&r->work);
+    mem_free(r->prepared);
     mem_free(r->at);
     mem_free(r->row);
     graph_free(r->g);
@@ -199,6 +216,32 @@ static status check_all_in_place(op_run *r, const node *n, const kernel_row *row
     return ST_OK;
 }
 
+/* Once more without what was prepared, every output elsewhere; the same bits are due. */
+static status check_unprepared(op_run *r, const node *n, const kernel_row *row)
+{
+    kernel_tensor in[OPERANDS], out[OPERANDS];
+    guarded fresh[OPERANDS] = {{0}};
+    kernel_args a;
+    status st = ST_OK;
+    operands(r, n, in, out, &a);
+    if (!a.prepared)
+        return ST_OK;
+    a.prepared = NULL;
+    for (int o = 0; o < n->n_out; o++) {
+        TRY_DONE(guarded_make(&fresh[o], r->at[n->out[o]].bytes));
+        if (n->out[o])
+            out[o].data = fresh[o].data;
+    }
+    TRY_DONE(run_row(r, row, &a));
+    for (int o = 0; o < n->n_out; o++)
+        if (n->out[o] && memcmp(fresh[o].data, r->at[n->out[o]].data, fresh[o].bytes) != 0)
+            st = fail(ST_INTERNAL, "node '%s' (%s): output %d differs without what was prepared", n->name, row->name, o);
+done:
+    for (int o = 0; o < n->n_out; o++)
+        guarded_free(&fresh[o]);
+    return st;
+}
+
 static status run_checked(op_run *r, const node *n, const kernel_row *row, kernel_args *a)
 {
     guarded before[OPERANDS] = {{0}};
@@ -223,6 +266,8 @@ static status run_checked(op_run *r, const node *n, const kernel_row *row, kerne
         st = fail(ST_INTERNAL, "node '%s' (%s): wrote outside its workspace", n->name, row->name);
     if (st == ST_OK)
         st = check_all_in_place(r, n, row);
+    if (st == ST_OK)
+        st = check_unprepared(r, n, row);
 done:
     for (int i = 0; i < n->n_in; i++)
         guarded_free(&before[i]);

@@ -2,7 +2,7 @@
  *
  * Slower and stricter than the executor: nothing shares storage, outputs and workspace begin as garbage (NaN for every
  * float type), and with `checked` every node is looked at after it ran: guards intact, inputs unchanged, and the same
- * bits when out[0] lies over an input that it may overwrite. */
+ * bits when out[0] lies over an input that it may overwrite and when what was prepared of constants is not there. */
 #ifndef DISTILL_TESTS_OP_RUN_H
 #define DISTILL_TESTS_OP_RUN_H
 
@@ -20,6 +20,7 @@ typedef struct op_run {
     int threads;
     guarded *at;            /* [n_value] contents of every value */
     const kernel_row **row; /* [n_node]; NULL: a view */
+    guarded *prepared;      /* [n_node] what rows made of constant operands */
     guarded work;
 } op_run;
 

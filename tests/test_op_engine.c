@@ -1,6 +1,7 @@
 /* test_op_engine.c - the engine of op_case.h must see what it is there to see: rows that expect the wrong thing fail, and
  * kernels that misbehave in each way are caught. */
 #include "exec/backend.h"
+#include "exec/exec.h"
 #include "harness.h"
 #include "op_case.h"
 #include "op_run.h"
@@ -148,4 +149,80 @@ START_TEST(misbehaving_kernels_are_seen)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(wrong_rows_fail), TEST(misbehaving_kernels_are_seen), {0}};
+/* z = x + 2y, where 2y is prepared */
+static size_t bytes_of_y(const kernel_args *a)
+{
+    return a->in[1].data && !a->in[0].data ? (size_t)count(a) * sizeof(float) : 0;
+}
+static void double_y(const kernel_args *a, void *to)
+{
+    for (int64_t i = 0; i < count(a); i++)
+        ((float *)to)[i] = 2 * ((const float *)a->in[1].data)[i];
+}
+static void double_y_and_more(const kernel_args *a, void *to)
+{
+    double_y(a, to);
+    ((float *)to)[count(a)] = 0;
+}
+static void add_prepared(const kernel_args *a)
+{
+    const float *x = a->in[0].data, *y = a->in[1].data, *twice = a->prepared;
+    for (int64_t i = 0; i < count(a); i++)
+        ((float *)a->out[0].data)[i] = x[i] + (twice ? twice[i] : 2 * y[i]);
+}
+static void add_only_prepared(const kernel_args *a)
+{
+    add_prepared(a);
+    if (!a->prepared)
+        ((float *)a->out[0].data)[1] = 0;
+}
+
+START_TEST(prepared_constants)
+{
+    static const float numbers[] = {1, 2, 3, 4, 5};
+    static const kernel_row right = {OP_ADD, DTYPE_F32, ISA_REF, "right", add_prepared, .prepared = bytes_of_y, .prepare = double_y},
+                            missing = {OP_ADD, DTYPE_F32, ISA_REF, "missing", add_only_prepared, .prepared = bytes_of_y,
+                                       .prepare = double_y},
+                            beyond = {OP_ADD, DTYPE_F32, ISA_REF, "beyond", add_prepared, .prepared = bytes_of_y,
+                                      .prepare = double_y_and_more};
+    one_kernel b = {.base = {.name = "test", .threads = 1, .find = find_one}, .row = &right};
+    backend *cpu;
+    graph *g;
+    value_id x, y, z;
+    op_run r;
+    exec *e;
+    OK(backend_open("cpu", &(backend_options){.threads = 1}, &cpu));
+    b.base.alloc = cpu->alloc;
+    b.base.free = cpu->free;
+    OK(graph_new(&g));
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(5), &x));
+    OK(graph_add_data(g, "y", VALUE_CONST, DTYPE_F32, SHAPE(5), numbers, &y));
+    OK(graph_add1(g, OP_ADD, NULL, x, y, 0, &z));
+    OK(graph_add_output(g, z));
+    OK(op_run_open(&r, g, &b.base, 1));
+    ck_assert_ptr_nonnull(r.prepared[1].data);
+    OK(op_run_nodes(&r, g->n_node, true));
+    op_run_close(&r);
+    OK(exec_open(g, &b.base, NULL, 0, &e));
+    ck_assert_uint_ge(exec_plan(e)->prepared_bytes, sizeof numbers);
+    memcpy(exec_data(e, x), numbers, sizeof numbers);
+    exec_run(e, PHASE_MAIN);
+    for (int i = 0; i < 5; i++)
+        ck_assert_double_eq((double)((const float *)exec_data(e, z))[i], (double)(3 * numbers[i]));
+    exec_close(e);
+    b.row = &missing;
+    OK(op_run_open(&r, g, &b.base, 1));
+    FAILS(ST_INTERNAL, "without what was prepared", op_run_nodes(&r, g->n_node, true));
+    op_run_close(&r);
+#if !defined(__SANITIZE_ADDRESS__) /* it ends the program there */
+    b.row = &beyond;
+    FAILS(ST_INTERNAL, "outside what it prepares", op_run_open(&r, g, &b.base, 1));
+    op_run_close(&r);
+#endif
+    graph_free(g);
+    backend_close(cpu);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(wrong_rows_fail), TEST(misbehaving_kernels_are_seen),
+                                 TEST(prepared_constants), {0}};

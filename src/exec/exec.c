@@ -18,7 +18,7 @@ struct exec {
     backend *b;
     plan *p;
     store own; /* when the caller gave no store */
-    char *activations, *workspace;
+    char *activations, *workspace, *prepared;
     step *steps;
     size_t n_step;
     kernel_tensor *operands;
@@ -31,7 +31,7 @@ static status check_memory(const exec *e, size_t limit)
 {
     const plan *p = e->p;
     char a[24], b[24], c[24], d[24], l[24];
-    size_t total = p->activations + p->workspace + p->persistent + p->constants;
+    size_t total = p->activations + p->workspace + p->persistent + p->constants + p->prepared_bytes;
     if (limit == 0 || total <= limit)
         return ST_OK;
     return fail(ST_OOM,
@@ -78,13 +78,20 @@ static status bind_steps(exec *e)
         step *s = &e->steps[e->n_step++];
         plan_operands(g, n, e->operands + used, e->operands + used + n->n_in, &s->args);
         used += (size_t)n->n_in + n->n_out;
+        s->args.work = e->workspace;
+        s->args.work_size = e->p->workspace;
+        s->args.threads = e->b->threads;
+        if (e->p->prepared[k] != SIZE_MAX) {
+            kernel_args a = s->args;
+            plan_constant_operands(g, n, a.in, a.out, &a);
+            a.threads = e->b->threads;
+            s->args.prepared = e->prepared + e->p->prepared[k];
+            e->p->kernel[k]->prepare(&a, e->prepared + e->p->prepared[k]);
+        }
         for (int i = 0; i < n->n_in; i++)
             s->args.in[i].data = e->data[n->in[i]];
         for (int i = 0; i < n->n_out; i++)
             s->args.out[i].data = e->data[n->out[i]];
-        s->args.work = e->workspace;
-        s->args.work_size = e->p->workspace;
-        s->args.threads = e->b->threads;
         s->run = e->p->kernel[k]->run;
         s->when = n->when;
         s->n = (node_id)k;
@@ -123,6 +130,7 @@ status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec
     TRY_DONE(store_add_graph(s, g));
     TRY_DONE(b->alloc(b, e->p->activations, (void **)&e->activations));
     TRY_DONE(b->alloc(b, e->p->workspace, (void **)&e->workspace));
+    TRY_DONE(b->alloc(b, e->p->prepared_bytes, (void **)&e->prepared));
     TRY_DONE(bind_values(e, s));
     TRY_DONE(bind_steps(e));
     *out = e;
@@ -139,6 +147,7 @@ void exec_close(exec *e)
     if (e->p) {
         e->b->free(e->b, e->activations, e->p->activations);
         e->b->free(e->b, e->workspace, e->p->workspace);
+        e->b->free(e->b, e->prepared, e->p->prepared_bytes);
     }
     plan_free(e->p);
     graph_free(e->g);

@@ -34,7 +34,9 @@ typedef struct plan {
     size_t *offset;                /* [n_value] into the activation buffer, SIZE_MAX: not there (constant, persistent, unused) */
     value_id *root;                /* [n_value] whose storage it shares (itself, or what it views or overwrites) */
     const kernel_row **kernel;     /* [n_node]; NULL: no kernel runs (views) */
+    size_t *prepared;              /* [n_node] offset of what the kernel made of constant operands; SIZE_MAX: nothing */
     size_t activations, workspace; /* bytes */
+    size_t prepared_bytes;
     size_t persistent, constants;  /* bytes, for tables */
 } plan;
 MUST_USE status plan_make(const graph *g, const backend *b, plan **out);

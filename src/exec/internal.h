@@ -6,6 +6,8 @@
 
 /* Kernel operands of a node, data pointers NULL. in and out have room for the node's operands. */
 void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a);
+/* The same for the `prepared` and `prepare` of a row: constants have their data. */
+void plan_constant_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a);
 
 /* layout.c: puts nodes on the backend's blocked kernels where that pays, with Reorder nodes where layouts meet. Ids of
  * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */

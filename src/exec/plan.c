@@ -47,6 +47,14 @@ void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tens
     *a = (kernel_args){.in = in, .out = out, .n_in = n->n_in, .n_out = n->n_out, .attr = n->attr};
 }
 
+void plan_constant_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
+{
+    plan_operands(g, n, in, out, a);
+    for (int i = 0; i < n->n_in; i++)
+        if (g->value[n->in[i]].kind == VALUE_CONST)
+            in[i].data = (void *)(uintptr_t)g->value[n->in[i]].data;
+}
+
 static status choose_kernels(const graph *g, const backend *b, plan *p)
 {
     kernel_tensor *in = NULL, *out = NULL;
@@ -75,6 +83,13 @@ static status choose_kernels(const graph *g, const backend *b, plan *p)
         }
         size_t work = p->kernel[k]->workspace ? p->kernel[k]->workspace(&a) : 0;
         p->workspace = work > p->workspace ? work : p->workspace;
+        if (p->kernel[k]->prepared) {
+            plan_constant_operands(g, n, in, out, &a);
+            a.threads = b->threads;
+            size_t bytes = p->kernel[k]->prepared(&a);
+            p->prepared[k] = bytes ? p->prepared_bytes : SIZE_MAX;
+            p->prepared_bytes += align_up(bytes);
+        }
     }
 done:
     mem_free(in);
@@ -212,6 +227,9 @@ status plan_make(const graph *g, const backend *b, plan **out)
     TRY_DONE(mem_alloc(&p->offset, g->n_value, sizeof *p->offset));
     TRY_DONE(mem_alloc(&p->root, g->n_value, sizeof *p->root));
     TRY_DONE(mem_alloc(&p->kernel, g->n_node, sizeof *p->kernel));
+    TRY_DONE(mem_alloc(&p->prepared, g->n_node, sizeof *p->prepared));
+    for (size_t k = 0; k < g->n_node; k++)
+        p->prepared[k] = SIZE_MAX;
     for (size_t v = 0; v < g->n_value; v++) {
         p->offset[v] = SIZE_MAX;
         if (g->value[v].kind == VALUE_CONST)
@@ -236,6 +254,7 @@ void plan_free(plan *p)
     mem_free(p->offset);
     mem_free(p->root);
     mem_free(p->kernel);
+    mem_free(p->prepared);
     mem_free(p);
 }
 
@@ -284,12 +303,13 @@ static void print_node(const plan *p, const graph *g, size_t k, const double *se
 
 void plan_print(const plan *p, const graph *g, const double *seconds, text *out)
 {
-    char n1[24], n2[24], n3[24], n4[24];
+    char n1[24], n2[24], n3[24], n4[24], n5[24];
     text_printf(out, "%5s %-18s %-28s %-22s %9s %9s %9s", "node", "operator", "kernel", "result", "bytes", "MACs", "cycles");
     text_add(out, seconds ? "        ms    GF/s  name\n" : "  name\n");
     for (size_t k = 1; k < g->n_node; k++)
         print_node(p, g, k, seconds, out);
-    text_printf(out, "activations %s, workspace %s, parameters and states %s, constants %s\n",
+    text_printf(out, "activations %s, workspace %s, parameters and states %s, constants %s, prepared %s\n",
                 human_bytes((double)p->activations, n1), human_bytes((double)p->workspace, n2),
-                human_bytes((double)p->persistent, n3), human_bytes((double)p->constants, n4));
+                human_bytes((double)p->persistent, n3), human_bytes((double)p->constants, n4),
+                human_bytes((double)p->prepared_bytes, n5));
 }
