@@ -3,6 +3,7 @@
 
 #define GEMM(...)   .attr = &(const gemm_attrs){.alpha = 1, .beta = 1, __VA_ARGS__}
 #define MATMUL(...) .attr = &(const matmul_attrs){__VA_ARGS__}
+#define LINEAR(...) .attr = &(const linear_attrs){.alpha = 1, __VA_ARGS__}
 #define TOL         .fwd_tol = 2e-6, .bwd_tol = 5e-6
 
 const op_case op_cases_matmul[] = {
@@ -62,4 +63,32 @@ const op_case op_cases_matmul[] = {
     {OP_MATMUL, .in = {{F32(7)}, {SCALAR(F32)}}, .refuse = "scalar"},
     {OP_MATMUL, .in = {{F32(7)}, {F32(7, 4)}}, MATMUL(.transA = 1), .refuse = "rank 1"},
     {OP_MATMUL, .in = {{F32(5, 7)}, {F64(7, 4)}}, .refuse = "type"},
+
+    {OP_LINEAR, "numbers", .in = {{F32(2, 3), FIXED(1, 2, 3, 4, 5, 6)}, {F32(3, 2), FIXED(1, -1, 0.5, 2, -2, 3)},
+     {F32(2), FIXED(10, -20)}, {F32(2, 2), FIXED(1, 2, -10, 4)}}, LINEAR(.activation = ACTIVATION_RELU), .n_out = 2,
+     .want = {WANT(7, 0, 0, 8), WANT(7, -6, -5.5, 8)}},
+    {OP_LINEAR, "plain", .in = {{F32(37, 70)}, {F32(70, 33)}}, LINEAR(.transA = 0), .fwd_tol = 1e-5},
+    {OP_LINEAR, "constant weights", .in = {{F32(130, 64)}, {F32(100, 64), .kind = VALUE_CONST}, {F32(100)}},
+     LINEAR(.transB = 1, .activation = ACTIVATION_GELU), .fwd_tol = 5e-6},
+    {OP_LINEAR, "constant weights, long sums", .in = {{F32(2, 9, 1100)}, {F32(1100, 50), .kind = VALUE_CONST}, {F32(50)}},
+     LINEAR(.activation = ACTIVATION_TANH), .fwd_tol = 2e-5},
+    {OP_LINEAR, "sequence, everything", .in = {{F32(2, 21, 16)}, {F32(16, 19)}, {F32(1, 19)}, {F32(2, 21, 19)}},
+     LINEAR(.alpha = 0.5, .activation = ACTIVATION_GELU_TANH), .n_out = 2, .fwd_tol = 4e-6},
+    {OP_LINEAR, "A transposed", .in = {{F32(70, 20)}, {F32(70, 19)}, {F32(19)}}, LINEAR(.transA = 1), .fwd_tol = 3e-6},
+    {OP_LINEAR, .in = {{F32(5, 7)}, {F32(6, 3)}}, .refuse = "columns"},
+    {OP_LINEAR, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(5)}}, .refuse = "bias"},
+    {OP_LINEAR, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(3)}, {F32(3)}}, .refuse = "residual"},
+    {OP_LINEAR, .in = {{F32(5, 7)}, {F32(2, 7, 3)}}, .refuse = "matri"},
+
+    {OP_GEMM, "threads over rows", .in = {{F32(700, 200)}, {F32(200, 33)}, {F32(33)}}, .fwd_tol = 3e-5, .no_grad = true},
+    {OP_GEMM, "threads over columns", .in = {{F32(20, 600)}, {F32(600, 400)}, {F32(20, 400)}}, GEMM(.beta = 0.5, .alpha = 2),
+     .fwd_tol = 2e-4, .no_grad = true},
+    {OP_GEMM, "threads, A transposed", .in = {{F32(600, 130)}, {F32(600, 170)}}, GEMM(.transA = 1), .fwd_tol = 1e-4,
+     .no_grad = true},
+    {OP_GEMM, "threads, B transposed", .in = {{F32(100, 520)}, {F32(173, 520)}}, GEMM(.transB = 1), .fwd_tol = 1e-4,
+     .no_grad = true},
+    {OP_GEMM, "constant B", .in = {{F32(100, 520)}, {F32(173, 520), .kind = VALUE_CONST}}, GEMM(.transB = 1), .fwd_tol = 1e-4, .bwd_tol = 1e-4},
+    {OP_MATMUL, "threads over products", .in = {{F32(15, 33, 64)}, {F32(15, 40, 64)}}, MATMUL(.transB = 1), .fwd_tol = 2e-5,
+     .no_grad = true},
+    {OP_MATMUL, "constant B", .in = {{F32(3, 33, 64)}, {F32(64, 48), .kind = VALUE_CONST}}, .fwd_tol = 2e-5, .bwd_tol = 1e-5},
     OP_CASE_END};

@@ -1,5 +1,6 @@
-/* matmul_ref.c - Gemm and MatMul as their definitions read (src/ops/matmul.c), a row of the result at a time. */
+/* matmul_ref.c - Gemm, MatMul and Linear as their definitions read (src/ops/matmul.c), a row of the result at a time. */
 #include "kernels/cpu/matrix.h"
+#include "kernels/cpu/refmath.h"
 
 /* y [M, N] = alpha * A B, A and B with any row and column steps. */
 static void product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha, int threads)
@@ -42,7 +43,41 @@ static void matmul(const kernel_args *a)
                 1, a->threads);
 }
 
+static real activate(int64_t activation, real x)
+{
+    switch (activation) {
+    case ACTIVATION_RELU:
+        return x < 0 ? 0 : x;
+    case ACTIVATION_GELU:
+        return GELU(x);
+    case ACTIVATION_GELU_TANH:
+        return GELU_BY_TANH(x);
+    case ACTIVATION_TANH:
+        return TANH(x);
+    default:
+        return x;
+    }
+}
+
+static void linear(const kernel_args *a)
+{
+    const linear_attrs *at = a->attr;
+    matrix_sizes s = linear_sizes(at, &a->in[0].sh, &a->in[1].sh);
+    const real *bias = a->n_in > 2 ? a->in[2].data : NULL, *residual = a->n_in > 3 ? a->in[3].data : NULL;
+    real *y = a->out[0].data, *pre = a->n_out > 1 ? a->out[1].data : NULL;
+    product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, a->threads);
+    for (int64_t i = 0; i < s.m * s.n; i++) {
+        real v = y[i];
+        v += bias ? bias[i % s.n] : 0;
+        v += residual ? residual[i] : 0;
+        if (pre)
+            pre[i] = v;
+        y[i] = activate(at->activation, v);
+    }
+}
+
 KERNEL_TABLE(matmul) = {
     {OP_GEMM, REAL_DTYPE, REAL_ISA, "gemm_ref", gemm, NULL, NULL},
     {OP_MATMUL, REAL_DTYPE, REAL_ISA, "matmul_ref", matmul, NULL, NULL},
+    {OP_LINEAR, REAL_DTYPE, REAL_ISA, "linear_ref", linear, NULL, NULL},
     KERNEL_END};

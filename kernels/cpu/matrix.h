@@ -22,6 +22,15 @@ static inline matrix_sizes gemm_sizes(const gemm_attrs *at, const shape *a, cons
     return matrix_sizes_of(a->dim[0], a->dim[1], at->transA != 0, b->dim[0], b->dim[1], at->transB != 0);
 }
 
+/* Linear: the leading axes of A are rows too. */
+static inline matrix_sizes linear_sizes(const linear_attrs *at, const shape *a, const shape *b)
+{
+    int64_t cols = a->dim[a->rank - 1], rows = 1;
+    for (int i = 0; i < a->rank - 1; i++)
+        rows *= a->dim[i];
+    return matrix_sizes_of(rows, cols, at->transA != 0, b->dim[0], b->dim[1], at->transB != 0);
+}
+
 /* Steps through Gemm's C, which broadcasts to [m, n]. */
 typedef struct bias_steps {
     int64_t row, col;

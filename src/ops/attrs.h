@@ -66,6 +66,11 @@ typedef struct gemm_attrs {
 typedef struct matmul_attrs { /* hidden: gradients use transposed operands without copying them */
     int64_t transA, transB;
 } matmul_attrs;
+enum { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_TANH };
+typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix product and what follows it */
+    double alpha;
+    int64_t transA, transB, activation;
+} linear_attrs;
 
 typedef struct batch_norm_attrs {
     double epsilon, momentum;

@@ -1,4 +1,4 @@
-/* matmul.c - matrix products: Gemm and MatMul.
+/* matmul.c - matrix products: Gemm, MatMul and, in fused graphs, Linear.
  *
  * Gradients are again Gemm and MatMul with the transposed operand said in the attributes: nothing is copied. */
 #include "ops/common.h"
@@ -201,3 +201,48 @@ static double matmul_macs(const graph *g, const node *n)
 const op_desc op_matmul = {.name = "MatMul", .in = {2, 2}, .out = {1, 1}, .attrs = matmul_rows,
                            .attr_size = sizeof(matmul_attrs), .params = 1u << 1, .infer = matmul_infer,
                            .grad = matmul_grad, .macs = matmul_macs};
+
+/* ---- Linear: pre = alpha * A' B' + bias + residual, y = activation(pre) (internal; made by pass_fuse_linear) ----
+ * A' [..., M, K] (its leading axes are rows too; transposed only when it is a matrix), B' [K, N], bias of N elements,
+ * residual like y [..., M, N]. Outputs: y and, where something reads it, pre. */
+
+static const attr_desc linear_rows[] = {
+    {ATTR(linear_attrs, alpha), .type = ATTR_FLOAT, .def = 1},
+    {ATTR(linear_attrs, transA), .type = ATTR_INT},
+    {ATTR(linear_attrs, transB), .type = ATTR_INT},
+    {ATTR(linear_attrs, activation), .type = ATTR_CHOICE, .choices = "none relu gelu gelu_tanh tanh"},
+    {0}};
+
+static status linear_infer(graph *g, node *n)
+{
+    const linear_attrs *at = n->attr;
+    TRY(op_check_float(g, n, 0));
+    for (int i = 1; i < 4; i++)
+        TRY(op_check_same_type(g, n, 0, i));
+    const value *a = op_in(g, n, 0), *b = op_in(g, n, 1), *bias = op_in(g, n, 2);
+    if (!b || b->sh.rank != 2 || a->sh.rank < 2 || (at->transA && a->sh.rank != 2))
+        return op_fail(n, "the operands must be matrices");
+    extent x = extent_of(&a->sh, at->transA != 0), y = extent_of(&b->sh, at->transB != 0);
+    if (x.cols != y.rows)
+        return op_fail(n, "A' has %" PRId64 " columns and B' has %" PRId64 " rows", x.cols, y.rows);
+    if (bias && shape_count(&bias->sh) != y.cols)
+        return op_fail(n, "the bias '%s' must have %" PRId64 " elements", bias->name, y.cols);
+    shape out = a->sh;
+    out.dim[out.rank - 2] = x.rows;
+    out.dim[out.rank - 1] = y.cols;
+    dtype type = a->type;
+    TRY(op_check_shape(g, n, 3, out, "residual"));
+    op_set_out(g, n, 0, type, out);
+    op_set_out(g, n, 1, type, out);
+    return ST_OK;
+}
+
+static double linear_macs(const graph *g, const node *n)
+{
+    const linear_attrs *at = n->attr;
+    return (double)shape_count(&g->value[n->out[0]].sh) * (double)extent_of(&op_in(g, n, 0)->sh, at->transA != 0).cols;
+}
+
+const op_desc op_linear = {.name = "Linear", .in = {2, 4}, .out = {1, 2}, .flags = OP_INTERNAL, .attrs = linear_rows,
+                           .attr_size = sizeof(linear_attrs), .params = 1u << 1 | 1u << 2, .infer = linear_infer,
+                           NO_GRAD("it is made after gradients"), .macs = linear_macs};
