@@ -13,6 +13,7 @@ One workload, quickly (the machine should do nothing else):
     tools/bench --only cifar-r56-r20 --gate-only                  only the same losses and gradients?
     tools/bench --only cifar-r56-r20 --profile                    our step by operator and kernel
     tools/bench --only fmnist-cnn --set exec.conv=direct          with keys of the job
+    tools/bench --layers --part "r56 stage"                       single convolutions
 
 tools/bench --demo [...] measures the demonstration's step instead (its own --help), tools/bench --layers single
 convolutions beside oneDNN."""
@@ -40,7 +41,8 @@ def arguments():
     p.add_argument("--no-extras", action="store_true", help="neither scaling nor the student alone")
     p.add_argument("--keep-compiled", action="store_true", help="torch.compile may use what an earlier run compiled")
     p.add_argument("--profile", action="store_true", help="only `distill bench --profile` of the workloads")
-    p.add_argument("--layers", action="store_true", help="single convolutions beside oneDNN")
+    p.add_argument("--layers", action="store_true", help="single convolutions beside oneDNN, GF/s of one thread")
+    p.add_argument("--part", help="with --layers: only those whose name holds this")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output, the tables on standard error")
     p.add_argument("--distill", default="build/distill", help="the program (build/distill)")
     p.add_argument("--folder", default="build/bench", help="where workloads are made and kept (build/bench)")
@@ -85,7 +87,10 @@ def main():
     say(f"{m['cpu']}, {m['cores']} cores, {' '.join(m['isa'])}, {m['memory_gb']} GB; load before {m['load_before']:.1f}; "
         f"{m['distill']}; mimalloc: {m['mimalloc'] or 'absent (package libmimalloc2.0), not measured'}")
     if a.layers:
-        return layers.run(s, say)
+        rows = layers.run(s, say)
+        if a.json:
+            json.dump({"machine": m, "layers": rows}, sys.stdout, indent=1)
+        return
     entries = [s.run(w) for w in a.only]
     m["torch"] = next((e["torch"] for e in entries if "torch" in e), None)
     suite.print_summary(entries, say)

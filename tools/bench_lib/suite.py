@@ -110,12 +110,13 @@ class Suite:
         if self.a.settings is not None:
             return self.a.settings
         plain = list(SETTINGS) if self.a.full else list(w.quick)
-        return plain + ([f"{s}+mimalloc" for s in plain] if self.mimalloc else [])
+        return [each for s in plain for each in ([s, f"{s}+mimalloc"] if self.mimalloc else [s])]
 
     def start_torch(self, w, folder, setting):
         threads = str(self.threads(w))
-        cache = os.path.join(self.folder, "inductor", f"{w.name}.{setting}")
-        if not self.a.keep_compiled:
+        compiled = setting.removesuffix("+mimalloc")  # takes what its twin compiled: the code is the same
+        cache = os.path.join(self.folder, "inductor", f"{w.name}.{compiled}")
+        if compiled == setting and not self.a.keep_compiled:
             shutil.rmtree(cache, ignore_errors=True)
         env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TORCHINDUCTOR_CACHE_DIR": cache,
                "PYTHONPATH": os.path.dirname(HERE)}

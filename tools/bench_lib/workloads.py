@@ -32,7 +32,7 @@ class Workload:
     words: int = 0  # token input: numbers below this
     batches: int = 4  # batches in the data set; an epoch takes them in a new order
     aim: float = 0.0  # ratio to the best PyTorch that is aimed at
-    quick: tuple = ("channels_last", "compile+channels_last")  # settings of PyTorch that --quick takes (and mimalloc)
+    quick: tuple = ("channels_last",)  # settings of PyTorch that --quick takes, each also with mimalloc
 
 
 ALL = (
@@ -42,7 +42,7 @@ ALL = (
              (1, 28, 28), batches=16, aim=2.5,
              quick=("compile+channels_last",)),
     Workload("cifar-r56-r20", "ResNet-56 -> ResNet-20, 32x32", "cifar_resnet(56)", "cifar_resnet(20)", 128, (3, 32, 32),
-             aim=3),
+             aim=3, quick=("channels_last", "compile+channels_last")),
     Workload("cifar-wrn-mbv2", "WRN-28-4 -> MobileNetV2 x0.5 and hint, 32x32", "wide_resnet(28, 4, 100)",
              "mobilenet_v2(0.5, 100)", 64, (3, 32, 32), classes=100, hints=(Hint(regressor="conv1x1"),), aim=2.5),
     Workload("in-r50-r18", "ResNet-50 -> ResNet-18, 224x224", "imagenet_resnet((3, 4, 6, 3), True)",
