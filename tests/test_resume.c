@@ -21,7 +21,7 @@ enum { STEPS = 24 };
 /* Between them everything that a step depends on: every optimizer state, averages, accumulation, fixed and fresh views,
  * remembered teacher outputs, hints, mixup, dropout, schedules, passes shorter and longer than an epoch. */
 static const char *const variants[][12] = {
-    {"data.augment=crop:1 flip", "data.views=2", "train.clip=0.3"},
+    {"data.augment=crop:1 flip", "cache.views=2", "train.clip=0.3"},
     {"train.optimizer=adam", "train.lr=0.01", "train.accumulate=3", "train.batch=8", "train.ema=0.9", "train.steps=24",
      "distill.label_smoothing=0.1"},
     {"train.optimizer=adamw", "train.lr=0.01", "data.augment=mixup:0.4 cutout:2", "distill.temperature_end=2",

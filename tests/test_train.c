@@ -242,7 +242,7 @@ END_TEST
 START_TEST(steps_allocate_nothing)
 {
     static const char *const variants[][10] = {
-        {"data.augment=crop:1 flip", "data.views=2", "exec.threads=2"},
+        {"data.augment=crop:1 flip", "cache.views=2", "exec.threads=2"},
         {"train.optimizer=adam", "train.accumulate=3", "train.ema=0.9", "train.clip=1", "student.dropout=0.2"},
         {"data.augment=mixup:0.4 cutout:2 jitter:0.2", "hint.auto.pairs=2", "data.loaders=2"},
         {"data.augment=rrc"},
@@ -704,25 +704,26 @@ START_TEST(remembered_is_what_a_fresh_run_gives)
     toy_make(dir);
     open_frozen(test_path(dir, "teacher.onnx"), 8, &t, &b);
     size_t each = t.in.port[0].bytes / sizeof(float);
-    float *pool, x[B * TOY_SIZE * TOY_SIZE], want[B * TOY_CLASSES], have[B * TOY_CLASSES], *out = want;
+    float *pool, x[B * TOY_SIZE * TOY_SIZE], want[B * TOY_CLASSES], have[B * TOY_CLASSES], *out = want, *hand = have;
     uint32_t index[B], view[B];
     rng r = rng_make(4, RNG_TEST, 0, 0);
     OK(mem_alloc(&pool, VIEWS * SAMPLES * each, sizeof *pool));
     for (size_t i = 0; i < VIEWS * SAMPLES * each; i++)
         pool[i] = (float)rng_normal(&r);
-    OK(frozen_remember(&t, VIEWS, SAMPLES));
+    const size_t width = TOY_CLASSES;
+    OK(frozen_remember(&t, &(cache_options){.code = {.n_out = 1, .width = &width}, .views = VIEWS, .samples = SAMPLES, .rows = SAMPLES}));
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < B; i++) { /* the same sample may come twice in a batch */
             index[i] = rng_below(&r, SAMPLES);
             view[i] = rng_below(&r, VIEWS);
             memcpy(x + (size_t)i * each, pool + ((size_t)view[i] * SAMPLES + index[i]) * each, each * sizeof *x);
         }
-        frozen_run_remembered(&t, XS(x), B, index, view, have);
+        frozen_run_remembered(&t, XS(x), B, index, view, &hand);
         frozen_run(&t, XS(x), B, &out);
         ck_assert_msg(memcmp(have, want, sizeof want) == 0, "round %d", round);
     }
     ck_assert_uint_eq(t.runs - ROUNDS * B, VIEWS * SAMPLES); /* each was computed once */
-    ck_assert_uint_eq(t.hits, ROUNDS * B - VIEWS * SAMPLES);
+    ck_assert_uint_eq(cache_measure(t.cache).hits, ROUNDS * B - VIEWS * SAMPLES);
     mem_free(pool);
     frozen_close(&t);
     backend_close(b);

@@ -12,7 +12,7 @@ MUST_USE status bench_profile_print(const char *title, const exec *e, uint64_t s
 
 /* `distill bench --serve`: opens the job as it is written and makes its first step, then prints one JSON line of facts.
  * For every line N on standard input it makes N steps and prints {"ms": [N numbers]}; a line "rewind" goes back to the
- * first batches (with data.views = 1 the teacher's outputs are then remembered) and prints {}. Ends with its input. */
+ * first batches (with cache.views = 1 the teacher's outputs are then remembered) and prints {}. Ends with its input. */
 MUST_USE status bench_serve(cli *c);
 
 /* Steps begin to end of the session, the times of which go to ms (NULL: not wanted). ST_STOPPED after a signal. */

@@ -55,6 +55,7 @@ status cmd_step(cli *c);
 status cmd_bench(cli *c);
 status cmd_report(cli *c);
 status cmd_config(cli *c);
+status cmd_cache(cli *c);
 status cmd_doctor(cli *c);
 status cmd_help(cli *c);
 

@@ -36,13 +36,14 @@ typedef struct bench_run {
     text profile;
 } bench_run;
 
-/* The job with data.views as the measurement needs it. */
+/* The job with cache.views as the measurement needs it. Nothing of another run may help. */
 static status load_job(cli *c, const char *views, job **out)
 {
-    config_override flags[CLI_FLAGS + 1];
+    config_override flags[CLI_FLAGS + 2];
     const options *o = &c->o;
     size_t n = cli_flags(c, flags);
-    flags[n++] = (config_override){"data.views", views, "bench"};
+    flags[n++] = (config_override){"cache.views", views, "bench"};
+    flags[n++] = (config_override){"cache.disk", "false", "bench"};
     const config_sources from = {.file = o->student, .env = cli_environment(), .set = o->set.at, .n_set = o->set.n,
                                  .flags = flags, .n_flags = n};
     return config_load(&from, out);
@@ -148,7 +149,7 @@ static status print_text(const bench_run *b)
             text_printf(&t, "%-34s %9.2f %9.2f %9.2f %11.0f %14.2f\n", all[i]->name, all[i]->step.min, all[i]->step.p50,
                         all[i]->step.p90, all[i]->samples_per_second, all[i]->first);
     if (b->teacher_parameters && !b->remembered.done)
-        text_add(&t, "this job's teacher outputs cannot be remembered (hints, mixup, cache.memory_limit, no kd)\n");
+        text_add(&t, "this job's teacher outputs cannot be remembered (mixup, cache.memory_limit)\n");
     text_printf(&t, "\npeak memory %s\n", human_bytes(peak_bytes(), buf));
     if (b->profile.n)
         text_add_n(&t, b->profile.s, b->profile.n);

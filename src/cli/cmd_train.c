@@ -114,6 +114,9 @@ static status print_plan(job_run *x)
     text_printf(&t, "  steps    %" PRIu64 " (%g epochs of %" PRIu64 "), batch %" PRId64 "%s\n", s->steps,
                 (double)s->steps / (double)s->steps_per_epoch, s->steps_per_epoch, s->j->train.batch,
                 s->t.cache ? ", teacher outputs remembered by view" : "");
+    if (s->cache_dir)
+        text_printf(&t, "  cache    teacher outputs of %lld view%s also in %s\n", (long long)s->j->cache.views,
+                    s->j->cache.views == 1 ? "" : "s", s->cache_dir);
     size_t total = m.data + m.batches + m.parameters + m.optimizer + m.activations + m.workspace + m.teacher +
                    m.teacher_cache + m.evaluation + x->program;
     uint64_t here = available_memory();
@@ -286,6 +289,11 @@ static status train_and_prove(job_run *x)
     cli_end_line(x->c);
     log_info("trained %" PRIu64 " steps in %.1f s (%.0f samples/s); proving the exported student", x->loop.steps_done,
              x->loop.seconds, x->loop.samples_per_second);
+    if (x->s.t.cache) {
+        cache_stats k = cache_measure(x->s.t.cache);
+        log_info("teacher outputs: %" PRIu64 " computed, %" PRIu64 " read from disk, %" PRIu64 " remembered%s", k.computed,
+                 k.loaded, k.hits - k.loaded, k.damaged ? "; some on disk were damaged and were made anew" : "");
+    }
     TRY(export_student(x));
     TRY(prove_student(x));
     TRY(write_run(x, "done", NULL));
@@ -320,6 +328,7 @@ status cmd_train(cli *c)
     if (c->o.args.n)
         return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help`", c->o.args.at[0]);
     TRY_DONE(cli_load_job(c, true, &x.j));
+    x.j->cache.disk = x.j->cache.disk && !c->o.dry_run; /* nothing is left behind */
     TRY_DONE(choose_folder(&x));
     TRY_DONE(session_open(x.j, &x.s));
     x.open = true;

@@ -31,6 +31,9 @@ const command commands[] = {
     {"bench", 'b', "", "how long a training step of a job takes here", NULL, cmd_bench},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
+    {"cache", 'k', "", "teacher outputs that runs keep on disk: --list, --clean",
+     "They lie in cache.dir (default: distill in $XDG_CACHE_HOME, else in ~/.cache); a job with cache.views = N makes and uses\n"
+     "them. Removing them at any time is safe: what is missing is computed again. Files that a run has open stay.\n", cmd_cache},
     {"doctor", 'd', "", "what this machine has: processor, memory, runtimes, libraries", NULL, cmd_doctor},
     {"help", 'h', "[TOPIC]", "help on a command or on ops, completion", NULL, cmd_help},
     {0}};

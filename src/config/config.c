@@ -181,8 +181,23 @@ static status set_free_key(loader *l, config_section *c, const char *key, const 
 }
 
 /* `from` is the place of the value; in files the key stands in column 1. */
+/* Keys that stood in another section once: job files and run folders of that time are still read. */
+static const struct {
+    const char *section, *key, *now_in;
+} moved_keys[] = {{"data", "views", "cache"}};
+
+static config_section *moved_to(const job *j, const schema_section *s, const char *key)
+{
+    for (size_t i = 0; i < sizeof moved_keys / sizeof *moved_keys; i++)
+        if (strcmp(moved_keys[i].section, s->name) == 0 && strcmp(moved_keys[i].key, key) == 0)
+            return find_section(j, schema_find(moved_keys[i].now_in), "");
+    return NULL;
+}
+
 static status set_value(loader *l, config_section *c, const char *key, const char *value, const origin *from)
 {
+    config_section *now = moved_to(l->job, c->schema, key);
+    c = now ? now : c;
     const schema_section *s = c->schema;
     const schema_key *k = schema_find_key(s, key);
     origin at = *from;

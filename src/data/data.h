@@ -104,6 +104,7 @@ size_t dataset_bytes(const dataset *ds);
  * or validation rows, place in the sorted list of files; it does not change with `samples`, `labelled_only`
  * or the split. */
 uint32_t dataset_source_index(const dataset *ds, data_part p, uint32_t i);
+uint32_t dataset_source_size(const dataset *ds, data_part p); /* rows of the source */
 /* -1: unlabelled; with float targets 0 or -1. */
 int64_t dataset_label(const dataset *ds, data_part p, uint32_t i);
 const char *dataset_file(const dataset *ds, data_part p, uint32_t i); /* of an image file, else NULL */

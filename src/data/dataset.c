@@ -441,6 +441,11 @@ uint32_t dataset_source_index(const dataset *ds, data_part p, uint32_t i)
     return ds->part[p].id[i];
 }
 
+uint32_t dataset_source_size(const dataset *ds, data_part p)
+{
+    return ds->part[p].src->n;
+}
+
 int64_t dataset_label(const dataset *ds, data_part p, uint32_t i)
 {
     const data_rows *part = &ds->part[p];

@@ -1,5 +1,6 @@
 /* feed.c - see feed.h. */
 #include "distill/feed.h"
+#include "base/hash.h"
 #include "ops/gather.h"
 
 #include <stdio.h>
@@ -99,4 +100,14 @@ void feed_clear(const feed *f, const exec *e, size_t at, size_t n)
         if (to)
             memset(to + at * f->port[i].bytes, 0, n * f->port[i].bytes);
     }
+}
+
+uint64_t feed_hash(const feed *f, const void *const *x, size_t i)
+{
+    uint64_t h = 0;
+    for (size_t k = 0; k < f->n; k++) {
+        const struct feed_port *p = &f->port[k];
+        h = h * 0x9E3779B97F4A7C15u + hash_xxh3((const unsigned char *)x[p->from] + i * p->bytes, p->bytes);
+    }
+    return h;
 }

@@ -27,6 +27,8 @@ MUST_USE status feed_check_ids(const graph *g, const feed *f, const dataset *ds,
 
 /* Copies samples [first, first + n) of x (batch.x) into the graph's inputs, from row `at` on. */
 void feed_put(const feed *f, const exec *e, size_t at, const void *const *x, size_t first, size_t n);
+/* XXH3 of sample i of x: of all that the graph takes. */
+uint64_t feed_hash(const feed *f, const void *const *x, size_t i);
 /* Zeros in rows [at, at + n). */
 void feed_clear(const feed *f, const exec *e, size_t at, size_t n);
 

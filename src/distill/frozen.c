@@ -1,4 +1,4 @@
-/* frozen.c - runs a frozen model by full batches and remembers logits. */
+/* frozen.c - runs a frozen model by full batches, and only over what is not remembered. */
 #include "distill/frozen.h"
 
 #include <string.h>
@@ -38,6 +38,7 @@ status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out)
     t->batch = g->value[g->input[0]].sh.dim[0];
     t->n_out = g->n_output;
     TRY_DONE(mem_alloc(&t->width, t->n_out, sizeof *t->width));
+    TRY_DONE(mem_alloc(&t->place, t->n_out, sizeof *t->place));
     for (size_t i = 0; i < t->n_out; i++)
         t->width[i] = (size_t)(shape_count(&g->value[g->output[i]].sh) / t->batch);
     return feed_plain(g, &t->in); /* the passes may have numbered the inputs anew */
@@ -62,21 +63,14 @@ void frozen_close(frozen_net *t)
     exec_close(t->e);
     graph_free(t->g);
     mem_free(t->width);
-    mem_free(t->cache);
-    mem_free(t->known);
+    mem_free(t->place);
+    cache_close(t->cache);
     *t = (frozen_net){0};
 }
 
-status frozen_remember(frozen_net *t, uint32_t views, uint32_t samples)
+status frozen_remember(frozen_net *t, const cache_options *o)
 {
-    size_t rows;
-    if (!size_mul(views, samples, &rows))
-        return fail(ST_OOM, "out of memory: %u views of %u samples cannot be remembered", views, samples);
-    TRY(mem_alloc(&t->cache, rows, t->width[0] * sizeof *t->cache));
-    TRY(mem_alloc(&t->known, rows, 1));
-    t->views = views;
-    t->samples = samples;
-    return ST_OK;
+    return cache_open(o, &t->cache);
 }
 
 void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out)
@@ -95,46 +89,128 @@ void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out
     t->runs += n;
 }
 
-/* Runs the `count` samples gathered in the teacher's input and files their logits. */
-static void run_gathered(frozen_net *t, size_t count, const size_t *row)
-{
-    size_t classes = t->width[0];
-    feed_clear(&t->in, t->e, count, (size_t)t->batch - count);
-    exec_run(t->e, PHASE_MAIN);
-    const float *y = exec_data(t->e, t->g->output[0]);
-    for (size_t i = 0; i < count; i++) {
-        memcpy(t->cache + row[i] * classes, y + i * classes, classes * sizeof *y);
-        t->known[row[i]] = 1;
-    }
-    t->runs += count;
-}
-
 #define GATHER_MAX 256
 
-void frozen_run_remembered(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
-                           float *logits)
+/* Samples of one batch that wait in the model's input for a run, or for a trial. */
+typedef struct gathered {
+    frozen_net *t;
+    const uint32_t *index, *view;
+    float *const *out;
+    size_t n, room, at[GATHER_MAX]; /* places in the batch */
+    uint64_t input[GATHER_MAX];
+} gathered;
+
+static float *const *place(const gathered *g, size_t i)
 {
-    size_t classes = t->width[0], room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX;
-    size_t row[GATHER_MAX], waiting = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t r = (size_t)view[i] * t->samples + index[i];
-        bool again = t->known[r];
-        for (size_t j = 0; j < waiting && !again; j++) /* a carried batch may hold a sample twice */
-            again = row[j] == r;
-        if (again) {
-            t->hits++;
-            continue;
-        }
-        feed_put(&t->in, t->e, waiting, x, i, 1);
-        row[waiting++] = r;
-        if (waiting == room) {
-            run_gathered(t, waiting, row);
-            waiting = 0;
-        }
+    for (size_t k = 0; k < g->t->n_out; k++)
+        g->t->place[k] = g->out[k] ? g->out[k] + i * g->t->width[k] : NULL;
+    return g->t->place;
+}
+
+static void run_gathered(gathered *g)
+{
+    frozen_net *t = g->t;
+    feed_clear(&t->in, t->e, g->n, (size_t)t->batch - g->n);
+    exec_run(t->e, PHASE_MAIN);
+    t->runs += g->n;
+}
+
+/* Computes what waits, files it and writes it where it is wanted. */
+static void flush(gathered *g)
+{
+    frozen_net *t = g->t;
+    if (!g->n)
+        return;
+    run_gathered(g);
+    for (size_t j = 0; j < g->n; j++) {
+        size_t i = g->at[j];
+        float *const *to = place(g, i);
+        for (size_t k = 0; k < t->n_out; k++)
+            if (to[k])
+                memcpy(to[k], (const float *)exec_data(t->e, t->g->output[k]) + j * t->width[k], t->width[k] * sizeof(float));
+        cache_put(t->cache, g->view[i], g->index[i], g->input[j], to);
     }
-    if (waiting)
-        run_gathered(t, waiting, row);
-    for (size_t i = 0; i < n; i++)
-        memcpy(logits + i * classes, t->cache + ((size_t)view[i] * t->samples + index[i]) * classes,
-               classes * sizeof *logits);
+    g->n = 0;
+}
+
+static bool waits(const gathered *g, size_t i)
+{
+    for (size_t j = 0; j < g->n; j++)
+        if (g->index[g->at[j]] == g->index[i] && g->view[g->at[j]] == g->view[i])
+            return true;
+    return false;
+}
+
+static void gather(gathered *g, const void *const *x, size_t i, uint64_t input)
+{
+    feed_put(&g->t->in, g->t->e, g->n, x, i, 1);
+    g->input[g->n] = input;
+    g->at[g->n++] = i;
+}
+
+/* The first outputs from disk are computed again: another build or machine may round in another way. */
+static void hold_trial(gathered *g)
+{
+    frozen_net *t = g->t;
+    bool agreed = true;
+    run_gathered(g);
+    for (size_t j = 0; j < g->n && agreed; j++) {
+        size_t i = g->at[j];
+        for (size_t k = 0; k < t->n_out; k++)
+            t->place[k] = (float *)exec_data(t->e, t->g->output[k]) + j * t->width[k];
+        agreed = cache_agrees(t->cache, g->view[i], g->index[i], (const float *const *)t->place);
+    }
+    cache_end_trial(t->cache, agreed);
+}
+
+/* Samples that are known already are written; *from_disk: one of them had to be read. */
+static bool recall(gathered *g, const void *const *x, size_t i, uint64_t *input, bool *from_disk)
+{
+    tap_cache *c = g->t->cache;
+    bool known = cache_known(c, g->view[i], g->index[i]);
+    *input = known ? 0 : feed_hash(&g->t->in, x, i);
+    *from_disk = !known && cache_load(c, g->view[i], g->index[i], *input);
+    if (!known && !*from_disk)
+        return false;
+    if (cache_get(c, g->view[i], g->index[i], place(g, i)))
+        return true;
+    *input = feed_hash(&g->t->in, x, i);
+    return false;
+}
+
+/* A pass over a batch in which disk is tried for the first time: gathers what it gave, and compares it. */
+static void try_disk(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
+                     float *const *out)
+{
+    gathered g = {.t = t, .index = index, .view = view, .out = out,
+                  .room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX};
+    for (size_t i = 0; i < n && g.n < g.room; i++) {
+        uint64_t input;
+        bool from_disk;
+        if (recall(&g, x, i, &input, &from_disk) && from_disk)
+            gather(&g, x, i, input);
+    }
+    if (g.n)
+        hold_trial(&g);
+}
+
+void frozen_run_remembered(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
+                           float *const *out)
+{
+    gathered g = {.t = t, .index = index, .view = view, .out = out,
+                  .room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX};
+    if (cache_wants_trial(t->cache))
+        try_disk(t, x, n, index, view, out);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t input;
+        bool from_disk;
+        if (waits(&g, i)) /* a carried batch may hold a sample twice */
+            flush(&g);
+        if (recall(&g, x, i, &input, &from_disk))
+            continue;
+        gather(&g, x, i, input);
+        if (g.n == g.room)
+            flush(&g);
+    }
+    flush(&g);
 }

@@ -1,11 +1,12 @@
 /* frozen.h - a frozen model (the teacher, an exported student): planned with a batch of its own, run over any number of
- * samples, remembered where the same input comes again.
+ * samples, remembered (cache.h) where the same input comes again.
  *
  * A sample's outputs do not depend on its place in a batch: the graph has no coupling across the batch, and every run is
  * over a full batch (short ones are filled up). So what is remembered is what a fresh run would give, bit for bit. */
 #ifndef DISTILL_DISTILL_FROZEN_H
 #define DISTILL_DISTILL_FROZEN_H
 
+#include "distill/cache.h"
 #include "distill/feed.h"
 
 typedef struct frozen_net {
@@ -15,10 +16,9 @@ typedef struct frozen_net {
     feed in;                        /* input k of the model takes x[k], unless frozen_feed said otherwise */
     size_t n_out;                   /* graph outputs: logits (or whatever numbers the model gives) first, then the taps */
     size_t *width;                  /* [n_out] floats of one sample's output */
-    float *cache;                   /* [views][samples][width[0]] or NULL */
-    uint8_t *known;                 /* [views][samples] */
-    uint32_t views, samples;
-    uint64_t runs, hits;            /* samples computed, samples remembered */
+    tap_cache *cache;               /* owned; NULL: nothing is remembered */
+    float **place;                  /* [n_out] scratch: where a sample's outputs go */
+    uint64_t runs;                  /* samples computed */
 } frozen_net;
 
 /* Takes g (a frozen inference graph with inputs [batch, ...] of any type and float outputs [batch, ...] of any rank, planned
@@ -28,13 +28,15 @@ void frozen_close(frozen_net *t);
 /* Matches the inputs to those of a data set, and holds token ids against the tables they index. `who`: feed.h. */
 MUST_USE status frozen_feed(frozen_net *t, const dataset *ds, const char *who);
 const shape *frozen_shape(const frozen_net *t, size_t out); /* of output `out`, dimension 0 the planned batch */
-/* Makes room to remember output 0 of `samples` samples in `views` views. */
-MUST_USE status frozen_remember(frozen_net *t, uint32_t views, uint32_t samples);
+/* From now on frozen_run_remembered remembers the outputs with a width in o->code (whose widths and outputs must be those of
+ * the model, or 0). */
+MUST_USE status frozen_remember(frozen_net *t, const cache_options *o);
 
 /* n samples of every x[k] (batch.x) through the model; out[i]: [n, width[i]] or NULL when not wanted. */
 void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out);
-/* The same for output 0 alone, remembered by (view, index). */
+/* The same for samples of a data set in fixed views, remembered by (view, index); out[i] is needed where the cache keeps
+ * output i, and nothing else is written. */
 void frozen_run_remembered(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
-                           float *logits);
+                           float *const *out);
 
 #endif

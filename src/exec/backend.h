@@ -33,6 +33,7 @@ struct backend {
     const kernel_row *(*find_blocked)(const backend *b, op_id op, kernel_args *a);
     status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
     void (*free)(backend *b, void *p, size_t bytes);
+    void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */
     void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads, OpenBLAS 0.3.21" */
     void (*close)(backend *b);
 };

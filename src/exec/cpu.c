@@ -206,6 +206,15 @@ static void cpu_describe(const backend *b, text *out)
                 openblas_get_config());
 }
 
+static void cpu_identify(const backend *b, text *out)
+{
+    const char *method = ((const cpu_backend *)(const void *)b)->method;
+    char model[80];
+    cpu_model(model, sizeof model);
+    text_printf(out, "cpu %s level %d block %d layout %d method %s openblas %s", model, (int)b->level, (int)b->block,
+                (int)b->layout, method ? method : "auto", openblas_get_corename());
+}
+
 static int usable_cores(void)
 {
     cpu_set_t set;
@@ -227,6 +236,7 @@ status cpu_open(const backend_options *o, backend **out)
                         .layout = o->layout,
                         .alloc = cpu_alloc,
                         .free = cpu_free,
+                        .identify = cpu_identify,
                         .describe = cpu_describe,
                         .close = cpu_close};
     static const int32_t lanes[] = {[ISA_REF] = 0, [ISA_BASE] = 4, [ISA_AVX2] = 8, [ISA_AVX512] = 16};

@@ -253,7 +253,7 @@ loader_options job_loader_options(const job *j)
     o.shuffle = j->data.shuffle;
     o.tail = j->data.drop_last ? TAIL_AUTO : TAIL_CARRY;
     o.steps_per_epoch = (uint64_t)j->train.steps_per_epoch * (uint64_t)j->train.accumulate;
-    o.views = (uint32_t)j->data.views;
+    o.views = (uint32_t)j->cache.views;
     o.threads = j->data.loaders ? (uint32_t)j->data.loaders : 1;
     return o;
 }

@@ -165,16 +165,7 @@ static status open_teacher(session *s)
     s->taps[0] = s->tg.teacher_logits ? exec_data(s->train, s->tg.teacher_logits) : NULL;
     for (size_t i = 0; i < s->n_hint; i++)
         s->taps[i + 1] = exec_data(s->train, s->tg.tap[i]);
-    uint32_t views = (uint32_t)s->j->data.views, n = s->info->part[DATA_TRAIN].n;
-    double bytes = (double)views * n * (double)s->t.width[0] * sizeof(float);
-    if (views && s->kd && s->n_hint == 0 && !s->tg.lambda) {
-        if (s->j->cache.memory_limit == 0 || bytes <= (double)s->j->cache.memory_limit * 1048576.0)
-            TRY(frozen_remember(&s->t, views, n));
-        else
-            log_warn("the teacher's outputs of %u views need %.0f MiB, cache.memory_limit is %lld: they are computed in "
-                     "every pass", views, bytes / 1048576.0, (long long)s->j->cache.memory_limit);
-    }
-    return ST_OK;
+    return session_open_cache(s);
 }
 
 static status open_loader(session *s)
@@ -247,7 +238,7 @@ session_memory session_measure_memory(const session *s)
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
         m.teacher = p->activations + p->workspace + p->constants;
-        m.teacher_cache = (size_t)s->t.views * s->t.samples * (s->t.width[0] * sizeof(float) + 1);
+        m.teacher_cache = s->t.cache ? cache_measure(s->t.cache).memory : 0;
     }
     const plan *p = exec_plan(s->eval);
     m.evaluation = p->activations + p->workspace + p->persistent;
@@ -324,7 +315,7 @@ static void put_batch(session *s, const batch *b)
     if (s->tg.target)
         put_targets(s, b);
     if (s->t.cache)
-        frozen_run_remembered(&s->t, b->x, b->n, b->index, b->view, s->taps[0]);
+        frozen_run_remembered(&s->t, b->x, b->n, b->index, b->view, s->taps);
     else if (s->kd || s->n_hint)
         frozen_run(&s->t, b->x, b->n, s->taps);
 }
