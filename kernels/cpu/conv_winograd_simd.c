@@ -13,9 +13,10 @@ enum {
     MOST_1 = REGISTERS == 32 ? 16 : 12, /* tiles of the innermost kernel for one and for two vectors of channels */
     MOST_2 = REGISTERS == 32 ? 12 : 6,
     GROUP_VECTORS = 2,
-    SMALL_WEIGHTS = 640 * 1024, /* bytes of transformed weights that stay in the second-level cache */
-    BATCH_BYTES = 192 * 1024,   /* of transformed data, beside small weights */
-    BATCH_TILES = 48,           /* at least, where large weights pass by for every batch */
+    LINE = 16,                  /* floats of a cache line */
+    LARGE_WEIGHTS = 4 << 20,    /* bytes of transformed weights that make up for ... */
+    BATCH_TILES = 24,
+    BATCH_LARGE = 48,           /* ... larger batches, each of which they pass by for */
     TASKS_PER_THREAD = 4
 };
 
@@ -27,10 +28,12 @@ typedef struct job {
     int64_t vectors, groups;      /* of produced channels; groups of up to GROUP_VECTORS vectors */
     int64_t most;                 /* tiles of a chunk */
     int64_t batch, batches, parts; /* tiles of a task; tasks: batches * parts */
-    /* floats: of one point of the weights of a group, of the data of a chunk, of the products of a task; of a thread */
+    /* floats: from one point of the weights, of the data and of the products of a task to the next; of a chunk of data; of
+     * a thread */
     int64_t u_step, v_step, m_step, v_chunk, thread_size;
-    float *u;    /* [group][point][reduce][vectors of the group * LANES] */
-    float *work; /* of a thread: V [point][chunk][block][most][LANES], M [point][tile][vectors of the group * LANES] */
+    float *u;    /* [point][group][reduce][vectors of the group * LANES] */
+    float *work; /* of a thread: V [point][chunk][block][most][LANES], M [point][group][tile][vectors of the group * LANES] */
+    wino_window *windows; /* of a thread: [tile] */
     const float *x, *weight, *bias, *residual;
     float *y;
     bool relu;
@@ -58,20 +61,18 @@ static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, b
     j->groups = (j->vectors + GROUP_VECTORS - 1) / GROUP_VECTORS;
     j->most = j->vectors == 1 ? MOST_1 : MOST_2;
 
-    int64_t lanes = min_of(j->vectors, GROUP_VECTORS) * LANES, threads = max_of(1, a->threads);
-    int64_t tile_bytes = WINO_POINTS * j->blocks * LANES * (int64_t)sizeof(float);
-    int64_t weight_bytes = WINO_POINTS * j->reduce * j->vectors * LANES * (int64_t)sizeof(float);
-    int64_t wanted = BATCH_BYTES / tile_bytes, share = (j->tiles.count + threads * TASKS_PER_THREAD - 1) / (threads * TASKS_PER_THREAD);
-    if (weight_bytes > SMALL_WEIGHTS)
-        wanted = max_of(wanted, BATCH_TILES);
-    j->batch = max_of(1, min_of(wanted, share) / j->most) * j->most;
+    bool large = WINO_POINTS * j->reduce * j->vectors * LANES * (int64_t)sizeof(float) > LARGE_WEIGHTS;
+    int64_t wanted = large ? BATCH_LARGE : BATCH_TILES, threads = max_of(1, a->threads);
+    int64_t tasks = threads * (large ? 1 : TASKS_PER_THREAD), share = (j->tiles.count + tasks - 1) / tasks;
+    j->batch = max_of(1, (min_of(wanted, share) + j->most - 1) / j->most) * j->most;
     j->batches = (j->tiles.count + j->batch - 1) / j->batch;
-    j->parts = j->batches >= threads ? 1 : min_of(j->groups, (threads + j->batches - 1) / max_of(1, j->batches));
+    j->parts = j->batches % threads == 0 || j->batches >= tasks ? 1 : min_of(j->groups, threads);
 
-    j->u_step = j->reduce * lanes + LANES; /* points at a power of two from each other would fall on the same cache lines */
+    int64_t lanes = min_of(j->vectors, GROUP_VECTORS) * LANES;
+    j->u_step = j->reduce * j->vectors * LANES + LANES; /* points at a power of two from each other would fall on the same cache lines */
     j->v_chunk = j->blocks * j->most * LANES;
     j->v_step = j->batch / j->most * j->v_chunk + LANES;
-    j->m_step = j->batch * lanes + LANES;
+    j->m_step = j->batch * ((j->groups + j->parts - 1) / j->parts * lanes) + LANES;
     j->thread_size = round_up(WINO_POINTS * (j->v_step + j->m_step), 16);
     return true;
 }
@@ -79,35 +80,55 @@ static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, b
 static size_t carve_job(job *j, void *work, int threads)
 {
     carver c = {.base = work};
-    j->u = carve(&c, j->groups * WINO_POINTS * j->u_step, sizeof *j->u);
+    j->u = carve(&c, WINO_POINTS * j->u_step, sizeof *j->u);
     j->work = carve(&c, j->thread_size * max_of(1, threads), sizeof *j->work);
+    j->windows = carve(&c, j->batch * max_of(1, threads), sizeof *j->windows);
     return c.used;
+}
+
+static int64_t group_vectors(const job *j, int64_t group)
+{
+    return min_of(GROUP_VECTORS, j->vectors - group * GROUP_VECTORS);
 }
 
 /* ---- weights ---- */
 
-/* The weights of LANES produced channels from `first` on and of reduced channel c; zeros beyond the last channel. */
-static void load_weights(const job *j, vec g[WINO_TAPS], int64_t first, int64_t c)
+/* to[c][tap]: the weights of one vector of produced channels and `count` reduced ones, from `block` on; zeros beyond the
+ * last channel. */
+static void load_weights(const job *j, vec to[LANES * WINO_TAPS], int64_t vector, int64_t block, int64_t count)
 {
-    float lanes[WINO_TAPS][LANES] = {{0}};
-    int64_t count = min_of(LANES, j->produce - first);
-    int64_t produce = (j->forward ? j->reduce : 1) * WINO_TAPS, reduce = (j->forward ? 1 : j->produce) * WINO_TAPS;
-    const float *w = j->weight + first * produce + c * reduce;
-    for (int64_t i = 0; i < count; i++, w += produce)
-        for (int k = 0; k < WINO_TAPS; k++)
-            lanes[j->forward ? k : WINO_TAPS - 1 - k][i] = w[k];
-    for (int k = 0; k < WINO_TAPS; k++)
-        g[k] = vec_load(lanes[k]);
+    const float *w = j->weight + vector * LANES * j->reduce * WINO_TAPS + block * LANES * WINO_TAPS;
+    int64_t lanes = min_of(LANES, j->produce - vector * LANES), rest = count * WINO_TAPS;
+    for (int64_t e = 0; e < rest; e += LANES)
+        wino_load_rows(to + e, w + e, j->reduce * WINO_TAPS, lanes, min_of(LANES, rest - e));
 }
 
-/* G g G^T of one vector of produced channels and all reduced ones. */
-static void transform_weights(const job *j, int64_t vector)
+/* The same where w is [reduced][produced][tap], and the taps are to be flipped. */
+static void load_flipped(const job *j, vec to[LANES * WINO_TAPS], int64_t vector, int64_t block, int64_t count)
 {
-    int64_t group = vector / GROUP_VECTORS, lanes = min_of(GROUP_VECTORS, j->vectors - group * GROUP_VECTORS) * LANES;
-    float *to = j->u + group * WINO_POINTS * j->u_step + vector % GROUP_VECTORS * LANES;
-    for (int64_t c = 0; c < j->reduce; c++, to += lanes) {
-        vec g[WINO_TAPS], r[6][3];
-        load_weights(j, g, vector * LANES, c);
+    int64_t lanes = min_of(LANES, j->produce - vector * LANES);
+    for (int64_t c = 0; c < count; c++, to += WINO_TAPS) {
+        const float *w = j->weight + ((block * LANES + c) * j->produce + vector * LANES) * WINO_TAPS;
+        for (int k = 0; k < WINO_TAPS; k += LANES) {
+            vec r[LANES];
+            int most = k + LANES < WINO_TAPS ? LANES : WINO_TAPS - k;
+            wino_load_rows(r, w + k, WINO_TAPS, lanes, most);
+            for (int i = 0; i < most; i++)
+                to[WINO_TAPS - 1 - k - i] = r[i];
+        }
+    }
+}
+
+/* G g G^T of one vector of produced channels and one block of reduced ones. */
+static void transform_weights(const job *j, int64_t vector, int64_t block)
+{
+    int64_t group = vector / GROUP_VECTORS, lanes = group_vectors(j, group) * LANES;
+    int64_t count = min_of(LANES, j->reduce - block * LANES);
+    float *to = j->u + group * GROUP_VECTORS * LANES * j->reduce + vector % GROUP_VECTORS * LANES + block * LANES * lanes;
+    vec w[LANES * WINO_TAPS];
+    (j->forward ? load_weights : load_flipped)(j, w, vector, block, count);
+    for (const vec *g = w; g < w + count * WINO_TAPS; g += WINO_TAPS, to += lanes) {
+        vec r[6][3];
 #pragma GCC unroll 3
         for (int k = 0; k < 3; k++) {
             const vec column[3] = {g[k], g[3 + k], g[6 + k]};
@@ -131,11 +152,11 @@ static void transform_weights(const job *j, int64_t vector)
 /* ---- the products ---- */
 
 /* m[t][k] = sum over c of v[c / LANES][t][c % LANES] * u[c][k] for T tiles and V vectors of channels; a block of v is
- * `pitch` floats. */
-typedef void multiply_fn(float *m, const float *v, const float *u, int64_t channels, int64_t pitch);
+ * `pitch` floats. A cache line of `next` is asked for with every channel. */
+typedef void multiply_fn(float *m, const float *v, const float *u, int64_t channels, int64_t pitch, const float *next);
 
 ALWAYS_INLINE void multiply_body(const int V, const int T, float *m, const float *v, const float *u, int64_t channels,
-                                 int64_t pitch)
+                                 int64_t pitch, const float *next)
 {
     vec acc[REGISTERS];
 #pragma GCC unroll 32
@@ -143,8 +164,9 @@ ALWAYS_INLINE void multiply_body(const int V, const int T, float *m, const float
         acc[i] = vec_set(0);
     for (; channels > 0; channels -= LANES, v += pitch) {
         int64_t count = min_of(LANES, channels);
-        for (int64_t c = 0; c < count; c++, u += V * LANES) {
+        for (int64_t c = 0; c < count; c++, u += V * LANES, next += LINE) {
             vec w[GROUP_VECTORS];
+            __builtin_prefetch(next, 0, 2);
 #pragma GCC unroll 2
             for (int k = 0; k < V; k++)
                 w[k] = vec_load(u + k * LANES);
@@ -170,9 +192,10 @@ ALWAYS_INLINE void multiply_body(const int V, const int T, float *m, const float
 #define MULTIPLIES(X) MULTIPLIES_12(X)
 #endif
 #define MULTIPLY_DEFINE(V, T)                                                                                     \
-    static void multiply_##V##_##T(float *m, const float *v, const float *u, int64_t channels, int64_t pitch)     \
+    static void multiply_##V##_##T(float *m, const float *v, const float *u, int64_t channels, int64_t pitch,     \
+                                   const float *next)                                                             \
     {                                                                                                             \
-        multiply_body(V, T, m, v, u, channels, pitch);                                                            \
+        multiply_body(V, T, m, v, u, channels, pitch, next);                                                      \
     }
 MULTIPLIES(MULTIPLY_DEFINE)
 #define MULTIPLY_ROW(V, T) [V][T] = multiply_##V##_##T,
@@ -236,17 +259,16 @@ static void result_edge(float *y, const epilogue *e, int64_t at, int64_t pitch, 
 
 /* ---- tasks ---- */
 
-/* Windows of tiles first to first + count - 1 of the batch; V is [point][chunk]... */
-static void transform_chunk(const job *j, float *v, int64_t first, int64_t count)
+/* All windows of a task. */
+static void transform_data(const job *j, float *v, wino_window *w, int64_t first, int64_t count)
 {
-    wino_window w[MOST_1];
     blocked b = {.blocks = j->blocks, .pixels = j->in[0] * j->in[1]};
     for (int64_t t = 0; t < count; t++) {
         int64_t image = (first + t) / j->tiles.of_image, i = (first + t) % j->tiles.of_image;
         wino_place(&w[t], WINO_WINDOW, image, i / j->tiles.across * WINO_TILE - j->pad[0],
                    i % j->tiles.across * WINO_TILE - j->pad[1], j->in[0], j->in[1]);
     }
-    wino_transform_windows(wino_data_window, v, j->v_step, j->most, j->x, &b, j->in[1], 0, j->blocks, w, count);
+    wino_transform_windows(WINO_WINDOW, v, j->v_step, j->v_chunk, j->most, j->x, &b, j->in[1], 0, j->blocks, w, count);
 }
 
 /* One vector of channels, `vector`, of `count` tiles; m: products of the first one. */
@@ -267,22 +289,28 @@ static void store_results(const job *j, const float *m, int64_t lanes, int64_t v
     }
 }
 
-static void run_task(const job *j, int64_t task, float *work)
+static void run_task(const job *j, int64_t task, int thread)
 {
     int64_t first = task / j->parts * j->batch, count = min_of(j->batch, j->tiles.count - first), part = task % j->parts;
-    float *v = work, *m = work + WINO_POINTS * j->v_step;
-    for (int64_t t = 0; t < count; t += j->most)
-        transform_chunk(j, v + t / j->most * j->v_chunk, first + t, min_of(j->most, count - t));
-    for (int64_t g = part * j->groups / j->parts; g < (part + 1) * j->groups / j->parts; g++) {
-        int64_t vectors = min_of(GROUP_VECTORS, j->vectors - g * GROUP_VECTORS), lanes = vectors * LANES;
-        for (int64_t p = 0; p < WINO_POINTS; p++)
-            for (int64_t t = 0; t < count; t += j->most)
+    float *v = j->work + thread * j->thread_size, *m = v + WINO_POINTS * j->v_step;
+    transform_data(j, v, j->windows + thread * j->batch, first, count);
+    int64_t begin = part * j->groups / j->parts, end = (part + 1) * j->groups / j->parts;
+    for (int64_t p = 0; p < WINO_POINTS; p++)
+        for (int64_t g = begin; g < end; g++) {
+            int64_t vectors = group_vectors(j, g), panel = j->reduce * vectors * LANES;
+            const float *u = j->u + p * j->u_step + g * GROUP_VECTORS * LANES * j->reduce;
+            float *to = m + p * j->m_step + (g - begin) * GROUP_VECTORS * j->batch * LANES;
+            for (int64_t t = 0; t < count; t += j->most) {
+                int64_t line = min_of(t / j->most * j->reduce * LINE, panel); /* of the next group's weights */
                 multiplies[vectors][min_of(j->most, count - t)](
-                    m + p * j->m_step + t * lanes, v + p * j->v_step + t / j->most * j->v_chunk,
-                    j->u + (g * WINO_POINTS + p) * j->u_step, j->reduce, j->most * LANES);
-        for (int64_t k = 0; k < vectors; k++)
-            store_results(j, m + k * LANES, lanes, g * GROUP_VECTORS + k, first, count);
-    }
+                    to + t * vectors * LANES, v + p * j->v_step + t / j->most * j->v_chunk, u, j->reduce, j->most * LANES,
+                    u + panel + line);
+            }
+        }
+    for (int64_t g = begin; g < end; g++)
+        for (int64_t k = 0; k < group_vectors(j, g); k++)
+            store_results(j, m + ((g - begin) * GROUP_VECTORS * j->batch + k) * LANES, group_vectors(j, g) * LANES,
+                          g * GROUP_VECTORS + k, first, count);
 }
 
 static double job_cost(const job *j)
@@ -309,11 +337,11 @@ static void run(job *j, const kernel_args *a)
 #pragma omp parallel num_threads(a->threads)
     {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < j->vectors; i++)
-            transform_weights(j, i);
+        for (int64_t i = 0; i < j->vectors * j->blocks; i++)
+            transform_weights(j, i / j->blocks, i % j->blocks);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < j->batches * j->parts; i++)
-            run_task(j, i, j->work + omp_get_thread_num() * j->thread_size);
+            run_task(j, i, omp_get_thread_num());
     }
 }
 

@@ -17,8 +17,7 @@ enum {
     FEWEST_TASKS = 8,        /* below that the output channels are cut into parts */
     PART_GROUPS = 2,         /* at least, of a part */
     BATCH_BYTES = 384 * 1024, /* of transformed data and gradients */
-    BATCH_TILES = 32,        /* at least */
-    CHUNK = 16               /* windows placed at a time */
+    BATCH_TILES = 32          /* at least */
 };
 
 typedef struct job {
@@ -30,6 +29,7 @@ typedef struct job {
     int64_t sum_size, thread_size;    /* floats of a share, of a thread */
     float *sums; /* [share][point][group][channel][vectors of the group * LANES] */
     float *work; /* of a thread: V [point][block][tile][LANES], Y [point][vector][tile][LANES] */
+    wino_window *windows; /* of a thread: [tile] of data, [tile] of gradients */
     const float *x, *dy;
     float *dw;
 } job;
@@ -67,6 +67,7 @@ static size_t carve_job(job *j, void *work, int threads)
     carver c = {.base = work};
     j->sums = carve(&c, j->shares * j->sum_size, sizeof *j->sums);
     j->work = carve(&c, j->thread_size * max_of(1, threads), sizeof *j->work);
+    j->windows = carve(&c, 2 * j->batch * max_of(1, threads), sizeof *j->windows);
     return c.used;
 }
 
@@ -88,6 +89,9 @@ ALWAYS_INLINE void outer_body(const int V, const int E, float *sum, const float 
 #pragma GCC unroll 16
     for (int i = 0; i < E * V; i++)
         acc[i] = add ? vec_load(sum + i * LANES) : vec_set(0);
+#pragma GCC unroll 16
+    for (int i = 0; i < E * V; i++) /* the next channels' sums */
+        __builtin_prefetch(sum + (E * V + i) * LANES, 1, 3);
     for (int64_t t = 0; t < tiles; t++) {
         vec d[GROUP_VECTORS];
 #pragma GCC unroll 2
@@ -122,23 +126,21 @@ static outer_fn *const outers[GROUP_VECTORS + 1][MOST_CHANNELS + 1] = {OUTERS(OU
 
 /* ---- tasks ---- */
 
-/* Windows of tiles first to first + count - 1: data, and gradients of vectors [begin, end), at tile t of the batch. */
-static void transform_chunk(const job *j, float *v, float *y, int64_t t, int64_t first, int64_t count, int64_t begin,
-                            int64_t end)
+/* Windows of tiles first to first + count - 1: data, and gradients of vectors [begin, end). */
+static void transform(const job *j, float *v, float *y, wino_window *w, int64_t first, int64_t count, int64_t begin,
+                      int64_t end)
 {
     const spatial *s = &j->s;
-    wino_window wx[CHUNK], wy[CHUNK];
     blocked x = {.blocks = j->blocks, .pixels = s->in[1] * s->in[2]};
     blocked d = {.blocks = j->vectors, .pixels = s->out[1] * s->out[2]};
     for (int64_t i = 0; i < count; i++) {
         int64_t image = (first + i) / j->tiles.of_image, at = (first + i) % j->tiles.of_image;
         int64_t row = at / j->tiles.across * WINO_TILE, col = at % j->tiles.across * WINO_TILE;
-        wino_place(&wx[i], WINO_WINDOW, image, row - s->pad[1], col - s->pad[2], s->in[1], s->in[2]);
-        wino_place(&wy[i], WINO_TILE, image, row, col, s->out[1], s->out[2]);
+        wino_place(&w[i], WINO_WINDOW, image, row - s->pad[1], col - s->pad[2], s->in[1], s->in[2]);
+        wino_place(&w[j->batch + i], WINO_TILE, image, row, col, s->out[1], s->out[2]);
     }
-    wino_transform_windows(wino_data_window, v + t * LANES, j->v_step, j->batch, j->x, &x, s->in[2], 0, j->blocks, wx, count);
-    wino_transform_windows(wino_gradient_window, y + t * LANES, j->y_step, j->batch, j->dy, &d, s->out[2], begin, end, wy,
-                           count);
+    wino_transform_windows(WINO_WINDOW, v, j->v_step, 0, j->batch, j->x, &x, s->in[2], 0, j->blocks, w, count);
+    wino_transform_windows(WINO_TILE, y, j->y_step, 0, j->batch, j->dy, &d, s->out[2], begin, end, w + j->batch, count);
 }
 
 /* Adds the products of `tiles` transformed tiles to the sums of groups [begin, end). */
@@ -157,48 +159,52 @@ static void add_products(const job *j, float *sums, const float *v, const float 
         }
 }
 
-static void run_task(const job *j, int64_t share, int64_t part, float *work)
+static void run_task(const job *j, int64_t share, int64_t part, int thread)
 {
     int64_t first = share * j->tiles.count / j->shares, last = (share + 1) * j->tiles.count / j->shares;
     int64_t begin = part * j->groups / j->parts, end = (part + 1) * j->groups / j->parts;
-    float *v = work, *y = work + WINO_POINTS * j->v_step, *sums = j->sums + share * j->sum_size;
+    float *v = j->work + thread * j->thread_size, *y = v + WINO_POINTS * j->v_step, *sums = j->sums + share * j->sum_size;
     for (int64_t at = first; at < last; at += j->batch) {
         int64_t count = min_of(j->batch, last - at);
-        for (int64_t t = 0; t < count; t += CHUNK)
-            transform_chunk(j, v, y, t, at + t, min_of(CHUNK, count - t), begin * GROUP_VECTORS,
-                            min_of(end * GROUP_VECTORS, j->vectors));
+        transform(j, v, y, j->windows + thread * 2 * j->batch, at, count, begin * GROUP_VECTORS,
+                  min_of(end * GROUP_VECTORS, j->vectors));
         add_products(j, sums, v, y, count, begin, end, at > first);
     }
 }
 
-/* dw of one vector of output channels and data channel c: G^T (sum of the shares) G. */
-static void add_shares(const job *j, int64_t vector, int64_t c)
+/* dw of one vector of output channels and one block of data channels: G^T (sum of the shares) G. */
+static void add_shares(const job *j, int64_t vector, int64_t block)
 {
     int64_t group = vector / GROUP_VECTORS, lanes = group_vectors(j, group) * LANES;
-    const float *from = j->sums + (group * GROUP_VECTORS * j->s.channels) * LANES + c * lanes +
-                        vector % GROUP_VECTORS * LANES;
-    vec r[3][6];
-    for (int k = 0; k < 6; k++) {
-        vec column[6], o[3];
-        for (int i = 0; i < 6; i++) {
-            const float *p = from + (i * 6 + k) * j->sum_step;
-            column[i] = vec_load(p);
+    int64_t count = min_of(LANES, j->s.channels - block * LANES);
+    const float *from = j->sums + group * GROUP_VECTORS * LANES * j->s.channels + vector % GROUP_VECTORS * LANES +
+                        block * LANES * lanes;
+    vec w[LANES * WINO_TAPS];
+    for (int64_t c = 0; c < count; c++, from += lanes) {
+        vec r[3][6];
+#pragma GCC unroll 6
+        for (int k = 0; k < 6; k++) {
+            vec column[6], o[3];
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++)
+                column[i] = vec_load(from + (i * 6 + k) * j->sum_step);
             for (int64_t share = 1; share < j->shares; share++)
-                column[i] += vec_load(p + share * j->sum_size);
+#pragma GCC unroll 6
+                for (int i = 0; i < 6; i++)
+                    column[i] += vec_load(from + share * j->sum_size + (i * 6 + k) * j->sum_step);
+            wino_weight_gradient(o, column);
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; i++)
+                r[i][k] = o[i];
         }
-        wino_weight_gradient(o, column);
+#pragma GCC unroll 3
         for (int i = 0; i < 3; i++)
-            r[i][k] = o[i];
+            wino_weight_gradient(w + c * WINO_TAPS + i * 3, r[i]);
     }
-    float *dw = j->dw + (vector * LANES * j->s.channels + c) * WINO_TAPS;
-    int64_t count = min_of(LANES, j->s.outputs - vector * LANES);
-    for (int i = 0; i < 3; i++) {
-        vec o[3];
-        wino_weight_gradient(o, r[i]);
-        for (int k = 0; k < 3; k++)
-            for (int64_t l = 0; l < count; l++)
-                dw[l * j->s.channels * WINO_TAPS + i * 3 + k] = o[k][l];
-    }
+    float *dw = j->dw + (vector * LANES * j->s.channels + block * LANES) * WINO_TAPS;
+    for (int64_t e = 0; e < count * WINO_TAPS; e += LANES)
+        wino_store_rows(dw + e, w + e, j->s.channels * WINO_TAPS, j->s.outputs - vector * LANES,
+                        min_of(LANES, count * WINO_TAPS - e));
 }
 
 /* x [N, C, in] blocked, dy [N, M, out] blocked -> dw [M, C, 3, 3] */
@@ -218,10 +224,10 @@ static void conv_weight(const kernel_args *a)
     {
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < j->shares * j->parts; i++)
-            run_task(j, i / j->parts, i % j->parts, j->work + omp_get_thread_num() * j->thread_size);
+            run_task(j, i / j->parts, i % j->parts, omp_get_thread_num());
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < j->vectors * j->s.channels; i++)
-            add_shares(j, i / j->s.channels, i % j->s.channels);
+        for (int64_t i = 0; i < j->vectors * j->blocks; i++)
+            add_shares(j, i / j->blocks, i % j->blocks);
     }
 }
 static bool conv_weight_takes(const kernel_args *a)

@@ -76,6 +76,39 @@ ALWAYS_INLINE void wino_weight_gradient(vec o[3], const vec u[6])
     o[2] = (1.0f / 6) * (c - a) + u[5];
 }
 
+/* ---- weights, which lie [channels][pitch], from and to vectors along their first axis ---- */
+
+/* to[i][l] = from[l * pitch + i] for `rows` l and `cols` i; zeros for the other l, anything for the other i. */
+static inline void wino_load_rows(vec to[LANES], const float *from, int64_t pitch, int64_t rows, int64_t cols)
+{
+    vec r[LANES];
+    for (int l = 0; l < LANES; l++) {
+        r[l] = vec_set(0);
+        if (l < rows && cols == LANES)
+            r[l] = vec_load(from + l * pitch);
+        else if (l < rows)
+            memcpy(&r[l], from + l * pitch, (size_t)cols * sizeof(float));
+    }
+    vec_transpose(r);
+    for (int i = 0; i < LANES; i++)
+        to[i] = r[i];
+}
+
+/* The way back. */
+static inline void wino_store_rows(float *to, const vec from[LANES], int64_t pitch, int64_t rows, int64_t cols)
+{
+    vec r[LANES];
+    for (int i = 0; i < LANES; i++)
+        r[i] = i < cols ? from[i] : vec_set(0);
+    vec_transpose(r);
+    for (int l = 0; l < LANES && l < rows; l++) {
+        if (cols == LANES)
+            vec_store(to + l * pitch, r[l]);
+        else
+            memcpy(to + l * pitch, &r[l], (size_t)cols * sizeof(float));
+    }
+}
+
 /* ---- tiles ---- */
 
 /* The tiles of all images, counted through: image, then row, then column. */
@@ -92,10 +125,10 @@ static inline wino_tiles wino_tiles_of(int64_t images, int64_t rows, int64_t col
 /* S x S pixels of a blocked map of which some may lie outside, where everything is zero. */
 typedef struct wino_window {
     int64_t image;
-    int64_t at;                  /* floats from the plane's first pixel to the window's; meaningless outside */
-    bool inside;                 /* all of it */
-    int64_t row[6], col[6];      /* floats from the plane's first pixel; row -1: outside; col: some column inside */
-    vec_int in[6];               /* all ones: the column is inside */
+    int64_t at;              /* floats from the plane's first pixel to the window's; meaningless outside */
+    int32_t row[6], col[6];  /* floats from the plane's first pixel; row -1: outside; col: some column inside */
+    int32_t in[6];           /* all ones: the column is inside */
+    bool inside;             /* all of it */
 } wino_window;
 
 /* The window whose first pixel is (row, col). */
@@ -109,9 +142,9 @@ static inline void wino_place(wino_window *w, const int S, int64_t image, int64_
         return;
     for (int i = 0; i < S; i++) {
         bool in = col + i >= 0 && col + i < cols;
-        w->row[i] = row + i >= 0 && row + i < rows ? (row + i) * cols * LANES : -1;
-        w->col[i] = in ? (col + i) * LANES : 0;
-        w->in[i] = (vec_int){0} - (in ? 1 : 0);
+        w->row[i] = row + i >= 0 && row + i < rows ? (int32_t)((row + i) * cols * LANES) : -1;
+        w->col[i] = in ? (int32_t)((col + i) * LANES) : 0;
+        w->in[i] = in ? -1 : 0;
     }
 }
 
@@ -128,7 +161,7 @@ ALWAYS_INLINE void wino_load_row(vec *d, const int S, const bool inside, const f
     }
 #pragma GCC unroll 6
     for (int j = 0; j < S; j++)
-        d[j] = inside ? vec_load(p + j * LANES) : (vec)((vec_int)vec_load(p + w->col[j]) & w->in[j]);
+        d[j] = inside ? vec_load(p + j * LANES) : (vec)((vec_int)vec_load(p + w->col[j]) & ((vec_int){0} + w->in[j]));
 }
 
 /* to[point] = B^T d B; `step`: floats from one point to the next. */
@@ -175,8 +208,7 @@ ALWAYS_INLINE void wino_gradient_body(const bool inside, float *to, int64_t step
     }
 }
 
-/* One window of a plane. Both sorts are instances of one body: what lies inside, and what may lie outside in part. */
-typedef void wino_transform(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w);
+/* One window of a plane. Two instances each: windows that lie inside, and those that may lie outside in part. */
 static inline void wino_data_window(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
 {
     if (w->inside)
@@ -192,16 +224,37 @@ static inline void wino_gradient_window(float *to, int64_t step, const float *pl
         wino_gradient_body(false, to, step, plane, pitch, w);
 }
 
-/* Points of `count` windows for blocks [begin, end) of a map: to[point][block - begin][`most`][LANES], points `step`
- * apart. */
-ALWAYS_INLINE void wino_transform_windows(wino_transform *transform, float *to, int64_t step, int64_t most, const float *x,
-                                          const blocked *b, int64_t cols, int64_t begin, int64_t end,
+/* Asks for the pixels of a window that its neighbours above and to the left do not read. It may lie outside. */
+ALWAYS_INLINE void wino_prefetch(const int S, const float *plane, int64_t pitch, const wino_window *w)
+{
+    uintptr_t p = (uintptr_t)plane + (uintptr_t)(w->at * 4);
+#pragma GCC unroll 4
+    for (int i = S - 4; i < S; i++)
+#pragma GCC unroll 4
+        for (int j = S - 4; j < S; j++)
+            __builtin_prefetch((const void *)(p + (uintptr_t)(i * pitch + j * LANES) * 4));
+}
+
+/* Points of `count` windows for blocks [begin, end) of a map. Window t and block c go to chunk t / most, there to
+ * [point][c - begin][t % most][LANES]; points are `step` floats apart, chunks `chunk`. */
+ALWAYS_INLINE void wino_transform_windows(const int S, float *to, int64_t step, int64_t chunk, int64_t most,
+                                          const float *x, const blocked *b, int64_t cols, int64_t begin, int64_t end,
                                           const wino_window *w, int64_t count)
 {
+    enum { AHEAD = 8 };
+    int64_t pitch = cols * LANES, plane = b->pixels * LANES;
     for (int64_t c = begin; c < end; c++)
-        for (int64_t t = 0; t < count; t++)
-            transform(to + ((c - begin) * most + t) * LANES, step,
-                      x + (w[t].image * b->blocks + c) * b->pixels * LANES, cols * LANES, &w[t]);
+        for (int64_t first = 0; first < count; first += most)
+            for (int64_t i = 0; i < most && first + i < count; i++) {
+                int64_t t = first + i;
+                float *p = to + first / most * chunk + ((c - begin) * most + i) * LANES;
+                const wino_window *ahead = w + (t + AHEAD < count ? t + AHEAD : min_of(t + AHEAD - count, count - 1));
+                wino_prefetch(S, x + (ahead->image * b->blocks + c + (t + AHEAD >= count)) * plane, pitch, ahead);
+                if (S == WINO_WINDOW)
+                    wino_data_window(p, step, x + (w[t].image * b->blocks + c) * plane, pitch, &w[t]);
+                else
+                    wino_gradient_window(p, step, x + (w[t].image * b->blocks + c) * plane, pitch, &w[t]);
+            }
 }
 
 /* Convolutions whose three forms these kernels compute. `x`: shape of the data. */
@@ -212,7 +265,7 @@ static inline bool wino_takes(const conv_attrs *at, const shape *x, const shape 
     for (int i = 0; i < 2; i++)
         if (at->kernel_shape.v[i] != 3 || at->strides.v[i] != 1 || at->dilations.v[i] != 1)
             return false;
-    return true;
+    return x->dim[2] * x->dim[3] < INT32_MAX / LANES && y->dim[2] * y->dim[3] < INT32_MAX / LANES; /* wino_window */
 }
 
 /* Estimated cycles, fitted to measured CPU time of one core (Zen 5, AVX-512, 3x3 layers of 16 to 512 channels). */
