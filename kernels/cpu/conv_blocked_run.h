@@ -293,7 +293,8 @@ static double job_cost(const job *j)
         }
     }
     if (g->packed)
-        copied = (double)(g->strips[0] * g->strips[1]) * (double)g->image_pitch / PITCH * CYCLES_PIXEL;
+        copied = (double)(g->strips[0] * g->strips[1]) * (double)g->image_pitch / PITCH *
+                 (PITCH > 1 ? CYCLES_PIXEL : g->stride[1] > 1 ? 1 : 0.3);
     return (cycles + copied) * (double)(g->images * g->groups) * 1.08 +
            0.6 * (double)(g->groups * g->vectors * LANES) * (double)g->entries * PITCH;
 }

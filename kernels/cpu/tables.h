@@ -19,7 +19,9 @@
     X(batch_norm_blocked) \
     X(binary) \
     X(conv_blocked) \
+    X(conv_blocked_weight) \
     X(conv_direct) \
+    X(conv_entry) \
     X(conv_flat) \
     X(conv_weight) \
     X(conv_winograd) \
