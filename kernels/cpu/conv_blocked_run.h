@@ -237,17 +237,6 @@ static void run_task(const job *j, int64_t index, int thread)
     }
 }
 
-/* bias [groups * produce] -> [groups][vectors * LANES] */
-static void pack_bias(const job *j, const float *bias)
-{
-    const bconv *g = &j->g;
-    for (int64_t i = 0; i < g->groups * g->vectors; i++) {
-        int64_t v = i % g->vectors;
-        const float *from = bias ? bias + i / g->vectors * g->produce : NULL;
-        vec_store(j->bias + i * LANES, from ? load_channels(from, v, g->produce) : vec_set(0));
-    }
-}
-
 static void run(job *j, const kernel_args *a)
 {
     const bconv *g = &j->g;
@@ -260,7 +249,7 @@ static void run(job *j, const kernel_args *a)
     j->end.y = j->y;
     j->end.bias = j->bias;
     bconv_list(g, &j->t);
-    pack_bias(j, a->n_in > 2 ? a->in[2].data : NULL);
+    conv_pack_bias(a->n_in > 2 ? a->in[2].data : NULL, g->groups, g->produce, j->bias);
 #pragma omp parallel num_threads(a->threads) if (a->threads > 1 && (g->tasks > 1 || packs > 1))
     {
 #pragma omp for schedule(static)

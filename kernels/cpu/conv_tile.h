@@ -8,27 +8,11 @@
 #ifndef DISTILL_KERNELS_CONV_TILE_H
 #define DISTILL_KERNELS_CONV_TILE_H
 
-#include "kernels/cpu/blocked.h"
+#include "kernels/cpu/conv_epilogue.h"
 
 #define TILE_RUNS    8
 #define TILE_VECTORS 2
 #define TILE_WIDEST  8
-
-/* What follows a sum: relu(sum + bias + residual). */
-typedef struct conv_epilogue {
-    const float *bias;            /* [vectors * LANES], zeros where there is none */
-    const float *y, *residual;    /* the whole result; what is added, like it, or NULL */
-    bool relu;
-} conv_epilogue;
-
-/* `at`: where in the result the vector goes. */
-ALWAYS_INLINE vec conv_finish(const conv_epilogue *e, vec sum, vec bias, const float *at)
-{
-    sum += bias;
-    if (e->residual)
-        sum += vec_load(e->residual + (at - e->y));
-    return e->relu ? vec_relu(sum) : sum;
-}
 
 /* Pixels side by side: floats from the beginnings of the task's data and results. */
 typedef struct tile_run {

@@ -26,6 +26,7 @@
     X(conv_weight) \
     X(conv_winograd) \
     X(conv_winograd_weight) \
+    X(depthwise_blocked) \
     X(gemm) \
     X(loss) \
     X(move) \
