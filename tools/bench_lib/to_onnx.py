@@ -56,7 +56,7 @@ class Writer:
 
     def constant(self, name, array):
         name = self.new(name)
-        self.initializers[name] = numpy.ascontiguousarray(array)
+        self.initializers[name] = numpy.array(array, order="C")
         return name
 
     def integers(self, *numbers):
@@ -68,7 +68,7 @@ class Writer:
     def parameter(self, name, transpose=False):
         if name not in self.initializers:
             array = self.module.state_dict()[name].detach().numpy()
-            self.initializers[name] = numpy.ascontiguousarray(array.T if transpose else array)
+            self.initializers[name] = numpy.array(array.T if transpose else array, order="C")
             if transpose:
                 self.written.transposed.append(name)
         return name
