@@ -274,7 +274,7 @@ static status finish(train_graph *t, bool keep_gradients)
     }
     for (size_t i = 0; i < n; i++)
         kept[i].name = t->g->value[*kept[i].id].name;
-    TRY_DONE(pass_dead_nodes(t->g));
+    TRY_DONE(pass_fuse_linear(t->g));
     for (size_t i = 0; i < n; i++)
         if (*kept[i].id)
             *kept[i].id = graph_find(t->g, kept[i].name);
@@ -318,6 +318,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
     if (!t->total)
         return fail(ST_CONFIG, "there is nothing to train on: the task weight, the distillation weight and all hint "
                                "weights are 0");
+    TRY(pass_join_gelu(g));
     TRY(pass_fuse_norms(g)); /* after the hints: what they read stays */
     for (size_t v = 1; v < g->n_value; v++)
         t->n_param += g->value[v].kind == VALUE_PARAM;

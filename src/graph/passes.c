@@ -250,7 +250,9 @@ status pass_fuse_epilogues(graph *g)
             return st;
         }
     }
-    return rewrite_end(&r);
+    TRY(rewrite_end(&r));
+    TRY(pass_join_gelu(g));
+    return pass_fuse_linear(g);
 }
 
 /* ---- training ---- */

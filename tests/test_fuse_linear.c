@@ -1,0 +1,181 @@
+/* test_fuse_linear.c - products and what follows them become one node, mean the same, and nothing else is touched. */
+#include "exec/exec.h"
+#include "harness.h"
+#include "ops/attrs.h"
+
+#include <math.h>
+#include <string.h>
+
+#define ROWS 6
+#define WIDTH 5
+
+static float *numbers(float *to, int n, uint32_t seed)
+{
+    for (int i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        to[i] = (float)(int32_t)seed * 0x1p-31f;
+    }
+    return to;
+}
+
+static value_id constant(graph *g, shape sh, uint32_t seed)
+{
+    float data[256];
+    value_id v;
+    OK(graph_add_data(g, NULL, VALUE_CONST, DTYPE_F32, sh, numbers(data, (int)shape_count(&sh), seed), &v));
+    return v;
+}
+
+static value_id scalar(graph *g, double number)
+{
+    value_id v;
+    OK(graph_add_fill(g, DTYPE_F32, (shape){0}, number, &v));
+    return v;
+}
+
+static value_id add(graph *g, op_id op, const void *attr, value_id a, value_id b)
+{
+    value_id v;
+    OK(graph_add1(g, op, attr, a, b, 0, &v));
+    return v;
+}
+
+static int count(const graph *g, op_id op)
+{
+    int n = 0;
+    for (size_t k = 1; k < g->n_node; k++)
+        n += g->node[k].op == op;
+    return n;
+}
+
+/* All outputs of g one after the other. */
+static void run(const graph *g, isa level, float *y)
+{
+    backend *b;
+    exec *e;
+    OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = level}, &b));
+    OK(exec_open(g, b, NULL, 0, &e));
+    numbers(exec_data(e, g->input[0]), (int)shape_count(&g->value[g->input[0]].sh), 99);
+    exec_run(e, PHASE_MAIN);
+    for (size_t i = 0; i < g->n_output; i++) {
+        size_t n = (size_t)shape_count(&g->value[g->output[i]].sh);
+        memcpy(y, exec_data(e, g->output[i]), n * sizeof *y);
+        y += n;
+    }
+    exec_close(e);
+    backend_close(b);
+}
+
+/* Fuses g and compares; floats: of all outputs. */
+static void check_same(graph *g, int floats)
+{
+    float before[512] = {0}, after[512] = {0};
+    run(g, ISA_REF, before);
+    OK(pass_join_gelu(g));
+    OK(pass_fuse_linear(g));
+    OK(graph_validate(g));
+    for (int level = ISA_REF; level <= ISA_AVX512; level++) {
+        run(g, (isa)level, after);
+        for (int i = 0; i < floats; i++)
+            ck_assert_msg(fabsf(before[i] - after[i]) <= 2e-6f * fmaxf(1, fabsf(before[i])), "level %d element %d: %g, was %g",
+                          level, i, (double)after[i], (double)before[i]);
+    }
+}
+
+static graph *begin(value_id *x)
+{
+    graph *g;
+    OK(graph_new(&g));
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(2, ROWS / 2, WIDTH), x));
+    return g;
+}
+
+START_TEST(everything_becomes_one_node)
+{
+    value_id x;
+    graph *g = begin(&x);
+    value_id y = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, WIDTH), 1));
+    y = add(g, OP_ADD, NULL, constant(g, SHAPE(WIDTH), 2), y); /* bias on the left */
+    y = add(g, OP_ADD, NULL, x, y);
+    y = add(g, OP_TANH, NULL, y, 0);
+    OK(graph_rename(g, y, "named"));
+    OK(graph_add_output(g, y));
+    check_same(g, ROWS * WIDTH);
+    ck_assert_uint_eq(g->n_node, 2);
+    ck_assert_int_eq(g->node[1].op, OP_LINEAR);
+    ck_assert_int_eq(g->node[1].n_in, 4);
+    ck_assert_str_eq(g->value[g->output[0]].name, "named");
+    graph_free(g);
+}
+END_TEST
+
+/* x * 0.5 * (1 + erf(x / sqrt 2)) in the orders that exporters use. */
+START_TEST(gelu_in_every_order)
+{
+    for (int form = 0; form < 4; form++) {
+        value_id x;
+        graph *g = begin(&x);
+        value_id y = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, 7), 1)), e;
+        e = form & 1 ? add(g, OP_MUL, NULL, scalar(g, sqrt(0.5)), y) : add(g, OP_DIV, NULL, y, scalar(g, sqrt(2)));
+        e = add(g, OP_ADD, NULL, add(g, OP_ERF, NULL, e, 0), scalar(g, 1));
+        if (form == 0)
+            e = add(g, OP_MUL, NULL, add(g, OP_MUL, NULL, y, e), scalar(g, 0.5));
+        else if (form == 1)
+            e = add(g, OP_MUL, NULL, add(g, OP_MUL, NULL, scalar(g, 0.5), y), e);
+        else if (form == 2)
+            e = add(g, OP_MUL, NULL, y, add(g, OP_MUL, NULL, e, scalar(g, 0.5)));
+        else /* no gelu: another factor */
+            e = add(g, OP_MUL, NULL, add(g, OP_MUL, NULL, y, e), scalar(g, 0.25));
+        OK(graph_add_output(g, e));
+        check_same(g, ROWS * 7);
+        ck_assert_int_eq(count(g, OP_ERF), form == 3);
+        ck_assert_uint_eq(g->n_node == 2, form < 3);
+        graph_free(g);
+    }
+}
+END_TEST
+
+START_TEST(what_is_read_elsewhere_stays)
+{
+    value_id x;
+    graph *g = begin(&x);
+    value_id y = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, WIDTH), 1));
+    value_id z = add(g, OP_ADD, NULL, y, constant(g, SHAPE(WIDTH), 2)), act = add(g, OP_RELU, NULL, z, 0);
+    OK(graph_add_output(g, add(g, OP_MUL, NULL, act, z))); /* z is the second output now */
+    OK(graph_add_output(g, add(g, OP_ADD, NULL, y, act))); /* y is read twice: its bias stays a node of its own */
+    check_same(g, 2 * ROWS * WIDTH);
+    ck_assert_int_eq(count(g, OP_ADD), 2);
+    ck_assert_int_eq(count(g, OP_RELU), 1);
+    graph_free(g);
+
+    g = begin(&x);
+    y = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, WIDTH), 1));
+    act = add(g, OP_GELU, NULL, y, 0);
+    OK(graph_add_output(g, add(g, OP_MUL, NULL, act, y)));
+    check_same(g, ROWS * WIDTH);
+    ck_assert_int_eq(count(g, OP_LINEAR), 1);
+    ck_assert_int_eq(count(g, OP_GELU), 0);
+    ck_assert_int_eq(g->node[1].n_out, 2);
+    graph_free(g);
+}
+END_TEST
+
+START_TEST(no_bias_no_residual)
+{
+    value_id x;
+    graph *g = begin(&x);
+    value_id y = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, WIDTH), 1));
+    y = add(g, OP_ADD, NULL, y, constant(g, SHAPE(ROWS / 2, 1), 2)); /* a column is no bias */
+    OK(graph_add_output(g, y));
+    y = add(g, OP_MATMUL, NULL, y, constant(g, SHAPE(WIDTH, WIDTH), 3));
+    value_id late = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, WIDTH), 4));
+    OK(graph_add_output(g, add(g, OP_ADD, NULL, y, late))); /* the second product takes the first as residual */
+    check_same(g, 2 * ROWS * WIDTH);
+    ck_assert_int_eq(count(g, OP_ADD), 1);
+    ck_assert_int_eq(count(g, OP_LINEAR), 3);
+    graph_free(g);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(everything_becomes_one_node), TEST(gelu_in_every_order),
+                                 TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual), {0}};
