@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define FILLED_ENOUGH 0.7 /* channels over the channels of their blocks */
+#define FILLED_ENOUGH 0.5 /* channels over the channels of their blocks */
 
 typedef struct layout {
     graph *g;
@@ -72,12 +72,11 @@ static bool fills_blocks(const layout *l, value_id v)
     return (double)c >= FILLED_ENOUGH * (double)((c + b - 1) / b * b);
 }
 
-static bool begins_region(const layout *l, node_id k)
+/* Whether all channels of the blocked operands fill their blocks well enough. */
+static bool is_filled(const layout *l, node_id k)
 {
     const node *n = &l->g->node[k];
     const kernel_row *r = l->row[k];
-    if (!op_of(n->op)->macs)
-        return false;
     for (int i = 0; i < n->n_in; i++)
         if (in_mask(r->blocked_in, i, n->in[i]) && !fills_blocks(l, n->in[i]))
             return false;
@@ -85,6 +84,11 @@ static bool begins_region(const layout *l, node_id k)
         if (in_mask(r->blocked_out, i, n->out[i]) && !fills_blocks(l, n->out[i]))
             return false;
     return true;
+}
+
+static bool has_arithmetic(const layout *l, node_id k)
+{
+    return op_of(l->g->node[k].op)->macs != NULL;
 }
 
 static bool made_blocked(const layout *l, value_id v)
@@ -133,7 +137,9 @@ static void choose_nodes(layout *l)
         a.threads = l->b->threads;
         if (!(op_of(g->node[k].op)->flags & OP_VIEW))
             l->row[k] = l->b->find_blocked(l->b, g->node[k].op, &a);
-        if (l->row[k] && (all || begins_region(l, k)))
+        if (l->row[k] && !all && has_arithmetic(l, k) && !is_filled(l, k))
+            l->row[k] = NULL;
+        if (l->row[k] && (all || has_arithmetic(l, k)))
             settle(l, k);
     }
     for (bool changed = true; changed;) { /* each round settles a node or ends */
