@@ -40,7 +40,9 @@ typedef struct kernel_row {
     isa level;
     const char *name;
     void (*run)(const kernel_args *a);
-    size_t (*workspace)(const kernel_args *a); /* bytes for these shapes (data may be NULL); NULL: none */
+    /* Bytes for these shapes (data may be NULL; `prepared`, not to be read, says whether there will be something); NULL:
+     * none. */
+    size_t (*workspace)(const kernel_args *a);
     bool (*takes)(const kernel_args *a);       /* false: not for these shapes or attributes; NULL: takes all */
     const char *method; /* "direct": what [exec] conv chooses among; NULL: there is nothing to choose */
     /* Operands in blocked layout (bit i: in[i], out[i]; absent operands do not count). A row with neither takes plain

@@ -87,6 +87,8 @@ const op_case op_cases_conv[] = {
      CONV(SAME, .relu = 1), .fwd_tol = 4e-5, .bwd_tol = 2e-4, .grad_tol = 1e-6, .winograd_tol = 1e-3},
     {OP_CONV, "3x3, one image, many channels", .in = {{F32(1, 64, 9, 6)}, {F32(65, 64, 3, 3)}, {F32(65)}}, CONV(SAME),
      .fwd_tol = 5e-5, .bwd_tol = 5e-5, .grad_tol = 1e-6, .winograd_tol = 5e-4},
+    {OP_CONV, "3x3, constant weights", .in = {{F32(2, 17, 7, 6)}, {F32(35, 17, 3, 3), .kind = VALUE_CONST}, {F32(35)}},
+     CONV(SAME), .fwd_tol = 2e-5, .bwd_tol = 3e-5, .winograd_tol = 3e-4},
     {OP_CONV, "3x3, shares of the tiles", .in = {{F32(5, 3, 32, 36)}, {F32(9, 3, 3, 3)}}, CONV(SAME), .fwd_tol = 1e-5,
      .bwd_tol = 3e-4, .grad_tol = 1e-6, .winograd_tol = 2e-3},
     {OP_CONV, "3x3, parts of the channels", .in = {{F32(1, 5, 6, 5)}, {F32(130, 5, 3, 3)}}, CONV(SAME), .fwd_tol = 2e-5,

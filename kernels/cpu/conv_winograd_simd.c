@@ -31,7 +31,8 @@ typedef struct job {
     /* floats: from one point of the weights, of the data and of the products of a task to the next; of a chunk of data; of
      * a thread */
     int64_t u_step, v_step, m_step, v_chunk, thread_size;
-    float *u;    /* [point][group][reduce][vectors of the group * LANES] */
+    const float *u; /* [point][group][reduce][vectors of the group * LANES] */
+    float *u_made;  /* the same where this call makes it; NULL: it was prepared */
     float *work; /* of a thread: V [point][chunk][block][most][LANES], M [point][group][tile][vectors of the group * LANES] */
     wino_window *windows; /* of a thread: [tile] */
     const float *x, *weight, *bias, *residual;
@@ -77,12 +78,15 @@ static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, b
     return true;
 }
 
-static size_t carve_job(job *j, void *work, int threads)
+static size_t carve_job(job *j, const kernel_args *a, void *work)
 {
     carver c = {.base = work};
-    j->u = carve(&c, WINO_POINTS * j->u_step, sizeof *j->u);
-    j->work = carve(&c, j->thread_size * max_of(1, threads), sizeof *j->work);
-    j->windows = carve(&c, j->batch * max_of(1, threads), sizeof *j->windows);
+    int64_t threads = max_of(1, a->threads);
+    j->u = a->prepared;
+    if (!j->u)
+        j->u = j->u_made = carve(&c, WINO_POINTS * j->u_step, sizeof *j->u);
+    j->work = carve(&c, j->thread_size * threads, sizeof *j->work);
+    j->windows = carve(&c, j->batch * threads, sizeof *j->windows);
     return c.used;
 }
 
@@ -124,7 +128,8 @@ static void transform_weights(const job *j, int64_t vector, int64_t block)
 {
     int64_t group = vector / GROUP_VECTORS, lanes = group_vectors(j, group) * LANES;
     int64_t count = min_of(LANES, j->reduce - block * LANES);
-    float *to = j->u + group * GROUP_VECTORS * LANES * j->reduce + vector % GROUP_VECTORS * LANES + block * LANES * lanes;
+    float *to = j->u_made + group * GROUP_VECTORS * LANES * j->reduce + vector % GROUP_VECTORS * LANES +
+                block * LANES * lanes;
     vec w[LANES * WINO_TAPS];
     (j->forward ? load_weights : load_flipped)(j, w, vector, block, count);
     for (const vec *g = w; g < w + count * WINO_TAPS; g += WINO_TAPS, to += lanes) {
@@ -328,7 +333,7 @@ static double job_cost(const job *j)
 
 static void run(job *j, const kernel_args *a)
 {
-    carve_job(j, a->work, a->threads);
+    carve_job(j, a, a->work);
     j->x = a->in[0].data;
     j->weight = a->in[1].data;
     j->y = a->out[0].data;
@@ -337,12 +342,24 @@ static void run(job *j, const kernel_args *a)
 #pragma omp parallel num_threads(a->threads)
     {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < j->vectors * j->blocks; i++)
+        for (int64_t i = 0; i < (j->u_made ? j->vectors * j->blocks : 0); i++)
             transform_weights(j, i / j->blocks, i % j->blocks);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < j->batches * j->parts; i++)
             run_task(j, i, omp_get_thread_num());
     }
+}
+
+static size_t job_prepared(const job *j, const kernel_args *a)
+{
+    return a->in[1].data ? (size_t)(WINO_POINTS * j->u_step) * sizeof *j->u : 0;
+}
+static void job_prepare(job *j, const kernel_args *a, void *to)
+{
+    j->weight = a->in[1].data;
+    j->u_made = to;
+    for (int64_t i = 0; i < j->vectors * j->blocks; i++)
+        transform_weights(j, i / j->blocks, i % j->blocks);
 }
 
 /* ---- the rows ---- */
@@ -370,7 +387,19 @@ static size_t conv_workspace(const kernel_args *a)
 {
     job j;
     plan_conv(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
+}
+static size_t conv_prepared(const kernel_args *a)
+{
+    job j;
+    plan_conv(&j, a);
+    return job_prepared(&j, a);
+}
+static void conv_prepare(const kernel_args *a, void *to)
+{
+    job j;
+    plan_conv(&j, a);
+    job_prepare(&j, a, to);
 }
 static double conv_cost(const kernel_args *a)
 {
@@ -399,7 +428,19 @@ static size_t conv_data_workspace(const kernel_args *a)
 {
     job j;
     plan_data(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
+}
+static size_t conv_data_prepared(const kernel_args *a)
+{
+    job j;
+    plan_data(&j, a);
+    return job_prepared(&j, a);
+}
+static void conv_data_prepare(const kernel_args *a, void *to)
+{
+    job j;
+    plan_data(&j, a);
+    job_prepare(&j, a, to);
 }
 static double conv_data_cost(const kernel_args *a)
 {
@@ -410,7 +451,9 @@ static double conv_data_cost(const kernel_args *a)
 
 KERNEL_TABLE(conv_winograd) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd", conv, conv_workspace, conv_takes, "winograd",
-     .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost},
+     .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
+     .prepare = conv_prepare},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_winograd", conv_data, conv_data_workspace,
-     conv_data_takes, "winograd", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost},
+     conv_data_takes, "winograd", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost,
+     .prepared = conv_data_prepared, .prepare = conv_data_prepare},
     KERNEL_END};

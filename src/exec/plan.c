@@ -81,15 +81,18 @@ static status choose_kernels(const graph *g, const backend *b, plan *p)
                       dtype_of(t)->name);
             goto done;
         }
-        size_t work = p->kernel[k]->workspace ? p->kernel[k]->workspace(&a) : 0;
-        p->workspace = work > p->workspace ? work : p->workspace;
         if (p->kernel[k]->prepared) {
             plan_constant_operands(g, n, in, out, &a);
             a.threads = b->threads;
             size_t bytes = p->kernel[k]->prepared(&a);
             p->prepared[k] = bytes ? p->prepared_bytes : SIZE_MAX;
             p->prepared_bytes += align_up(bytes);
+            plan_operands(g, n, in, out, &a);
+            a.threads = b->threads;
+            a.prepared = bytes ? p : NULL;
         }
+        size_t work = p->kernel[k]->workspace ? p->kernel[k]->workspace(&a) : 0;
+        p->workspace = work > p->workspace ? work : p->workspace;
     }
 done:
     mem_free(in);
