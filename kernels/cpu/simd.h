@@ -13,6 +13,9 @@
 #elif defined(__AVX2__)
 #define LANES     8
 #define REGISTERS 16
+#elif defined(__aarch64__) /* NEON */
+#define LANES     4
+#define REGISTERS 32
 #else
 #define LANES     4
 #define REGISTERS 16
