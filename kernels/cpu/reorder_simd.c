@@ -16,9 +16,12 @@ static void block_planes(const float *x, float *y, int64_t channels, int64_t pix
         for (int i = 0; i < LANES; i++)
             vec_store(y + (p + i) * LANES, r[i]);
     }
-    for (; p < pixels; p++)
-        for (int c = 0; c < LANES; c++)
-            y[p * LANES + c] = c < channels ? x[c * pixels + p] : 0;
+    for (; p < pixels; p++) { /* no conditional load: GCC makes masked ones of it, and qemu's read beyond the tensor */
+        for (int64_t c = 0; c < channels; c++)
+            y[p * LANES + c] = x[c * pixels + p];
+        for (int64_t c = channels; c < LANES; c++)
+            y[p * LANES + c] = 0;
+    }
 }
 
 static void unblock_planes(const float *x, float *y, int64_t channels, int64_t pixels)
