@@ -6,6 +6,7 @@
 #include "kernels/cpu/vmath.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- KdLoss ---- */
 
@@ -142,6 +143,149 @@ static void kd_one(const kd_call *k, int64_t r, kd_row *out)
     out->ce = k->at->class_weights.v ? weighted_ce_row(k, z, dz, &l, max, factor) : ce_row(k, z, dz, &l, max, factor);
 }
 
+/* ---- few classes: LANES rows side by side, so that vectors are full and the logarithms are vectors too ---- */
+
+#define LANES        16
+#define LANE_CLASSES 64
+typedef float lanes[LANES];
+
+/* to[c][i] = from[i][c]; rows beyond the last repeat it. */
+static void load_lanes(const float *from, int64_t rows, int64_t n, lanes *to)
+{
+    for (int64_t i = 0; i < LANES; i++) {
+        const float *row = from + (i < rows ? i : rows - 1) * n;
+        for (int64_t c = 0; c < n; c++)
+            to[c][i] = row[c];
+    }
+}
+
+static void max_lanes(const lanes *z, int64_t n, float *max, int32_t *best)
+{
+    for (int i = 0; i < LANES; i++) {
+        max[i] = -INFINITY;
+        best[i] = 0;
+    }
+    for (int64_t c = 0; c < n; c++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < LANES; i++) {
+            best[i] = z[c][i] > max[i] ? (int32_t)c : best[i];
+            max[i] = z[c][i] > max[i] ? z[c][i] : max[i];
+        }
+}
+
+/* As kl_row; e: exp((z - max) / T), which the caller may use again when T is 1. */
+static void kl_lanes(const lanes *z, const lanes *t, int64_t n, const float *max, const float *max_t, double temperature,
+                     double factor, lanes *dz, lanes *e, float *sum, float *kl)
+{
+    const float over = (float)(1 / temperature), f = (float)factor;
+    lanes sum_t = {0}, dot = {0}, fz, ft;
+    for (int64_t c = 0; c < n; c++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < LANES; i++) {
+            float a = (z[c][i] - max[i]) * over, b = (t[c][i] - max_t[i]) * over;
+            float ez = v_exp(a), et = v_exp(b);
+            e[c][i] = ez;
+            dz[c][i] = et;
+            sum[i] += ez;
+            sum_t[i] += et;
+            dot[i] += et > 0 ? et * (b - a) : 0;
+        }
+    PRAGMA(omp simd)
+    for (int i = 0; i < LANES; i++) {
+        fz[i] = f / sum[i];
+        ft[i] = f / sum_t[i];
+        kl[i] = dot[i] / sum_t[i] + v_log(sum[i] / sum_t[i]);
+    }
+    for (int64_t c = 0; c < n; c++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < LANES; i++)
+            dz[c][i] = e[c][i] * fz[i] - dz[c][i] * ft[i];
+}
+
+/* As ce_row, but for the labels' own terms. factor[i] is 0 in rows without a label. */
+static void ce_lanes(const lanes *z, int64_t n, const float *max, double even, const float *factor, lanes *dz, lanes *e,
+                     float *sum, float *all, bool have)
+{
+    lanes f, even_f;
+    for (int64_t c = 0; c < n && !have; c++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < LANES; i++) {
+            e[c][i] = v_exp(z[c][i] - max[i]);
+            sum[i] += e[c][i];
+        }
+    PRAGMA(omp simd)
+    for (int i = 0; i < LANES; i++) {
+        f[i] = factor[i] / sum[i];
+        even_f[i] = factor[i] * (float)even;
+    }
+    for (int64_t c = 0; c < n; c++)
+        PRAGMA(omp simd)
+        for (int i = 0; i < LANES; i++) {
+            dz[c][i] += factor[i] != 0 ? e[c][i] * f[i] - even_f[i] : 0;
+            all[i] += z[c][i] - max[i];
+        }
+}
+
+/* Loss and gradient of the labels of one lane, whose row has log(sum exp(z - max)) = log_sum. */
+static double label_lane(const kd_call *k, const kd_label *l, const lanes *z, lanes *dz, int i, float max, float all,
+                         float log_sum, double factor)
+{
+    const double eps = k->at->label_smoothing, share[2] = {l->share, 1 - l->share};
+    double ce = eps > 0 ? (double)log_sum * eps - eps / (double)k->classes * (double)all : 0;
+    for (int s = 0; s < 2; s++) {
+        int64_t c = s ? l->second : l->first;
+        if (share[s] == 0)
+            continue;
+        ce += (1 - eps) * share[s] * ((double)log_sum - ((double)z[c][i] - (double)max));
+        dz[c][i] -= (float)(factor * (1 - eps) * share[s]);
+    }
+    return ce;
+}
+
+static void kd_lanes(const kd_call *k, int64_t first, kd_row *out)
+{
+    const int64_t n = k->classes, rows = k->rows - first < LANES ? k->rows - first : LANES;
+    const double factor = k->divisor > 0 ? k->w_task / k->divisor : 0;
+    lanes z[LANE_CLASSES], t[LANE_CLASSES], dz[LANE_CLASSES], e[LANE_CLASSES];
+    lanes max, max_t, kl = {0}, sum = {0}, sum_ce = {0}, all = {0}, log_sum, factors = {0};
+    int32_t best[LANES], best_t[LANES];
+    kd_label label[LANES];
+    bool any = false, same = k->teacher && k->t == 1;
+    load_lanes(k->z + first * n, rows, n, z);
+    max_lanes((const lanes *)z, n, max, best);
+    if (k->teacher) {
+        load_lanes(k->teacher + first * n, rows, n, t);
+        max_lanes((const lanes *)t, n, max_t, best_t);
+        kl_lanes((const lanes *)z, (const lanes *)t, n, max, max_t, k->t, k->w_kd * k->t / (double)k->rows, dz, e, sum, kl);
+    }
+    if (!k->teacher || k->w_kd == 0)
+        memset(dz, 0, (size_t)n * sizeof *dz);
+    for (int64_t i = 0; i < rows; i++) {
+        label[i] = kd_row_label(k->label, k->label2, k->lambda, false, first + i);
+        any |= label[i].labelled;
+        factors[i] = label[i].labelled ? (float)factor : 0;
+    }
+    float *total = same ? sum : sum_ce;
+    if (any)
+        ce_lanes((const lanes *)z, n, max, k->at->label_smoothing / (double)n, factors, dz, e, total, all, same);
+    for (int i = 0; i < LANES; i++)
+        log_sum[i] = any ? v_log(total[i]) : 0;
+    for (int i = 0; i < (int)rows; i++) {
+        const kd_label *l = &label[i];
+        out[i] = (kd_row){.kl = (double)kl[i], .agrees = k->teacher && best[i] == best_t[i]};
+        if (l->labelled && (l->first >= n || l->second >= n)) { /* wrong data */
+            kd_one(k, first + i, &out[i]);
+            continue;
+        }
+        if (l->labelled) {
+            out[i].correct = best[i] == l->main;
+            out[i].ce = label_lane(k, l, (const lanes *)z, dz, i, max[i], all[i], log_sum[i], factor);
+        }
+        for (int64_t c = 0; c < n; c++)
+            k->dz[(first + i) * n + c] = dz[c][i];
+    }
+}
+
 static size_t kd_work(const kernel_args *a)
 {
     return (size_t)(shape_count(&a->in[0].sh) / a->in[0].sh.dim[a->in[0].sh.rank - 1]) * sizeof(kd_row);
@@ -157,8 +301,13 @@ static void kd_loss(const kernel_args *a)
     k.rows = shape_count(&a->in[0].sh) / k.classes;
     k.divisor = kd_divisor(k.at, k.label, k.label2, k.lambda, false, k.rows, k.classes);
     kd_row *row = a->work;
-    PARALLEL_FOR(r, k.rows, a->threads, k.rows * k.classes * 8)
-    kd_one(&k, r, &row[r]);
+    if (k.classes <= LANE_CLASSES && !k.at->class_weights.v) {
+        PARALLEL_FOR(b, block_count(k.rows, LANES), a->threads, k.rows * k.classes * 2)
+        kd_lanes(&k, b * LANES, &row[b * LANES]);
+    } else {
+        PARALLEL_FOR(r, k.rows, a->threads, k.rows * k.classes * 8)
+        kd_one(&k, r, &row[r]);
+    }
     double ce = 0, kl = 0;
     int64_t correct = 0, agree = 0;
     for (int64_t r = 0; r < k.rows; r++) {
