@@ -45,7 +45,8 @@ typedef struct bconv {
     int64_t phases;              /* step[0] * step[1] */
     int64_t reach[2];            /* positions that a pixel's data span beyond its own */
     int64_t slots[2], stride[2]; /* planes of copied data (forward), steps through the data; else 1 */
-    int64_t task_images, strip[2], strips[2], tasks; /* a task: images with all pixels or strips of one; one group */
+    int64_t task_images, strip[2], strips[2]; /* a task: images with all pixels or strips of one; one group; */
+    int64_t parts, tasks;        /* one part of the panels */
     int64_t width, slot_pitch, block_pitch, image_pitch; /* floats: a row of the data that is read, and so on */
 } bconv;
 
@@ -77,23 +78,44 @@ static inline int64_t bconv_merge(int64_t groups, int64_t reduce, int64_t produc
     return merged;
 }
 
-/* Tasks of TASK_PIXELS pixels and more where the data are few, and enough of them for some threads. */
-static inline void bconv_split(bconv *g)
+/* Splits the pixels of an image into about `parts` strips. */
+static inline void bconv_strips(bconv *g, int64_t parts)
 {
-    int64_t each = max_of(1, g->blocks * PITCH * g->slots[0] * g->slots[1] / g->phases), pixels = g->dst[0] * g->dst[1];
-    int64_t most = max_of(TASK_PIXELS, min_of(TASK_FLOATS / each, TASK_PIXELS_MOST));
-    int64_t all = g->images * g->groups, parts = (TASKS_FEWEST + all - 1) / max_of(1, all);
-    g->task_images = max_of(1, min_of(most / max_of(1, pixels), all / TASKS_FEWEST));
-    g->task_images = max_of(1, min_of(g->task_images, g->images));
-    parts = max_of(parts, (pixels + most - 1) / most);
     for (int i = 0; i < 2; i++) {
         int64_t least = i ? TASK_COLUMNS_LEAST : g->dst[0] > 4 ? 4 : 1;
         int64_t strip = max_of(least, (g->dst[i] + parts - 1) / parts);
-        g->strip[i] = g->task_images > 1 ? g->dst[i] : round_up(min_of(strip, g->dst[i]), g->step[i]);
+        g->strip[i] = round_up(min_of(strip, g->dst[i]), g->step[i]);
         g->strips[i] = (g->dst[i] + g->strip[i] - 1) / g->strip[i];
         parts = (parts + g->strips[i] - 1) / g->strips[i];
     }
-    g->tasks = (g->images + g->task_images - 1) / g->task_images * g->groups * g->strips[0] * g->strips[1];
+}
+
+static inline void bconv_count_tasks(bconv *g)
+{
+    g->tasks = (g->images + g->task_images - 1) / g->task_images * g->groups * g->strips[0] * g->strips[1] * g->parts;
+}
+
+/* Tasks of TASK_PIXELS pixels and more where the data are few. Where that makes too few of them, first the channels of the
+ * result are shared out, then images and rows. */
+static inline void bconv_split(bconv *g)
+{
+    int64_t each = max_of(1, g->blocks * PITCH * g->slots[0] * g->slots[1] / g->phases);
+    int64_t most = max_of(TASK_PIXELS, min_of(TASK_FLOATS / each, TASK_PIXELS_MOST)), pixels = g->dst[0] * g->dst[1];
+    g->parts = 1;
+    g->task_images = max_of(1, min_of(most / pixels, g->images));
+    bconv_strips(g, g->task_images > 1 ? 1 : (pixels + most - 1) / most);
+    bconv_count_tasks(g);
+    if (g->tasks == 0 || g->tasks >= TASKS_FEWEST)
+        return;
+    g->parts = max_of(1, min_of((TASKS_FEWEST + g->tasks - 1) / g->tasks, g->packed ? g->panels / 2 : g->panels));
+    bconv_count_tasks(g);
+    if (g->tasks < TASKS_FEWEST / 2 && g->task_images > 1) {
+        g->task_images = max_of(1, g->task_images * g->tasks / TASKS_FEWEST);
+        bconv_count_tasks(g);
+    }
+    if (g->tasks < TASKS_FEWEST && g->task_images == 1)
+        bconv_strips(g, max_of(g->strips[0] * g->strips[1], TASKS_FEWEST / (g->images * g->groups * g->parts)));
+    bconv_count_tasks(g);
 }
 
 /* `x` and `y`: shapes of the convolution's data and windows, whatever the direction. False: the shapes are not for these
@@ -104,7 +126,7 @@ static inline bool bconv_make(bconv *g, const conv_attrs *at, const shape *x, co
     *g = (bconv){.s = conv_spatial(at, x, y), .forward = forward, .images = x->dim[0]};
     const spatial *s = &g->s;
     int64_t c = s->channels / s->group, m = s->outputs / s->group;
-    if (x->rank < 3 || x->rank > 4 || c < 1 || m < 1)
+    if (x->rank < 3 || x->rank > 4 || c < 1 || m < 1 || (s->group > 1 && c == 1 && m == 1)) /* see depthwise_blocked_simd.c */
         return false;
     g->merged = bconv_merge(s->group, forward ? c : m, forward ? m : c);
     g->groups = s->group / g->merged;
@@ -228,7 +250,7 @@ static inline void copy_slots(const bconv *g, float *to, const float *from, int6
 }
 
 typedef struct btask {
-    int64_t image, images, group;
+    int64_t image, images, group, part;
     int64_t first[2], count[2]; /* rows and columns of the result */
     int64_t origin[2];          /* position that x begins with */
     const float *x;             /* data of the first image, for the group */
@@ -237,9 +259,11 @@ typedef struct btask {
 /* Task `index`; copies its data into `pack` (image_pitch * task_images floats) where that is needed. */
 static inline btask btask_begin(const bconv *g, int64_t index, const float *x, float *pack)
 {
-    int64_t col = index % g->strips[1], row = index / g->strips[1] % g->strips[0], i = index / g->strips[1] / g->strips[0];
+    int64_t part = index % g->parts, strip = index / g->parts, i = strip / g->strips[1] / g->strips[0];
+    int64_t col = strip % g->strips[1], row = strip / g->strips[1] % g->strips[0];
     int64_t plane = g->src[0] * g->src[1] * PITCH, positions[2];
-    btask t = {.image = i / g->groups * g->task_images, .group = i % g->groups, .first = {row * g->strip[0], col * g->strip[1]}};
+    btask t = {.image = i / g->groups * g->task_images, .group = i % g->groups, .part = part,
+               .first = {row * g->strip[0], col * g->strip[1]}};
     t.images = min_of(g->task_images, g->images - t.image);
     for (int a = 0; a < 2; a++) {
         t.count[a] = min_of(g->strip[a], g->dst[a] - t.first[a]);

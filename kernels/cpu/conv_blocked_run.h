@@ -1,7 +1,7 @@
 /* conv_blocked_run.h - runs the tasks of conv_blocked.h with the tiles of conv_tile.h: the body of conv_blocked_simd.c (data
  * blocked) and conv_entry_simd.c (data plain).
  *
- * The weights are packed once per call, channels of the result innermost. Every result is one sum in a fixed order:
+ * The weights are packed, channels of the result innermost, once per call or, constant ones, once and for all. Every result is one sum in a fixed order:
  * threads change nothing. */
 #ifndef DISTILL_KERNELS_CONV_BLOCKED_RUN_H
 #define DISTILL_KERNELS_CONV_BLOCKED_RUN_H
@@ -18,9 +18,10 @@ typedef struct job {
     bconv g;
     int64_t runs_most; /* of a task */
     int64_t pack_size; /* floats of a thread */
-    /* parts of the workspace */
+    /* parts of the workspace, or prepared */
     bconv_tables t;
     float *w;         /* [groups][panels][entries][PITCH][vectors of the panel * LANES] */
+    /* parts of the workspace */
     float *bias;      /* [groups * vectors * LANES] */
     float *pack;      /* per thread, like the next two */
     tile_run *runs;   /* [TILE_VECTORS][runs_most] */
@@ -42,15 +43,21 @@ static bool plan(job *j, const conv_attrs *at, const shape *x, const shape *y, b
     return true;
 }
 
+static void carve_weights(job *j, carver *c)
+{
+    const bconv *g = &j->g;
+    j->t.off = carve(c, g->entries, sizeof *j->t.off);
+    j->t.phase = carve(c, g->phases + 1, sizeof *j->t.phase);
+    j->t.tap_first = carve(c, g->taps, sizeof *j->t.tap_first);
+    j->t.tap_step = carve(c, g->taps, sizeof *j->t.tap_step);
+    j->w = carve(c, g->groups * g->vectors * LANES * g->entries * PITCH, sizeof *j->w);
+}
+
 static size_t carve_job(job *j, void *work, int threads)
 {
     const bconv *g = &j->g;
     carver c = {.base = work};
-    j->t.off = carve(&c, g->entries, sizeof *j->t.off);
-    j->t.phase = carve(&c, g->phases + 1, sizeof *j->t.phase);
-    j->t.tap_first = carve(&c, g->taps, sizeof *j->t.tap_first);
-    j->t.tap_step = carve(&c, g->taps, sizeof *j->t.tap_step);
-    j->w = carve(&c, g->groups * g->vectors * LANES * g->entries * PITCH, sizeof *j->w);
+    carve_weights(j, &c);
     j->bias = carve(&c, g->groups * g->vectors * LANES, sizeof *j->bias);
     j->pack = carve(&c, j->pack_size * threads, sizeof *j->pack);
     j->runs = carve(&c, TILE_VECTORS * j->runs_most * threads, sizeof *j->runs);
@@ -104,7 +111,7 @@ static void pack_backward(const job *j, const float *from, int64_t rows, float *
     int64_t taps = j->g.taps, next = j->g.produce * taps;
     for (int64_t r = 0; r < j->g.reduce; r++, from += next) {
         if (taps == 1) {
-            vec_store(to + packed_row(j, r, 0) * pitch, load_channels(from, 0, rows));
+            vec_store(to + packed_row(j, r, 0) * pitch, rows == LANES ? vec_load(from) : load_channels(from, 0, rows));
             continue;
         }
         for (int64_t t = 0; t < taps; t += LANES) {
@@ -215,7 +222,7 @@ static void run_task(const job *j, int64_t index, int thread)
     run_list *lists = j->lists + thread * TILE_VECTORS * g->phases;
     bool listed[TILE_VECTORS] = {false};
     int64_t plane = g->dst[0] * g->dst[1] * LANES;
-    for (int64_t panel = 0; panel < g->panels; panel++) {
+    for (int64_t panel = t.part * g->panels / g->parts; panel < (t.part + 1) * g->panels / g->parts; panel++) {
         int64_t first = panel_begin(g, panel), vector = t.group * g->vectors + first;
         int V = (int)(panel_begin(g, panel + 1) - first);
         run_list *l = lists + (V - 1) * g->phases;
@@ -231,24 +238,32 @@ static void run_task(const job *j, int64_t index, int thread)
         }
         tile_sum s = {.x = t.x, .y = j->y + (t.image * g->groups * g->vectors + vector) * plane, .step = g->step[1] * LANES,
                       .plane = plane, .w = j->w + vector * LANES * g->entries * PITCH, .bias = j->bias + vector * LANES,
-                      .end = &j->end};
+                      .end = &j->end, .ahead = !g->packed};
         for (int64_t p = 0; p < g->phases; p++)
             sum_phase(j, p, V, s, r, &l[p]);
     }
 }
 
+static void set_weights(job *j, const kernel_args *a)
+{
+    j->weight = a->in[1].data;
+    j->weight_end = j->weight + shape_count(&a->in[1].sh);
+    bconv_list(&j->g, &j->t);
+}
+
 static void run(job *j, const kernel_args *a)
 {
     const bconv *g = &j->g;
-    int64_t packs = g->groups * g->vectors;
+    int64_t packs = a->prepared ? 0 : g->groups * g->vectors;
     carve_job(j, a->work, a->threads);
+    if (a->prepared)
+        carve_weights(j, &(carver){.base = (char *)(uintptr_t)a->prepared}); /* is only read */
+    else
+        set_weights(j, a);
     j->x = a->in[0].data;
-    j->weight = a->in[1].data;
-    j->weight_end = j->weight + shape_count(&a->in[1].sh);
     j->y = a->out[0].data;
     j->end.y = j->y;
     j->end.bias = j->bias;
-    bconv_list(g, &j->t);
     conv_pack_bias(a->n_in > 2 ? a->in[2].data : NULL, g->groups, g->produce, j->bias);
 #pragma omp parallel num_threads(a->threads) if (a->threads > 1 && (g->tasks > 1 || packs > 1))
     {
@@ -259,6 +274,26 @@ static void run(job *j, const kernel_args *a)
         for (int64_t i = 0; i < g->tasks; i++)
             run_task(j, i, omp_get_thread_num());
     }
+}
+
+/* Bytes of the packed weights, where they are constant. */
+static size_t prepared_size(job *j, const kernel_args *a)
+{
+    carver c = {.base = NULL};
+    if (!a->in[1].data)
+        return 0;
+    carve_weights(j, &c);
+    return c.used;
+}
+
+static void prepare(job *j, const kernel_args *a, void *to)
+{
+    const bconv *g = &j->g;
+    carve_weights(j, &(carver){.base = to});
+    set_weights(j, a);
+#pragma omp parallel for num_threads(a->threads) schedule(static)
+    for (int64_t i = 0; i < g->groups * g->vectors; i++)
+        pack_vector(j, i / g->vectors, i % g->vectors);
 }
 
 /* ---- what it takes ---- */
@@ -282,7 +317,7 @@ static double job_cost(const job *j)
         }
     }
     if (g->packed)
-        copied = (double)(g->strips[0] * g->strips[1]) * (double)g->image_pitch / PITCH *
+        copied = (double)(g->strips[0] * g->strips[1] * g->parts) * (double)g->image_pitch / PITCH *
                  (PITCH > 1 ? CYCLES_PIXEL : g->stride[1] > 1 ? 1 : 0.3);
     return (cycles + copied) * (double)(g->images * g->groups) * 1.08 +
            0.6 * (double)(g->groups * g->vectors * LANES) * (double)g->entries * PITCH;

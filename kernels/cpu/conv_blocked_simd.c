@@ -33,6 +33,18 @@ static size_t conv_workspace(const kernel_args *a)
     plan_conv(&j, a);
     return carve_job(&j, NULL, a->threads);
 }
+static size_t conv_prepared(const kernel_args *a)
+{
+    job j;
+    plan_conv(&j, a);
+    return prepared_size(&j, a);
+}
+static void conv_prepare(const kernel_args *a, void *to)
+{
+    job j;
+    plan_conv(&j, a);
+    prepare(&j, a, to);
+}
 static double conv_cost(const kernel_args *a)
 {
     job j;
@@ -62,6 +74,18 @@ static size_t conv_data_workspace(const kernel_args *a)
     plan_data(&j, a);
     return carve_job(&j, NULL, a->threads);
 }
+static size_t conv_data_prepared(const kernel_args *a)
+{
+    job j;
+    plan_data(&j, a);
+    return prepared_size(&j, a);
+}
+static void conv_data_prepare(const kernel_args *a, void *to)
+{
+    job j;
+    plan_data(&j, a);
+    prepare(&j, a, to);
+}
 static double conv_data_cost(const kernel_args *a)
 {
     job j;
@@ -71,9 +95,12 @@ static double conv_data_cost(const kernel_args *a)
 
 KERNEL_TABLE(conv_blocked) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_blocked", conv, conv_workspace, conv_takes, "direct",
-     .blocked_in = 1 | 1 << 3, .blocked_out = 1, .cost = conv_cost},
+     .blocked_in = 1 | 1 << 3, .blocked_out = 1, .cost = conv_cost,
+     .prepared = conv_prepared, .prepare = conv_prepare},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_blocked", conv_data, conv_data_workspace, conv_data_takes,
-     "direct", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost},
+     "direct", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost,
+     .prepared = conv_data_prepared, .prepare = conv_data_prepare},
     {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_blocked", conv_data, conv_data_workspace, conv_data_takes,
-     "direct", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost},
+     "direct", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost,
+     .prepared = conv_data_prepared, .prepare = conv_data_prepare},
     KERNEL_END};

@@ -28,6 +28,7 @@ typedef struct region {
     int64_t images, rows, cols;
     int64_t x_image, x_row, x_step, d_image, d_row;
     int64_t d_plane;   /* from one vector of channels of dy to the next */
+    int64_t x_ahead, d_ahead; /* how far ahead of use data are asked for; 0: they are near already */
     const int64_t *at; /* plain data: where the entries' data begin */
 } region;
 typedef void outer_fn(float *sums, const float *x, const float *dy, const region *r);
@@ -38,7 +39,7 @@ ALWAYS_INLINE void outer_body(const int V, const int E, const bool gather, float
 {
     vec acc[REGISTERS];
     const float *px[LANES];
-    int64_t plane = r->d_plane, step = r->x_step;
+    int64_t plane = r->d_plane, step = r->x_step, x_ahead = r->x_ahead, d_ahead = r->d_ahead;
 #pragma GCC unroll 16
     for (int e = 0; e < E; e++) {
         px[e] = gather ? x + r->at[e] : x + e;
@@ -53,8 +54,12 @@ ALWAYS_INLINE void outer_body(const int V, const int E, const bool gather, float
             for (int64_t col = 0; col < r->cols; col++, at += step, d += LANES) {
                 vec g[VECTORS_MOST];
 #pragma GCC unroll 3
-                for (int v = 0; v < V; v++)
+                for (int v = 0; v < V; v++) {
                     g[v] = vec_load(d + v * plane);
+                    __builtin_prefetch(d + v * plane + d_ahead);
+                }
+                if (!gather)
+                    __builtin_prefetch(px[0] + at + x_ahead);
 #pragma GCC unroll 16
                 for (int e = 0; e < E; e++)
 #pragma GCC unroll 3
@@ -130,7 +135,8 @@ static bool plan(job *j, const kernel_args *a, bool plain)
     *j = (job){.s = conv_spatial(at, x, &a->in[1].sh), .plain = plain, .merged = 1};
     spatial *s = &j->s;
     int64_t c = s->channels / s->group, m = s->outputs / s->group, taps = s->kernel[1] * s->kernel[2];
-    if (x->rank < 3 || x->rank > 4 || c < 1 || m < 1 || s->out[1] < 1 || s->out[2] < 1)
+    if (x->rank < 3 || x->rank > 4 || c < 1 || m < 1 || s->out[1] < 1 || s->out[2] < 1 ||
+        (s->group > 1 && c == 1 && m == 1)) /* see depthwise_blocked_simd.c */
         return false;
     while (j->merged < s->group && !(fits(c * j->merged) && fits(m * j->merged)))
         j->merged++;
@@ -221,10 +227,11 @@ typedef struct task {
     int64_t share, group, block, block_end, panel, panel_end;
 } task;
 
-/* Blocked data: one tap of one block, all channels. */
-static void sum_tap(const job *j, const task *t, const unit *u, int64_t block, int64_t tap, int64_t panel)
+/* Blocked data: one tap of one block, all channels, for unit `index`. */
+static void sum_tap(const job *j, const task *t, int64_t index, int64_t block, int64_t tap, int64_t panel)
 {
     const spatial *s = &j->s;
+    const unit here = unit_of(j, index), *u = &here;
     int64_t kh = tap / s->kernel[2], kw = tap % s->kernel[2], first = panel_begin(j, panel);
     int V = (int)(panel_begin(j, panel + 1) - first);
     range rows = tap_windows(j, 1, kh, u->row, u->rows), cols = tap_windows(j, 2, kw, u->col, u->cols);
@@ -234,6 +241,11 @@ static void sum_tap(const job *j, const task *t, const unit *u, int64_t block, i
                 .d_image = j->groups * j->vectors * out, .d_row = s->out[2] * LANES, .d_plane = out};
     if (r.rows == 0 || r.cols == 0)
         return;
+    const unit next = unit_of(j, index + 1); /* may be of another share or none: nothing is read there */
+    if (tap == 0 && block == t->block)
+        r.d_ahead = (next.image - u->image) * r.d_image + (next.row - u->row) * r.d_row + (next.col - u->col) * LANES;
+    if (tap == 0 && panel == t->panel)
+        r.x_ahead = (next.image - u->image) * r.x_image + (next.row - u->row) * r.x_row + (next.col - u->col) * r.x_step;
     const float *x = j->x + u->image * r.x_image + (t->group * j->blocks + block) * in +
                      ((rows.begin * s->stride[1] + kh * s->dilation[1] - s->pad[1]) * s->in[2] + cols.begin * s->stride[2] +
                       kw * s->dilation[2] - s->pad[2]) * LANES;
@@ -263,13 +275,16 @@ static void pack_unit(const job *j, const unit *u, float *pack)
         }
 }
 
-static void sum_plain(const job *j, const task *t, const unit *u, const float *pack, int64_t block, int64_t panel)
+static void sum_plain(const job *j, const task *t, const unit *u, const float *pack, int64_t index, int64_t block, int64_t panel)
 {
     const spatial *s = &j->s;
     int64_t first = panel_begin(j, panel), out = s->out[1] * s->out[2] * LANES;
     region r = {.images = 1, .rows = u->rows, .cols = u->cols, .x_row = s->stride[1] * j->pack_cols, .x_step = s->stride[2],
                 .d_row = s->out[2] * LANES, .d_plane = out, .at = j->at + block * j->lanes};
     const float *dy = j->dy + (u->image * j->vectors + first) * out + (u->row * s->out[2] + u->col) * LANES;
+    const unit next = unit_of(j, index + 1); /* as above */
+    if (block == t->block)
+        r.d_ahead = ((next.image - u->image) * j->vectors * s->out[1] + next.row - u->row) * r.d_row + (next.col - u->col) * LANES;
     outers[1][panel_begin(j, panel + 1) - first](sums_at(j, t->share, 0, block, 0, panel), pack, dy, &r);
 }
 
@@ -294,9 +309,9 @@ static void run_task(const job *j, int64_t index, int thread)
             for (int64_t b = t.block; b < t.block_end; b++)
                 for (int64_t k = 0; k < j->taps; k++) {
                     if (j->plain)
-                        sum_plain(j, &t, &u, pack, b, p);
+                        sum_plain(j, &t, &u, pack, i, b, p);
                     else
-                        sum_tap(j, &t, &u, b, k, p);
+                        sum_tap(j, &t, i, b, k, p);
                 }
     }
 }

@@ -29,6 +29,18 @@ static size_t conv_workspace(const kernel_args *a)
     plan_conv(&j, a);
     return carve_job(&j, NULL, a->threads);
 }
+static size_t conv_prepared(const kernel_args *a)
+{
+    job j;
+    plan_conv(&j, a);
+    return prepared_size(&j, a);
+}
+static void conv_prepare(const kernel_args *a, void *to)
+{
+    job j;
+    plan_conv(&j, a);
+    prepare(&j, a, to);
+}
 static double conv_cost(const kernel_args *a)
 {
     job j;
@@ -38,5 +50,5 @@ static double conv_cost(const kernel_args *a)
 
 KERNEL_TABLE(conv_entry) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_entry", conv, conv_workspace, conv_takes, "direct", .blocked_in = 1 << 3,
-     .blocked_out = 1, .cost = conv_cost},
+     .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared, .prepare = conv_prepare},
     KERNEL_END};

@@ -28,6 +28,7 @@ typedef struct tile_sum {
     int64_t count, lanes; /* entries; channels of each, 1 to PITCH */
     const float *w;       /* [count][PITCH][V * LANES] */
     bool first, last;     /* pass over the entries */
+    bool ahead;           /* asks for the data of the next tile, which most likely lie behind those of this one */
     const float *bias;    /* of these vectors */
     const conv_epilogue *end;
 } tile_sum;
@@ -49,6 +50,12 @@ ALWAYS_INLINE void tile_body(const int V, const int Q, const int G, const tile_s
     }
     for (int64_t e = 0; e < s->count; e++, w += (PITCH - lanes) * V * LANES) {
         int64_t o = s->off[e];
+        if (PITCH > 1 && s->ahead)
+#pragma GCC unroll 8
+            for (int g = 0; g < G; g++)
+#pragma GCC unroll 8
+                for (int q = 0; q < Q; q++)
+                    __builtin_prefetch(x[g] + o + (G * Q + q) * PITCH);
         for (int64_t l = o; l < o + lanes; l++, w += V * LANES) {
             vec wv[TILE_VECTORS];
 #pragma GCC unroll 2

@@ -161,6 +161,8 @@ static void run_task(const job *j, const float *x, const conv_epilogue *end, flo
     vec bias = vec_load(j->bias + block * LANES);
     tap_list l;
     copy_rows(j, x + plane * j->src[0] * j->src[1] * LANES, top, last - top + 1, copy);
+    const float *ahead = x + (plane * j->src[0] + min_of(last + 1, j->src[0])) * j->src[1] * LANES; /* the next task's data */
+    int64_t lines = (j->forward ? s->stride[1] : 1) * j->src[1];
     y += plane * j->dst[0] * j->dst[1] * LANES;
     for (int64_t a = 0; a < rows; a++)
         for (int64_t b = 0; b < cols; b++) {
@@ -169,6 +171,8 @@ static void run_task(const job *j, const float *x, const conv_epilogue *end, flo
             for (int64_t row = first; row < first + count && col < j->dst[1]; row++) {
                 if ((row + row_shift) % rows != a)
                     continue;
+                for (int64_t q = 0; q < lines && a + b == 0; q++, ahead += LANES)
+                    __builtin_prefetch(ahead);
                 int64_t at = j->forward ? (row - first) * s->stride[1] : (row + row_shift) / rows - above - top;
                 int64_t left = j->forward ? 0 : (col + col_shift) / cols - col_shift / cols;
                 pixel_row(&l, copy + (at * j->width + left) * LANES, step * LANES, y + (row * j->dst[1] + col) * LANES,
