@@ -230,7 +230,7 @@ static int64_t panel_parts(const job *j)
 static void run_part(const job *j, void *work, int thread)
 {
     const matmul_batch *t = &j->batch;
-    scratch s;
+    scratch s = {0};
     carve_scratch(j, work, thread, &s);
     int64_t begin = 0, end = t->count, parts = j->threads;
     int64_t row = 0, rows = j->s.m, first = 0, last = j->panels;
@@ -269,7 +269,7 @@ typedef void plan_fn(job *j, const kernel_args *a);
 static size_t job_workspace(plan_fn *plan, const kernel_args *a)
 {
     job j;
-    scratch s;
+    scratch s = {0};
     plan(&j, a);
     finish_plan(&j, a->threads);
     return carve_scratch(&j, NULL, j.threads - 1, &s);
@@ -365,6 +365,14 @@ ROW_FUNCTIONS(gemm)
 ROW_FUNCTIONS(matmul)
 ROW_FUNCTIONS(linear)
 
+static bool linear_takes(const kernel_args *a)
+{
+    return ((const linear_attrs *)a->attr)->precision == PRECISION_FP32;
+}
+
 #define ROW(OP, what)                                                                                             \
     {OP, REAL_DTYPE, REAL_ISA, #what, what##_run, what##_workspace, .prepared = what##_prepared, .prepare = what##_prepare}
-KERNEL_TABLE(gemm) = {ROW(OP_GEMM, gemm), ROW(OP_MATMUL, matmul), ROW(OP_LINEAR, linear), KERNEL_END};
+KERNEL_TABLE(gemm) = {ROW(OP_GEMM, gemm), ROW(OP_MATMUL, matmul), 
+                        {OP_LINEAR, REAL_DTYPE, REAL_ISA, "linear", linear_run, linear_workspace, linear_takes,
+                         .prepared = linear_prepared, .prepare = linear_prepare},
+                        KERNEL_END};

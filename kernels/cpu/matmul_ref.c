@@ -1,4 +1,5 @@
 /* matmul_ref.c - Gemm, MatMul and Linear as their definitions read (src/ops/matmul.c), a row of the result at a time. */
+#include "kernels/cpu/half.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/refmath.h"
 
@@ -59,13 +60,29 @@ static real activate(int64_t activation, real x)
     }
 }
 
+/* As product, with both matrices rounded to bfloat16. */
+static void rounded_product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha)
+{
+    for (int64_t i = 0; i < s->m; i++)
+        for (int64_t j = 0; j < s->n; j++) {
+            real sum = 0;
+            for (int64_t k = 0; k < s->k; k++)
+                sum += (real)half_load_BF16(half_store_BF16((float)x[i * s->a_row + k * s->a_col])) *
+                       (real)half_load_BF16(half_store_BF16((float)w[k * s->b_row + j * s->b_col]));
+            y[i * s->n + j] = alpha * sum;
+        }
+}
+
 static void linear(const kernel_args *a)
 {
     const linear_attrs *at = a->attr;
     matrix_sizes s = linear_sizes(at, &a->in[0].sh, &a->in[1].sh);
     const real *bias = a->n_in > 2 ? a->in[2].data : NULL, *residual = a->n_in > 3 ? a->in[3].data : NULL;
     real *y = a->out[0].data, *pre = a->n_out > 1 ? a->out[1].data : NULL;
-    product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, a->threads);
+    if (at->precision == PRECISION_BF16)
+        rounded_product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha);
+    else
+        product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, a->threads);
     for (int64_t i = 0; i < s.m * s.n; i++) {
         real v = y[i];
         v += bias ? bias[i % s.n] : 0;

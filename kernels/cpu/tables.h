@@ -28,6 +28,7 @@
     X(conv_winograd_weight) \
     X(depthwise_blocked) \
     X(gemm) \
+    X(gemm_bf16) \
     X(loss) \
     X(move) \
     X(pool) \

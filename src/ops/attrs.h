@@ -67,9 +67,11 @@ typedef struct matmul_attrs { /* hidden: gradients use transposed operands witho
     int64_t transA, transB;
 } matmul_attrs;
 enum { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_TANH };
+enum { PRECISION_FP32, PRECISION_BF16 };
 typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix product and what follows it */
     double alpha;
     int64_t transA, transB, activation;
+    int64_t precision; /* to which both matrices are rounded; sums are float */
 } linear_attrs;
 
 typedef struct batch_norm_attrs {
