@@ -177,5 +177,36 @@ START_TEST(no_bias_no_residual)
 }
 END_TEST
 
+/* Every level gives what the reference gives of rounded operands, which is near the exact result and not the same. */
+START_TEST(rounded_to_bf16)
+{
+    float exact[ROWS * 40], want[ROWS * 40], got[ROWS * 40];
+    value_id x;
+    backend *b;
+    graph *g = begin(&x);
+    value_id y = add(g, OP_MATMUL, NULL, x, constant(g, SHAPE(WIDTH, 40), 1));
+    OK(graph_add_output(g, add(g, OP_RELU, NULL, y, 0)));
+    OK(pass_fuse_linear(g));
+    run(g, ISA_REF, exact);
+    OK(pass_linear_bf16(g));
+    OK(graph_validate(g));
+    run(g, ISA_REF, want);
+    float apart = 0;
+    for (int i = 0; i < ROWS * 40; i++)
+        apart = fmaxf(apart, fabsf(exact[i] - want[i]));
+    ck_assert(apart > 1e-4f && apart < 2e-2f);
+    for (int level = ISA_BASE; level <= ISA_AVX512; level++) {
+        run(g, (isa)level, got);
+        for (int i = 0; i < ROWS * 40; i++)
+            ck_assert(fabsf(got[i] - want[i]) <= 2e-6f);
+    }
+    graph_free(g);
+    OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = ISA_AVX2}, &b));
+    ck_assert(!backend_has_bf16(b)); /* slow ones do not count */
+    backend_close(b);
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(everything_becomes_one_node), TEST(gelu_in_every_order),
-                                 TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual), {0}};
+                                 TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual),
+                                 TEST(rounded_to_bf16), {0}};

@@ -25,14 +25,21 @@ static status check_outputs(const graph *g)
 
 status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out)
 {
+    return frozen_open_in(g, b, memory_limit, false, out);
+}
+
+status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, frozen_net *out)
+{
     frozen_net *t = out;
     status st = ST_OK;
-    *t = (frozen_net){.g = g};
+    *t = (frozen_net){.g = g, .bf16 = bf16};
     TRY_DONE(feed_plain(g, &t->in));
     TRY_DONE(check_outputs(g));
     TRY_DONE(pass_drop_identity(g));
     TRY_DONE(pass_fold_batch_norm(g));
     TRY_DONE(pass_fuse_epilogues(g));
+    if (bf16)
+        TRY_DONE(pass_linear_bf16(g));
     TRY_DONE(graph_validate(g));
     TRY_DONE(exec_open(g, b, NULL, memory_limit, &t->e));
     t->batch = g->value[g->input[0]].sh.dim[0];

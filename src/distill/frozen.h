@@ -19,11 +19,14 @@ typedef struct frozen_net {
     tap_cache *cache;               /* owned; NULL: nothing is remembered */
     float **place;                  /* [n_out] scratch: where a sample's outputs go */
     uint64_t runs;                  /* samples computed */
+    bool bf16;                      /* matrix products with constants are rounded to bfloat16 */
 } frozen_net;
 
 /* Takes g (a frozen inference graph with inputs [batch, ...] of any type and float outputs [batch, ...] of any rank, planned
  * as it is); runs the passes for frozen graphs on it. Also on failure g is taken. */
 MUST_USE status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out);
+/* The same; with bf16 the operands of matrix products by constants are rounded to bfloat16 (sums stay float). */
+MUST_USE status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, frozen_net *out);
 void frozen_close(frozen_net *t);
 /* Matches the inputs to those of a data set, and holds token ids against the tables they index. `who`: feed.h. */
 MUST_USE status frozen_feed(frozen_net *t, const dataset *ds, const char *who);

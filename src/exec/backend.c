@@ -1,6 +1,7 @@
 /* backend.c - the list of devices that this build can use. */
 #include "exec/backend.h"
 #include "exec/internal.h"
+#include "ops/attrs.h"
 
 #include <string.h>
 
@@ -23,4 +24,13 @@ void backend_close(backend *b)
 {
     if (b)
         b->close(b);
+}
+
+bool backend_has_bf16(const backend *b)
+{
+    const linear_attrs at = {.alpha = 1, .precision = PRECISION_BF16};
+    kernel_tensor in[2] = {{.type = DTYPE_F32, .sh = SHAPE(64, 64)}, {.type = DTYPE_F32, .sh = SHAPE(64, 64)}}, out = in[0];
+    const kernel_args a = {.in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &at, .threads = 1};
+    const kernel_row *row = b->find(b, OP_LINEAR, &a);
+    return row && row->level != ISA_REF;
 }

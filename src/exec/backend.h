@@ -40,5 +40,6 @@ struct backend {
 
 MUST_USE status backend_open(const char *device, const backend_options *o, backend **out); /* "auto", "cpu" */
 void backend_close(backend *b);
+bool backend_has_bf16(const backend *b); /* fast matrix products of bfloat16 operands */
 
 #endif

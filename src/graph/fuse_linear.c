@@ -282,3 +282,19 @@ done:
     finder_close(&f);
     return st;
 }
+
+status pass_linear_bf16(graph *g)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        node *n = &g->node[k];
+        linear_attrs *at;
+        if (n->op != OP_LINEAR || g->value[n->in[1]].kind != VALUE_CONST || g->value[n->in[0]].type != DTYPE_F32 ||
+            ((const linear_attrs *)n->attr)->transA)
+            continue;
+        TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+        *at = *(const linear_attrs *)n->attr;
+        at->precision = PRECISION_BF16;
+        n->attr = at;
+    }
+    return ST_OK;
+}

@@ -222,6 +222,7 @@ MUST_USE status pass_join_gelu(graph *g);          /* the chain around Erf becom
                                                       stay, what is left of the chain is dead */
 MUST_USE status pass_fuse_linear(graph *g);        /* Gemm, MatMul + bias + residual + activation become Linear; frozen
                                                       graphs, and training graphs after their gradients */
+MUST_USE status pass_linear_bf16(graph *g);        /* Linear by a constant matrix: both rounded to bfloat16 */
 MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormalization with states for statistics
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running
                                                       = (1-m)*running + m*batch, unbiased variance) */

@@ -150,15 +150,11 @@ static status open_evaluation(session *s)
 static status open_teacher(session *s)
 {
     int64_t rows = s->j->teacher.batch;
-    graph *g;
     if (!s->teacher_file)
         return ST_OK;
     if (rows == 0)
         rows = s->j->train.batch < TEACHER_BATCH ? s->j->train.batch : TEACHER_BATCH;
-    TRY(session_import_teacher(s, rows, true, &g));
-    s->teacher_stats = graph_measure(g, rows);
-    TRY(frozen_open(g, s->b, job_memory_limit(s->j), &s->t));
-    TRY(frozen_feed(&s->t, s->ds, "the teacher"));
+    TRY(session_open_frozen_teacher(s, rows));
     if (s->kd)
         TRY(match_outputs(s, frozen_shape(&s->t, 0)));
     TRY(arena_alloc(&s->mem, &s->taps, s->t.n_out, sizeof *s->taps));

@@ -56,6 +56,9 @@ typedef struct session {
 MUST_USE status session_open(const job *j, session *out);
 void session_close(session *s);
 
+/* The teacher for `rows` samples at a time in the precision of teacher.precision, into s->t (session_precision.c). */
+MUST_USE status session_open_frozen_teacher(session *s, int64_t rows);
+
 /* Bytes by item, for the plan table. */
 typedef struct session_memory {
     size_t data, batches, parameters, optimizer, activations, workspace, teacher, teacher_cache, evaluation;

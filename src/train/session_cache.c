@@ -15,6 +15,8 @@ static status identity_text(const session *s, const size_t *width, text *t)
     text_printf(t, "distill teacher outputs, version %s\n", DISTILL_VERSION);
     s->b->identify(s->b, t);
     text_printf(t, "\nteacher %s batch %lld\n", s->teacher_file->sha256, (long long)s->t.batch);
+    if (s->t.bf16)
+        text_add(t, "precision bf16\n");
     for (size_t i = 0; i < s->t.n_out; i++)
         if (width[i])
             text_printf(t, "output %s %zu\n", graph_value(s->t.g, s->t.g->output[i])->name, width[i]);
