@@ -10,6 +10,14 @@
  * and kernel, then the slowest nodes. exec_set_timing must be on. GF/s: two operations for a multiply-accumulate. */
 MUST_USE status bench_profile_print(const char *title, const exec *e, uint64_t steps, uint64_t runs, text *out);
 
+/* Watches the steps that s makes until bench_trace_stop; bench_trace_write writes them durably as a JSON array of trace events.
+ * s must live until bench_trace_close. */
+typedef struct bench_trace bench_trace;
+MUST_USE status bench_trace_begin(session *s, bench_trace **out);
+void bench_trace_stop(bench_trace *t);
+MUST_USE status bench_trace_write(const bench_trace *t, const char *path);
+void bench_trace_close(bench_trace *t); /* NULL allowed */
+
 /* `distill bench --serve`: opens the job as it is written and makes its first step, then prints one JSON line of facts.
  * For every line N on standard input it makes N steps and prints {"ms": [N numbers]}; a line "rewind" goes back to the
  * first batches (with cache.views = 1 the teacher's outputs are then remembered) and prints {}. Ends with its input. */

@@ -17,6 +17,7 @@ typedef struct text_list {
 
 #define FIELD_FLAG   bool
 #define FIELD_TEXT   const char *
+#define FIELD_MAYBE  const char *
 #define FIELD_NUMBER int64_t
 #define FIELD_REAL   double
 #define FIELD_LIST   text_list

@@ -4,7 +4,9 @@
  * threads) to the updated weights. It is timed in up to two ways: with the teacher's outputs computed in every step
  * (fresh views, nothing can be remembered), and with outputs that an earlier pass left in memory (one fixed view: the
  * same batches are taken twice and the second time counts), which leaves the student's share. With --profile, steps of
- * the first kind are made again with a clock around every node (bench_profile.c). */
+ * the first kind are made again with a clock around every node (bench_profile.c), with --profile=FILE traced too
+ * (bench_trace.c). */
+#include "base/log.h"
 #include "cli/bench.h"
 #include "deploy/compare.h"
 #include "train/job_spec.h"
@@ -15,6 +17,7 @@
 #define WARM_STEPS    5
 #define TIMED_STEPS   50
 #define STEPS_AT_MOST 1000000
+#define TRACED_STEPS  5 /* more of the same makes a file that no viewer likes */
 
 typedef struct timing {
     const char *key, *name;
@@ -76,9 +79,26 @@ static status take_facts(bench_run *b, const session *s)
     return b->device.st;
 }
 
+static status trace(const bench_run *b, session *s, uint64_t from)
+{
+    const char *path = b->c->o.profile;
+    bench_trace *t;
+    TRY(bench_trace_begin(s, &t));
+    status st = bench_steps(b->c, s, from, from + (b->steps < TRACED_STEPS ? b->steps : TRACED_STEPS), NULL);
+    bench_trace_stop(t);
+    if (st == ST_OK)
+        st = bench_trace_write(t, path);
+    if (st == ST_OK)
+        log_info("trace for chrome://tracing or https://ui.perfetto.dev: %s", path);
+    bench_trace_close(t);
+    return st;
+}
+
 /* Makes the steps of the measurement once more, timed node by node. */
 static status profile(bench_run *b, session *s, uint64_t from)
 {
+    if (*b->c->o.profile)
+        TRY(trace(b, s, from));
     uint64_t teacher_runs = s->t.e ? s->t.runs : 0;
     exec_set_timing(s->train, true);
     if (s->t.e)

@@ -287,8 +287,9 @@ static status train_and_prove(job_run *x)
         TRY(loop_sanity(&x->s, x->dir));
     TRY(loop_run(&x->s, &lo, &x->loop));
     cli_end_line(x->c);
-    log_info("trained %" PRIu64 " steps in %.1f s (%.0f samples/s); proving the exported student", x->loop.steps_done,
-             x->loop.seconds, x->loop.samples_per_second);
+    log_info("trained %" PRIu64 " steps in %.1f s (%.0f samples/s, waiting for data %.1f %%); proving the exported student",
+             x->loop.steps_done, x->loop.seconds, x->loop.samples_per_second,
+             x->loop.seconds > 0 ? 100 * x->loop.waited / x->loop.seconds : 0.0);
     if (x->s.t.cache) {
         cache_stats k = cache_measure(x->s.t.cache);
         log_info("teacher outputs: %" PRIu64 " computed, %" PRIu64 " read from disk, %" PRIu64 " remembered%s", k.computed,

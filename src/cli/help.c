@@ -23,7 +23,7 @@ static void option_line(const option_help *r, text *out)
     int n = r->letter ? snprintf(left, sizeof left, "  -%c, --%s", r->letter, r->name)
                       : snprintf(left, sizeof left, "      --%s", r->name);
     if (r->arg)
-        snprintf(left + n, sizeof left - (size_t)n, " %s", r->arg);
+        snprintf(left + n, sizeof left - (size_t)n, "%s%s", *r->arg == '[' ? "" : " ", r->arg);
     text_printf(out, strlen(left) > 30 ? "%s\n%31s%s\n" : "%-30s %s%s\n", left, "", r->meaning);
 }
 
@@ -76,7 +76,7 @@ static void complete_values(text *out)
 {
     for (size_t i = 0; i < N_ROWS; i++) {
         const option_help *r = &rows[i];
-        if (!r->arg)
+        if (!r->arg || *r->arg == '[') /* [=FILE]: the next word is not its value */
             continue;
         text_printf(out, "        --%s", r->name);
         if (r->letter)

@@ -115,7 +115,7 @@ status cli_print(text *t)
 
 /* ---- options ---- */
 
-typedef enum option_type { TYPE_FLAG, TYPE_TEXT, TYPE_NUMBER, TYPE_REAL, TYPE_LIST } option_type;
+typedef enum option_type { TYPE_FLAG, TYPE_TEXT, TYPE_MAYBE, TYPE_NUMBER, TYPE_REAL, TYPE_LIST } option_type;
 typedef struct option_row {
     const char *name;
     char letter;
@@ -163,6 +163,10 @@ static status take_option(options *o, const option_row *r, const char *value)
     case TYPE_TEXT:
         memcpy(field, &value, sizeof value);
         break;
+    case TYPE_MAYBE:
+        value = value ? value : "";
+        memcpy(field, &value, sizeof value);
+        break;
     case TYPE_NUMBER:
         st = parse_int(value, what, (int64_t *)(void *)field);
         break;
@@ -194,7 +198,8 @@ static status parse_options(cli *c, const command *cmd, int first)
     char shorts[3 * N_ROWS + 3] = "+:";
     size_t used = 2;
     for (size_t i = 0; i < N_ROWS; i++) {
-        longs[i] = (struct option){rows[i].name, rows[i].arg ? required_argument : no_argument, NULL, 1000 + (int)i};
+        longs[i] = (struct option){rows[i].name, rows[i].type == TYPE_MAYBE ? optional_argument : rows[i].arg ? required_argument : no_argument,
+                                   NULL, 1000 + (int)i};
         if (!rows[i].letter)
             continue;
         shorts[used++] = rows[i].letter;

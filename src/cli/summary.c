@@ -130,6 +130,7 @@ static status print_json(const summary *m)
         json_put_int(&j, "steps", (int64_t)m->loop->steps_done);
         json_put_int(&j, "skipped_steps", (int64_t)m->loop->skipped);
         json_put_number(&j, "seconds", m->loop->seconds);
+        json_put_number(&j, "data_wait_seconds", m->loop->waited);
         json_put_number(&j, "samples_per_second", m->loop->samples_per_second);
     }
     json_put_string(&j, "folder", m->dir);

@@ -6,6 +6,7 @@
  * status and message to the reader. */
 #include "data/loader.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "data/order.h"
 #include "data/sample.h"
@@ -136,7 +137,10 @@ static status fill(const loader *l, slot *s, sampler *sm)
 static void fill_slot(const loader *l, slot *s, sampler *sm)
 {
     status_clear();
+    s->b.made_by = (uint32_t)(sm - l->sampler);
+    s->b.made_from = clock_seconds();
     s->st = fill(l, s, sm);
+    s->b.made_to = clock_seconds();
     if (s->st != ST_OK) {
         size_t n = strlen(status_message());
         n = n < sizeof s->message - 1 ? n : sizeof s->message - 1;

@@ -52,6 +52,8 @@ typedef struct batch {
     const float *lambda;        /* [n], mixup's share of `label` (float targets are mixed already); or NULL */
     const uint32_t *index;      /* [n], sample in the part */
     const uint32_t *view;       /* [n], pass mod V; with fresh augmentation the pass */
+    uint32_t made_by;           /* the loader thread that filled it */
+    double made_from, made_to;  /* and when (clock_seconds) */
 } batch;
 
 typedef struct loader loader;

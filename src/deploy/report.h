@@ -13,9 +13,10 @@
  *
  *   metrics.jsonl: one object a line, oldest first. Every line has event, time (Unix seconds) and step (optimizer
  *   steps done). After a resume the file goes on at the checkpoint's step: what was said of later steps is void.
- *       {"event": "step", ..., "epoch": 0.21, "lr": 0.1, "grad_norm": 1.5, "samples_per_second": 9000,
+ *       {"event": "step", ..., "epoch": 0.21, "lr": 0.1, "grad_norm": 1.5, "samples_per_second": 9000, "data_wait": 0.003,
  *        "loss": {"total": 1.2, "ce": 2.1, "kl": 0.3, "hint.mid": 0.1}}
- *           loss: the weighted terms and their sum, means since the last such line
+ *           loss: the weighted terms and their sum, means since the last such line; data_wait: the share of the time since
+ *           then in which the step waited for its data
  *       {"event": "eval", ..., "epoch": 1, "accuracy": 0.85, "loss": 0.43}
  *           on the validation set; of outputs that are numbers "error" (mean absolute) and "distance" (from the teacher's)
  *       {"event": "start" | "resume" | "checkpoint" | "nonfinite" | "stop" | "end", ...}

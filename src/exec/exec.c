@@ -1,10 +1,10 @@
 /* exec.c - runs a planned graph: operands are bound to addresses once, a run is a loop over kernels. */
 #include "exec/exec.h"
+#include "base/clock.h"
 #include "exec/internal.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct step { /* one node, ready to run */
     void (*run)(const kernel_args *a);
@@ -25,6 +25,8 @@ struct exec {
     void **data; /* [n_value] */
     double *seconds;
     bool timing;
+    exec_watcher seen; /* NULL: nobody watches */
+    void *seen_ctx;
 };
 
 static status check_memory(const exec *e, size_t limit)
@@ -164,23 +166,22 @@ void *exec_data(const exec *e, value_id v)
     return e->data[v];
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 void exec_run(exec *e, phase when)
 {
     for (size_t i = 0; i < e->n_step; i++) {
         const step *s = &e->steps[i];
         if (s->when != when)
             continue;
-        double t = e->timing ? now() : 0;
+        if (!e->timing && !e->seen) {
+            s->run(&s->args);
+            continue;
+        }
+        double begin = clock_seconds();
         s->run(&s->args);
-        if (e->timing)
-            e->seconds[s->n] += now() - t;
+        double end = clock_seconds();
+        e->seconds[s->n] += end - begin;
+        if (e->seen)
+            e->seen(e->seen_ctx, s->n, begin, end);
     }
 }
 
@@ -198,6 +199,12 @@ void exec_set_timing(exec *e, bool on)
 {
     e->timing = on;
     memset(e->seconds, 0, e->g->n_node * sizeof *e->seconds);
+}
+
+void exec_watch(exec *e, exec_watcher seen, void *ctx)
+{
+    e->seen = seen;
+    e->seen_ctx = ctx;
 }
 
 const double *exec_timing(const exec *e)

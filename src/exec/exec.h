@@ -41,6 +41,7 @@ typedef struct plan {
 } plan;
 MUST_USE status plan_make(const graph *g, const backend *b, plan **out);
 void plan_free(plan *p);
+double plan_node_bytes(const graph *g, const node *n); /* of its operands: what it has to read and write at least */
 /* Every node: kernel, result, bytes that it reads and writes, multiply-accumulates, estimated cycles of one core (kernels
  * that choose by cost) and, with `seconds` [n_node], its time and rate; totals. */
 void plan_print(const plan *p, const graph *g, const double *seconds, text *out);
@@ -62,6 +63,9 @@ const graph *exec_graph(const exec *e); /* what runs: g after the backend's pass
 /* Seconds spent in every node since exec_open when timing is on (inspect --time); NULL when off. */
 void exec_set_timing(exec *e, bool on);
 const double *exec_timing(const exec *e);
+/* Tells `seen` of every node that ran: its place in exec_graph and when (clock_seconds). NULL: nobody. */
+typedef void (*exec_watcher)(void *ctx, node_id n, double begin, double end);
+void exec_watch(exec *e, exec_watcher seen, void *ctx);
 
 /* ---- constant folding (fold.c) ---- */
 

@@ -261,8 +261,7 @@ void plan_free(plan *p)
     mem_free(p);
 }
 
-/* Bytes of a node's operands: what it has to read and write at least. */
-static double node_bytes(const graph *g, const node *n)
+double plan_node_bytes(const graph *g, const node *n)
 {
     double bytes = 0;
     for (int i = 0; i < n->n_in; i++)
@@ -293,7 +292,7 @@ static void print_node(const plan *p, const graph *g, size_t k, const double *se
     double work = op_of(n->op)->macs ? op_of(n->op)->macs(g, n) : 0, cycles = node_cost(p, g, k);
     text_printf(out, "%5zu %-18s %-28s %-22s", k, op_of(n->op)->name, p->kernel[k] ? p->kernel[k]->name : "(view)",
                 y ? shape_print(&y->sh, buf) : "");
-    text_printf(out, " %9s %9s %9s", p->kernel[k] ? human_bytes(node_bytes(g, n), bytes) : "",
+    text_printf(out, " %9s %9s %9s", p->kernel[k] ? human_bytes(plan_node_bytes(g, n), bytes) : "",
                 work > 0 ? human_count(work, macs) : "", cycles > 0 ? human_count(cycles, cost) : "");
     if (seconds && p->kernel[k])
         text_printf(out, " %9.3f", seconds[k] * 1e3);

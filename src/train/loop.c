@@ -194,11 +194,11 @@ done:
 
 /* ---- metrics ---- */
 
-enum { SUM_TOTAL, SUM_TASK, SUM_KL, SUM_CORRECT, SUM_AGREE, SUM_NORM, SUM_HINTS };
+enum { SUM_TOTAL, SUM_TASK, SUM_KL, SUM_CORRECT, SUM_AGREE, SUM_NORM, SUM_WAITED, SUM_HINTS };
 
 static void sum_step(run *x, const step_result *r)
 {
-    const double v[] = {r->total, r->task, r->kl, r->correct, r->agree, r->norm};
+    const double v[] = {r->total, r->task, r->kl, r->correct, r->agree, r->norm, r->waited};
     for (size_t i = 0; i < SUM_HINTS; i++)
         x->sums[i] += v[i];
     for (size_t i = 0; i < x->s->n_hint; i++)
@@ -218,6 +218,7 @@ static status step_line(run *x, uint64_t done, double lr)
     m[n++] = (metric){"lr", lr};
     m[n++] = (metric){"grad_norm", x->sums[SUM_NORM] * k};
     m[n++] = (metric){"samples_per_second", samples / (now - x->line_time)};
+    m[n++] = (metric){"data_wait", x->sums[SUM_WAITED] / (now - x->line_time)};
     if (s->tg.correct)
         m[n++] = (metric){"train_accuracy", x->sums[SUM_CORRECT] * k};
     if (s->tg.agree)
@@ -361,6 +362,7 @@ static status train(run *x, uint64_t from)
     for (uint64_t step = from; step < s->steps; step++) {
         double began = clock_seconds();
         TRY(session_step(s, step, &r));
+        x->r->waited += r.waited;
         if (r.finite) {
             sum_step(x, &r);
             x->nonfinite_row = 0;

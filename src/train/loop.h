@@ -24,6 +24,7 @@ typedef struct loop_result {
     double best_accuracy;
     uint64_t best_step;
     double seconds;          /* of the steps of this process, evaluations not counted */
+    double waited;           /* of `seconds`: the step waited for its data */
     double samples_per_second;
     uint64_t skipped;        /* steps with a loss or gradient that was not finite */
     evaluation last;         /* of the student as it is at the end */

@@ -4,18 +4,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define SECONDS_TERMINAL 0.1
 #define SECONDS_PLAIN    10.0
 #define WARM_STEPS       5 /* the first steps touch fresh memory: they say nothing about the rate */
-
-double clock_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 void progress_begin(progress *p, const progress_sink *sink, uint64_t first, uint64_t total)
 {

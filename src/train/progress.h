@@ -2,6 +2,7 @@
 #ifndef DISTILL_TRAIN_PROGRESS_H
 #define DISTILL_TRAIN_PROGRESS_H
 
+#include "base/clock.h"
 #include "base/text.h"
 
 /* Where progress goes: `line` gets a text without newline. `redraw`: a terminal, the line replaces the one before. */
@@ -34,6 +35,5 @@ void progress_begin(progress *p, const progress_sink *sink, uint64_t first, uint
 void progress_step(progress *p, const progress_state *s);
 /* A line that stays (an evaluation, a note). */
 PRINTF_LIKE(2, 3) void progress_note(progress *p, const char *fmt, ...);
-double clock_seconds(void); /* monotonic */
 
 #endif

@@ -1,5 +1,6 @@
 /* session.c - opens a job and makes its steps. */
 #include "train/session.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "onnx/import.h"
 #include "train/job_spec.h"
@@ -310,6 +311,10 @@ static void put_batch(session *s, const batch *b)
     }
     if (s->tg.target)
         put_targets(s, b);
+}
+
+static void ask_teacher(session *s, const batch *b)
+{
     if (s->t.cache)
         frozen_run_remembered(&s->t, b->x, b->n, b->index, b->view, s->taps);
     else if (s->kd || s->n_hint)
@@ -371,33 +376,52 @@ static void read_losses(const session *s, double share, step_result *r)
         r->hint[i] += share * scalar(s->train, t->hint[i]);
 }
 
+/* The part that began at `begin` is over: returns now. */
+static double end_part(const session *s, session_part part, double begin, const batch *b)
+{
+    double now = clock_seconds();
+    if (s->seen)
+        s->seen(s->seen_ctx, part, begin, now, b);
+    return now;
+}
+
 status session_step(session *s, uint64_t step, step_result *r)
 {
     int64_t micro = s->j->train.accumulate;
-    double *hint = r->hint;
+    double *hint = r->hint, began = clock_seconds(), at = began;
     *r = (step_result){.hint = hint};
     for (size_t i = 0; i < s->n_hint; i++)
         hint[i] = 0;
     put_schedule(s, step);
     for (int64_t m = 0; m < micro; m++) {
         const batch *b;
+        double asked = clock_seconds();
         TRY(loader_next(s->in, &b));
+        at = end_part(s, PART_WAIT, asked, b);
+        r->waited += at - asked;
         put_batch(s, b);
+        at = end_part(s, PART_BATCH, at, b);
+        ask_teacher(s, b);
+        at = end_part(s, PART_TEACHER, at, b);
         if (s->tg.counter)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
         exec_run(s->train, PHASE_MAIN);
+        at = end_part(s, PART_MAIN, at, b);
         read_losses(s, 1.0 / (double)micro, r);
         if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
             r->nonfinite = find_nonfinite(s);
     }
     if (!isfinite(r->total) && s->tg.n_param) /* gradients may be finite where the loss overflowed: through the norm */
         *(float *)exec_data(s->train, s->tg.grad[0]) = NAN; /* the update hears of it and skips the step */
+    at = clock_seconds();
     exec_run(s->train, PHASE_UPDATE);
+    end_part(s, PART_UPDATE, at, NULL);
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);
     r->finite = isfinite(scalar(s->train, s->tg.scale)) && isfinite(r->total);
     if (!r->finite && !r->nonfinite)
         r->nonfinite = find_nonfinite(s);
+    end_part(s, PART_STEP, began, NULL);
     return ST_OK;
 }
 

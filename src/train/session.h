@@ -14,6 +14,11 @@
 #include "student/student.h"
 #include "train/schedule.h"
 
+/* The parts of a step, one after the other, and the step itself. */
+typedef enum session_part { PART_WAIT, PART_BATCH, PART_TEACHER, PART_MAIN, PART_UPDATE, PART_STEP } session_part;
+/* Told of every part when it is over (clock_seconds); `b`: the batch it was for, NULL for PART_UPDATE and PART_STEP. */
+typedef void (*session_watcher)(void *ctx, session_part part, double begin, double end, const batch *b);
+
 typedef struct session {
     const job *j;
     arena mem;
@@ -49,6 +54,8 @@ typedef struct session {
     float **taps; /* [teacher outputs]: where the training graph wants them */
     uint64_t steps, steps_per_epoch;
     schedule lr;
+    session_watcher seen; /* NULL: nobody watches */
+    void *seen_ctx;
     float *teacher_val; /* [validation samples, width], made by the first evaluation */
 } session;
 
@@ -70,6 +77,7 @@ typedef struct step_result {
     double total, task, kl, norm, lr;
     double correct, agree;     /* shares of the batch, NAN when not computed */
     double *hint;              /* [n_hint] */
+    double waited;             /* seconds in which the step waited for its batches */
     bool finite;               /* false: a loss or gradient was not, and the update was skipped: no parameter, optimizer
                                   state or average changed; running statistics follow the finite micro batches */
     const char *nonfinite;     /* the first tensor that is not finite, NULL when all are */
