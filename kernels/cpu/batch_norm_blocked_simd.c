@@ -344,21 +344,21 @@ static void finish_grad(pass *p, int64_t block)
     p->f[block].k = vec_load(fk);
 }
 
+/* A thread applies what it has read, the last first: that is still in its cache. */
 static void run(pass *p, void (*finish)(pass *p, int64_t block))
 {
     bool alone = p->u.all * p->u.b.pixels * LANES < PARALLEL_ELEMENTS;
 #pragma omp parallel num_threads(p->a->threads) if (!alone)
     {
-        if (p->reduces) {
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < p->u.all; i++)
-                reduce_unit(p, i);
-        }
+        int64_t threads = omp_get_num_threads(), t = omp_get_thread_num();
+        int64_t begin = p->u.all * t / threads, end = p->u.all * (t + 1) / threads;
+        for (int64_t i = begin; p->reduces && i < end; i++)
+            reduce_unit(p, i);
+#pragma omp barrier
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < p->u.b.blocks; b++)
             finish(p, b);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < p->u.all; i++)
+        for (int64_t i = end; i-- > begin;)
             apply_unit(p, i);
     }
 }

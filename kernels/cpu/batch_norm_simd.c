@@ -602,7 +602,7 @@ static void finish_inference(const pass *p, int64_t c, moments m, sums s, affine
 static void batch_norm(const kernel_args *a)
 {
     bool training = ((const batch_norm_attrs *)a->attr)->training_mode;
-    pass p = {.a = a, .l = layout_of(&a->in[0].sh, false), .x = a->in[0].data, .y = a->out[0].data,
+    pass p = {.a = a, .l = layout_of(&a->in[0].sh, false), .x = a->in[0].data, .y = a->out[0].data, .act = act_of(a),
               .mean = training ? NULL : a->in[3].data, .finish = finish_inference};
     run(&p);
 }

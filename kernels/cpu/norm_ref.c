@@ -49,14 +49,16 @@ static double before_relu(const batch_norm_attrs *at, double dy, const real *y, 
     return flat ? 0 : dy;
 }
 
-static void channel_apply(const real *x, real *y, layout l, int64_t c, double mean, double var, double eps, double scale,
-                          double bias)
+/* at: NULL for a norm with nothing behind it. */
+static void channel_apply(const real *x, const real *residual, real *y, layout l, int64_t c, double mean, double var,
+                          double eps, double scale, double bias, const batch_norm_attrs *at)
 {
+    const batch_norm_attrs none = {0};
     double inv = 1 / sqrt(var + eps);
     for (int64_t n = 0; n < l.n; n++)
         for (int64_t i = 0; i < l.s; i++) {
-            int64_t at = (n * l.c + c) * l.s + i;
-            y[at] = (real)(((double)x[at] - mean) * inv * scale + bias);
+            int64_t k = (n * l.c + c) * l.s + i;
+            y[k] = after_norm(at ? at : &none, ((double)x[k] - mean) * inv * scale + bias, residual, k);
         }
 }
 
@@ -75,7 +77,7 @@ static void batch_norm(const kernel_args *a)
             if (a->n_out > 2 && a->out[2].data)
                 ((real *)a->out[2].data)[c] = (real)((double)var[c] * at->momentum + v * (1 - at->momentum));
         }
-        channel_apply(x, a->out[0].data, l, c, m, v, at->epsilon, (double)scale[c], (double)bias[c]);
+        channel_apply(x, NULL, a->out[0].data, l, c, m, v, at->epsilon, (double)scale[c], (double)bias[c], at);
     }
 }
 
@@ -91,12 +93,7 @@ static void batch_norm_train(const kernel_args *a)
         channel_stats(x, l, c, &m, &v);
         mean[c] = (real)m;
         var[c] = (real)v;
-        double inv = 1 / sqrt(v + at->epsilon);
-        for (int64_t n = 0; n < l.n; n++)
-            for (int64_t i = 0; i < l.s; i++) {
-                int64_t k = (n * l.c + c) * l.s + i;
-                y[k] = after_norm(at, ((double)x[k] - m) * inv * (double)scale[c] + (double)bias[c], residual, k);
-            }
+        channel_apply(x, residual, y, l, c, m, v, at->epsilon, (double)scale[c], (double)bias[c], at);
     }
 }
 
@@ -234,8 +231,8 @@ static void instance_norm(const kernel_args *a)
     for (int64_t r = 0; r < l.n * l.c; r++) {
         double mean, var;
         channel_stats(x + r * l.s, one, 0, &mean, &var);
-        channel_apply(x + r * l.s, y + r * l.s, one, 0, mean, var, epsilon, (double)scale[r % l.c],
-                      (double)bias[r % l.c]);
+        channel_apply(x + r * l.s, NULL, y + r * l.s, one, 0, mean, var, epsilon, (double)scale[r % l.c],
+                      (double)bias[r % l.c], NULL);
     }
 }
 

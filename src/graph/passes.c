@@ -230,12 +230,35 @@ static status fuse_residual(rewrite *r, node_id k)
     return ST_OK;
 }
 
+/* The inference norm whose only reader is the relu; else 0. */
+static node_id open_norm(const rewrite *r, value_id v)
+{
+    const graph *g = r->g;
+    node_id k = g->value[v].from;
+    if (!k || r->uses[v] != 1 || g->node[k].op != OP_BATCH_NORM)
+        return 0;
+    const batch_norm_attrs *at = g->node[k].attr;
+    return at->training_mode || at->relu ? 0 : k;
+}
+
+static status set_norm_relu(graph *g, node_id norm)
+{
+    batch_norm_attrs *at;
+    TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+    *at = *(const batch_norm_attrs *)g->node[norm].attr;
+    at->relu = 1;
+    g->node[norm].attr = at;
+    return ST_OK;
+}
+
 static status fuse_relu(rewrite *r, node_id k)
 {
     const node *n = &r->g->node[k];
     value_id made = stands_for(r, n->in[0]);
-    node_id c = open_conv(r, made);
-    return c && bypass(r, n->out[0], made) ? set_epilogue(r->g, c, 0, true) : ST_OK;
+    node_id c = open_conv(r, made), norm = open_norm(r, made);
+    if (c)
+        return bypass(r, n->out[0], made) ? set_epilogue(r->g, c, 0, true) : ST_OK;
+    return norm && bypass(r, n->out[0], made) ? set_norm_relu(r->g, norm) : ST_OK;
 }
 
 status pass_fuse_epilogues(graph *g)

@@ -79,8 +79,8 @@ typedef struct batch_norm_attrs {
     int64_t training_mode;
     int64_t unbiased; /* hidden, BatchNormStats: running variance takes n/(n-1) (PyTorch); ONNX's rule: 0 */
     int64_t count;    /* hidden, BatchNormStats: elements per channel */
-    int64_t relu;     /* hidden, BatchNormTrain: y = max(y, 0), after in[3] (same shape) was added; BatchNormGrad: dy counts
-                         where in[5], the y of the forward direction, is above 0 */
+    int64_t relu;     /* hidden: y = max(y, 0), in BatchNormTrain after in[3] (same shape) was added; BatchNormGrad: dy
+                         counts where in[5], the y of the forward direction, is above 0 */
     double ceiling;   /* hidden, with relu: y = min(y, ceiling), and dy counts where y is below it; 0: none */
 } batch_norm_attrs;
 typedef struct layer_norm_attrs {
