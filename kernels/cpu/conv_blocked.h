@@ -253,32 +253,56 @@ typedef struct btask {
     int64_t image, images, group, part;
     int64_t first[2], count[2]; /* rows and columns of the result */
     int64_t origin[2];          /* position that x begins with */
+    int64_t positions[2];       /* that the rows and columns span, with their reach */
     const float *x;             /* data of the first image, for the group */
 } btask;
 
-/* Task `index`; copies its data into `pack` (image_pitch * task_images floats) where that is needed. */
-static inline btask btask_begin(const bconv *g, int64_t index, const float *x, float *pack)
+/* Task `index`, its data where they are. */
+static inline btask btask_at(const bconv *g, int64_t index, const float *x)
 {
     int64_t part = index % g->parts, strip = index / g->parts, i = strip / g->strips[1] / g->strips[0];
     int64_t col = strip % g->strips[1], row = strip / g->strips[1] % g->strips[0];
-    int64_t plane = g->src[0] * g->src[1] * PITCH, positions[2];
     btask t = {.image = i / g->groups * g->task_images, .group = i % g->groups, .part = part,
                .first = {row * g->strip[0], col * g->strip[1]}};
     t.images = min_of(g->task_images, g->images - t.image);
     for (int a = 0; a < 2; a++) {
         t.count[a] = min_of(g->strip[a], g->dst[a] - t.first[a]);
         t.origin[a] = g->packed ? bconv_at(g, a, t.first[a]) : g->forward ? 0 : g->reach[a];
-        positions[a] = bconv_at(g, a, t.first[a] + t.count[a] - 1) - t.origin[a] + 1 + g->reach[a];
+        t.positions[a] = bconv_at(g, a, t.first[a] + t.count[a] - 1) - t.origin[a] + 1 + g->reach[a];
     }
-    t.x = x + (t.image * g->groups + t.group) * g->blocks * plane;
-    if (!g->packed)
-        return t;
-    for (int64_t n = 0; n < t.images; n++)
-        for (int64_t b = 0; b < g->blocks; b++)
-            copy_slots(g, pack + n * g->image_pitch + b * g->block_pitch, t.x + (n * g->groups * g->blocks + b) * plane,
-                       t.origin[0], positions[0], t.origin[1], positions[1]);
-    t.x = pack;
+    t.x = x + (t.image * g->groups + t.group) * g->blocks * g->src[0] * g->src[1] * PITCH;
     return t;
+}
+
+/* Copies the data of a task into `pack` (image_pitch * task_images floats) where that is needed. */
+static inline void btask_pack(const bconv *g, btask *t, float *pack)
+{
+    int64_t plane = g->src[0] * g->src[1] * PITCH;
+    if (!g->packed)
+        return;
+    for (int64_t n = 0; n < t->images; n++)
+        for (int64_t b = 0; b < g->blocks; b++)
+            copy_slots(g, pack + n * g->image_pitch + b * g->block_pitch, t->x + (n * g->groups * g->blocks + b) * plane,
+                       t->origin[0], t->positions[0], t->origin[1], t->positions[1]);
+    t->x = pack;
+}
+
+/* Where a task's data (blocked) lie: `chunks` stretches of `lines` pixels, `pitch` floats apart. None when they are not
+ * whole rows. */
+typedef struct stretches {
+    const float *at;
+    int64_t chunks, lines, pitch;
+} stretches;
+static inline stretches btask_data(const bconv *g, const btask *t)
+{
+    int64_t first = t->origin[0] * g->stride[0] - (g->forward ? g->s.pad[1] : g->reach[0]);
+    int64_t last = first + (t->positions[0] - 1) * g->stride[0] + g->slots[0] - 1, plane = g->src[0] * g->src[1] * PITCH;
+    first = max_of(first, 0);
+    last = min_of(last, g->src[0] - 1);
+    if (g->strips[1] > 1 || last < first || g->groups > 1)
+        return (stretches){0};
+    return (stretches){.at = t->x + first * g->src[1] * PITCH, .chunks = t->images * g->blocks,
+                       .lines = (last - first + 1) * g->src[1], .pitch = plane};
 }
 
 /* The elements i of [begin, end) of a result axis that are in phase p: the first, and how many. */

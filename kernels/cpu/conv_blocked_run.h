@@ -18,6 +18,7 @@ typedef struct job {
     bconv g;
     int64_t runs_most; /* of a task */
     int64_t pack_size; /* floats of a thread */
+    int threads;
     /* parts of the workspace, or prepared */
     bconv_tables t;
     float *w;         /* [groups][panels][entries][PITCH][vectors of the panel * LANES] */
@@ -214,10 +215,26 @@ static void sum_phase(const job *j, int64_t p, int V, tile_sum s, const tile_run
     }
 }
 
+/* The data that this thread will copy next, most likely. */
+static tile_ahead look_at(const job *j, int64_t index)
+{
+    const bconv *g = &j->g;
+    if (PITCH == 1 || !g->packed || g->parts > 1 || g->slots[0] < g->stride[0] || index + j->threads >= g->tasks)
+        return (tile_ahead){0};
+    btask t = btask_at(g, index + j->threads, j->x);
+    stretches d = btask_data(g, &t);
+    int64_t lines = d.chunks * d.lines, vectors = t.images * t.count[0] * t.count[1] * g->vectors;
+    double tiles = (double)vectors / TILE_PIXELS * (double)((g->entries + ENTRY_BLOCK - 1) / ENTRY_BLOCK) * 0.8;
+    return (tile_ahead){.at = d.at, .left = d.lines, .lines = d.lines, .jump = d.pitch - d.lines * PITCH,
+                        .each = (int64_t)((double)lines / (tiles > 1 ? tiles : 1)) + 1, .rest = lines};
+}
+
 static void run_task(const job *j, int64_t index, int thread)
 {
     const bconv *g = &j->g;
-    btask t = btask_begin(g, index, j->x, j->pack + thread * j->pack_size);
+    btask t = btask_at(g, index, j->x);
+    tile_ahead later = look_at(j, index);
+    btask_pack(g, &t, j->pack + thread * j->pack_size);
     tile_run *runs = j->runs + thread * TILE_VECTORS * j->runs_most;
     run_list *lists = j->lists + thread * TILE_VECTORS * g->phases;
     bool listed[TILE_VECTORS] = {false};
@@ -238,7 +255,8 @@ static void run_task(const job *j, int64_t index, int thread)
         }
         tile_sum s = {.x = t.x, .y = j->y + (t.image * g->groups * g->vectors + vector) * plane, .step = g->step[1] * LANES,
                       .plane = plane, .w = j->w + vector * LANES * g->entries * PITCH, .bias = j->bias + vector * LANES,
-                      .end = &j->end, .ahead = !g->packed};
+                      .end = &j->end, .ahead = !g->packed,
+                      .later = &later};
         for (int64_t p = 0; p < g->phases; p++)
             sum_phase(j, p, V, s, r, &l[p]);
     }
@@ -260,6 +278,7 @@ static void run(job *j, const kernel_args *a)
         carve_weights(j, &(carver){.base = (char *)(uintptr_t)a->prepared}); /* is only read */
     else
         set_weights(j, a);
+    j->threads = a->threads;
     j->x = a->in[0].data;
     j->y = a->out[0].data;
     j->end.y = j->y;

@@ -13,11 +13,32 @@
 #define TILE_RUNS    8
 #define TILE_VECTORS 2
 #define TILE_WIDEST  8
+#define TILE_PIXELS  (REGISTERS == 32 ? 28 : 12) /* times vectors, of a full tile */
 
 /* Pixels side by side: floats from the beginnings of the task's data and results. */
 typedef struct tile_run {
     int64_t x, y;
 } tile_run;
+
+/* Data that will be wanted later, asked for a few cache lines a tile. */
+typedef struct tile_ahead {
+    const float *at;
+    int64_t left, lines, jump; /* lines before the next jump, of every stretch; floats of a jump */
+    int64_t each, rest;        /* lines a tile; lines in all that are left */
+} tile_ahead;
+
+static inline void look_ahead(tile_ahead *a)
+{
+    int64_t count = min_of(a->each, a->rest);
+    a->rest -= count;
+    for (; count > 0; count--, a->at += LANES) {
+        __builtin_prefetch(a->at);
+        if (--a->left == 0) {
+            a->left = a->lines;
+            a->at += a->jump;
+        }
+    }
+}
 
 /* What a tile is to add up. */
 typedef struct tile_sum {
@@ -31,6 +52,7 @@ typedef struct tile_sum {
     bool ahead;           /* asks for the data of the next tile, which most likely lie behind those of this one */
     const float *bias;    /* of these vectors */
     const conv_epilogue *end;
+    tile_ahead *later;
 } tile_sum;
 typedef void tile_fn(const tile_sum *s, const tile_run *runs);
 
@@ -146,8 +168,10 @@ static inline row_cut cut_row(int V, int64_t count)
 static inline void tile_runs(const tile_sum *s, int V, int64_t q, const tile_run *runs, int64_t count)
 {
     const tile_kind *kind = &tile_kinds[V][q];
-    for (; count >= kind->runs; runs += kind->runs, count -= kind->runs)
+    for (; count >= kind->runs; runs += kind->runs, count -= kind->runs) {
         kind->fn(s, runs);
+        look_ahead(s->later);
+    }
     if (count > 0) { /* empty places repeat the last run */
         tile_run rest[TILE_RUNS];
         for (int g = 0; g < kind->runs; g++)
