@@ -571,6 +571,33 @@ START_TEST(a_run_with_kept_outputs_gives_the_same_weights)
 }
 END_TEST
 
+/* The teacher's logits on the validation samples are kept too, exactly whatever cache.store says. */
+START_TEST(validation_finds_what_another_run_computed)
+{
+    const char *dir = test_tmp_dir(), *cache = test_tmp_dir();
+    char folder[600];
+    float want[TOY_VAL * TOY_CLASSES];
+    toy_make(dir);
+    snprintf(folder, sizeof folder, "cache.dir=%s", cache);
+    for (int k = 0; k < 4; k++) { /* computed, kept, found, found by a run that trains without augmentation */
+        session s;
+        evaluation e;
+        job *j = toy_job(dir, ARGS(folder, "cache.views=1", "cache.store=fp16", k == 3 ? "data.augment=" : "data.augment=flip",
+                                   k ? "cache.disk=true" : "cache.disk=false", "teacher.batch=8"));
+        log_set_sink(quiet, NULL);
+        OK(session_open(j, &s));
+        OK(session_evaluate(&s, &e));
+        if (k == 0)
+            memcpy(want, s.teacher_val, sizeof want);
+        ck_assert(memcmp(want, s.teacher_val, sizeof want) == 0);
+        ck_assert_msg(s.t.runs == (k < 2 ? TOY_VAL : 8), "run %d: %d samples were computed", k, (int)s.t.runs); /* 8: the trial */
+        evaluation_free(&e);
+        session_close(&s);
+        config_free(j);
+    }
+}
+END_TEST
+
 /* fp16 and top change the weights a little, and in the same way whether outputs were found or computed. */
 START_TEST(lossy_runs_do_not_depend_on_what_was_found)
 {
@@ -773,6 +800,7 @@ const test_entry test_table[] = {TEST(every_half_unpacks_to_itself), TEST(halves
                                  TEST(two_writers_share_a_folder), TEST(killed_writers_leave_a_cache_that_works),
                                  TEST(the_folder_stays_within_its_size), TEST(odd_things_in_the_folder),
                                  TEST(a_run_with_kept_outputs_gives_the_same_weights),
+                                 TEST(validation_finds_what_another_run_computed),
                                  TEST(lossy_runs_do_not_depend_on_what_was_found), TEST(runs_survive_damage),
                                  TEST(outputs_of_another_build_are_seen), TEST(two_runs_share_a_folder),
                                  TEST(the_key_holds_what_matters_and_nothing_else), TEST(a_dry_run_leaves_nothing),

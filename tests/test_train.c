@@ -718,7 +718,7 @@ START_TEST(remembered_is_what_a_fresh_run_gives)
             view[i] = rng_below(&r, VIEWS);
             memcpy(x + (size_t)i * each, pool + ((size_t)view[i] * SAMPLES + index[i]) * each, each * sizeof *x);
         }
-        frozen_run_remembered(&t, XS(x), B, index, view, &hand);
+        frozen_run_remembered(&t, t.cache, XS(x), B, index, view, &hand);
         frozen_run(&t, XS(x), B, &out);
         ck_assert_msg(memcmp(have, want, sizeof want) == 0, "round %d", round);
     }

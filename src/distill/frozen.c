@@ -101,6 +101,7 @@ void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out
 /* Samples of one batch that wait in the model's input for a run, or for a trial. */
 typedef struct gathered {
     frozen_net *t;
+    tap_cache *cache;
     const uint32_t *index, *view;
     float *const *out;
     size_t n, room, at[GATHER_MAX]; /* places in the batch */
@@ -135,7 +136,7 @@ static void flush(gathered *g)
         for (size_t k = 0; k < t->n_out; k++)
             if (to[k])
                 memcpy(to[k], (const float *)exec_data(t->e, t->g->output[k]) + j * t->width[k], t->width[k] * sizeof(float));
-        cache_put(t->cache, g->view[i], g->index[i], g->input[j], to);
+        cache_put(g->cache, g->view[i], g->index[i], g->input[j], to);
     }
     g->n = 0;
 }
@@ -165,15 +166,15 @@ static void hold_trial(gathered *g)
         size_t i = g->at[j];
         for (size_t k = 0; k < t->n_out; k++)
             t->place[k] = (float *)exec_data(t->e, t->g->output[k]) + j * t->width[k];
-        agreed = cache_agrees(t->cache, g->view[i], g->index[i], (const float *const *)t->place);
+        agreed = cache_agrees(g->cache, g->view[i], g->index[i], (const float *const *)t->place);
     }
-    cache_end_trial(t->cache, agreed);
+    cache_end_trial(g->cache, agreed);
 }
 
 /* Samples that are known already are written; *from_disk: one of them had to be read. */
 static bool recall(gathered *g, const void *const *x, size_t i, uint64_t *input, bool *from_disk)
 {
-    tap_cache *c = g->t->cache;
+    tap_cache *c = g->cache;
     bool known = cache_known(c, g->view[i], g->index[i]);
     *input = known ? 0 : feed_hash(&g->t->in, x, i);
     *from_disk = !known && cache_load(c, g->view[i], g->index[i], *input);
@@ -186,10 +187,10 @@ static bool recall(gathered *g, const void *const *x, size_t i, uint64_t *input,
 }
 
 /* A pass over a batch in which disk is tried for the first time: gathers what it gave, and compares it. */
-static void try_disk(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
+static void try_disk(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
                      float *const *out)
 {
-    gathered g = {.t = t, .index = index, .view = view, .out = out,
+    gathered g = {.t = t, .cache = cache, .index = index, .view = view, .out = out,
                   .room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX};
     for (size_t i = 0; i < n && g.n < g.room; i++) {
         uint64_t input;
@@ -201,13 +202,13 @@ static void try_disk(frozen_net *t, const void *const *x, size_t n, const uint32
         hold_trial(&g);
 }
 
-void frozen_run_remembered(frozen_net *t, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
-                           float *const *out)
+void frozen_run_remembered(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index,
+                           const uint32_t *view, float *const *out)
 {
-    gathered g = {.t = t, .index = index, .view = view, .out = out,
+    gathered g = {.t = t, .cache = cache, .index = index, .view = view, .out = out,
                   .room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX};
-    if (cache_wants_trial(t->cache))
-        try_disk(t, x, n, index, view, out);
+    if (cache_wants_trial(cache))
+        try_disk(t, cache, x, n, index, view, out);
     for (size_t i = 0; i < n; i++) {
         uint64_t input;
         bool from_disk;

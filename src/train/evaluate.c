@@ -56,9 +56,12 @@ static double mean_distance(const float *a, const float *b, int64_t n)
 static status collect_logits(session *s, float *student, float *teacher)
 {
     loader *l = NULL;
+    tap_cache *cache = NULL;
     loader_options o = loader_eval_options(DATA_VAL, (uint32_t)s->eval_batch);
     size_t width = (size_t)s->width, at = 0;
     status st = ST_OK;
+    if (teacher)
+        TRY_DONE(session_open_val_cache(s, &cache));
     TRY_DONE(loader_open(s->ds, &o, &l));
     for (;;) {
         const batch *b;
@@ -71,12 +74,16 @@ static status collect_logits(session *s, float *student, float *teacher)
         memcpy(student + at * width, exec_data(s->eval, s->eval_graph->output[0]), b->n * width * sizeof *student);
         if (teacher) {
             float *out[1 + HINTS_MAX] = {teacher + at * s->t.width[0]};
-            frozen_run(&s->t, b->x, b->n, out);
+            if (cache)
+                frozen_run_remembered(&s->t, cache, b->x, b->n, b->index, b->view, out);
+            else
+                frozen_run(&s->t, b->x, b->n, out);
         }
         at += b->n;
     }
 done:
     loader_close(l);
+    cache_close(cache);
     return st;
 }
 

@@ -231,14 +231,14 @@ session_memory session_measure_memory(const session *s)
     for (size_t i = 0; i < s->params.n; i++)
         *(s->params.at[i].kind == VALUE_PARAM ? &m.parameters : &m.optimizer) += tensor_bytes(&s->params.at[i].t);
     m.activations = exec_plan(s->train)->activations;
-    m.workspace = exec_plan(s->train)->workspace;
+    m.workspace = exec_plan(s->train)->workspace + exec_plan(s->train)->prepared_bytes;
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
-        m.teacher = p->activations + p->workspace + p->constants;
+        m.teacher = p->activations + p->workspace + p->constants + p->prepared_bytes;
         m.teacher_cache = s->t.cache ? cache_measure(s->t.cache).memory : 0;
     }
     const plan *p = exec_plan(s->eval);
-    m.evaluation = p->activations + p->workspace + p->persistent;
+    m.evaluation = p->activations + p->workspace + p->persistent + p->prepared_bytes;
     return m;
 }
 
@@ -316,7 +316,7 @@ static void put_batch(session *s, const batch *b)
 static void ask_teacher(session *s, const batch *b)
 {
     if (s->t.cache)
-        frozen_run_remembered(&s->t, b->x, b->n, b->index, b->view, s->taps);
+        frozen_run_remembered(&s->t, s->t.cache, b->x, b->n, b->index, b->view, s->taps);
     else if (s->kd || s->n_hint)
         frozen_run(&s->t, b->x, b->n, s->taps);
 }

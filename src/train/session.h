@@ -49,7 +49,6 @@ typedef struct session {
     int64_t width; /* floats of one sample's output: classes, when they are logits */
 
     loader *in;
-    uint32_t *row;         /* [training samples] row in the source, for the cache */
     const char *cache_dir; /* of the teacher's outputs; NULL: none */
     float **taps; /* [teacher outputs]: where the training graph wants them */
     uint64_t steps, steps_per_epoch;
@@ -89,6 +88,8 @@ void session_seek(session *s, uint64_t step);
 
 /* session_cache.c: gives the teacher a memory (and a disk) for its outputs where the same input comes again. */
 MUST_USE status session_open_cache(session *s);
+/* The same for its first output on the validation samples, exactly and on disk only; *out NULL when there is no disk. */
+MUST_USE status session_open_val_cache(session *s, tap_cache **out);
 
 /* Pieces of session_open, for parity.c. */
 MUST_USE status session_open_teacher_file(session *s);
