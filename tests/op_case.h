@@ -35,6 +35,7 @@
 
 /* The families. Keep one name a line, sorted. */
 #define OP_CASE_FAMILIES(X)                                                                                       \
+    X(attention)                                                                                                  \
     X(binary)                                                                                                     \
     X(conv)                                                                                                       \
     X(loss)                                                                                                       \

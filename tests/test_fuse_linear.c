@@ -1,4 +1,4 @@
-/* test_fuse_linear.c - products and what follows them become one node, mean the same, and nothing else is touched. */
+/* test_fuse_linear.c - products (and attention) and what follows them become one node, mean the same, and nothing else is touched. */
 #include "exec/exec.h"
 #include "harness.h"
 #include "ops/attrs.h"
@@ -207,6 +207,53 @@ START_TEST(rounded_to_bf16)
 }
 END_TEST
 
+static value_id transposed(graph *g, value_id v, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    const int64_t perm[4] = {a, b, c, d};
+    const transpose_attrs at = {.perm = {4, perm}};
+    return add(g, OP_TRANSPOSE, &at, v, 0);
+}
+
+/* Tokens [2, 3, 4 heads, 5] attend to themselves, as exporters write it: keys transposed in one step or in two, scores
+ * multiplied or divided, with a mask on either side or none; form 4 shares its scores with an output and must stay. */
+START_TEST(attention_in_every_order)
+{
+    for (int form = 0; form < 5; form++) {
+        float before[512] = {0}, after[512] = {0};
+        value_id x, v, y;
+        graph *g;
+        OK(graph_new(&g));
+        OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(2, 3, 4, 5), &x));
+        value_id k = form & 1 ? transposed(g, x, 0, 2, 3, 1) : transposed(g, transposed(g, x, 0, 2, 1, 3), 0, 1, 3, 2);
+        value_id s = add(g, OP_MATMUL, NULL, transposed(g, x, 0, 2, 1, 3), k);
+        s = form & 1 ? add(g, OP_DIV, NULL, s, scalar(g, 2)) : add(g, OP_MUL, NULL, scalar(g, 0.5), s);
+        if (form == 1)
+            s = add(g, OP_ADD, NULL, s, constant(g, SHAPE(2, 1, 1, 3), 3));
+        if (form == 2)
+            s = add(g, OP_ADD, NULL, constant(g, SHAPE(3, 3), 3), s);
+        if (form == 4)
+            OK(graph_add_output(g, s));
+        s = add(g, OP_SOFTMAX, NULL, s, 0);
+        v = form == 3 ? constant(g, SHAPE(2, 4, 3, 2), 5) : transposed(g, x, 0, 2, 1, 3);
+        y = transposed(g, add(g, OP_MATMUL, NULL, s, v), 0, 2, 1, 3);
+        OK(graph_add_output(g, y));
+        run(g, ISA_REF, before);
+        OK(pass_fuse_attention(g));
+        OK(graph_validate(g));
+        for (int level = ISA_REF; level <= ISA_AVX512; level++) {
+            run(g, (isa)level, after);
+            for (int i = 0; i < 512; i++)
+                ck_assert_msg(fabsf(before[i] - after[i]) <= 2e-6f, "form %d level %d element %d: %g, was %g", form, level, i,
+                              (double)after[i], (double)before[i]);
+        }
+        ck_assert_int_eq(count(g, OP_ATTENTION), form < 4);
+        ck_assert_int_eq(count(g, OP_TRANSPOSE), form < 4 ? 0 : 5);
+        graph_free(g);
+    }
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(everything_becomes_one_node), TEST(gelu_in_every_order),
                                  TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual),
-                                 TEST(rounded_to_bf16), {0}};
+                                 TEST(rounded_to_bf16),
+                                 TEST(attention_in_every_order), {0}};

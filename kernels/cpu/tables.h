@@ -1,6 +1,7 @@
 /* tables.h - the kernel tables of the CPU backend. REF tables exist as _ref_f32 and _ref_f64, SIMD tables as _base,
  * _avx2, _avx512, ONCE tables under their own name. One line a family. */
 #define CPU_REF_TABLES(X) \
+    X(attention) \
     X(binary) \
     X(conv) \
     X(dropout) \
@@ -15,6 +16,7 @@
     X(update)
 
 #define CPU_SIMD_TABLES(X) \
+    X(attention) \
     X(batch_norm) \
     X(batch_norm_blocked) \
     X(binary) \

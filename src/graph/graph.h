@@ -216,12 +216,13 @@ MUST_USE status graph_gradients(graph *g, value_id loss, const value_id *wrt, si
 MUST_USE status pass_dead_nodes(graph *g);         /* drops nodes nothing depends on (outputs, mutators stay) */
 MUST_USE status pass_drop_identity(graph *g);      /* OP_SAME_VALUE nodes; output names stay */
 MUST_USE status pass_fold_batch_norm(graph *g);    /* Conv + BatchNormalization (inference), all operands constants */
-MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the convolution's epilogue, then the two
+MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the convolution's epilogue, then the
                                                       passes of fuse_linear.c; frozen graphs */
 MUST_USE status pass_join_gelu(graph *g);          /* the chain around Erf becomes Gelu (fuse_linear.c); ids
                                                       stay, what is left of the chain is dead */
 MUST_USE status pass_fuse_linear(graph *g);        /* Gemm, MatMul + bias + residual + activation become Linear; frozen
                                                       graphs, and training graphs after their gradients */
+MUST_USE status pass_fuse_attention(graph *g);     /* softmax(Q K^T) V becomes FusedAttention; frozen graphs */
 MUST_USE status pass_linear_bf16(graph *g);        /* Linear by a constant matrix: both rounded to bfloat16 */
 MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormalization with states for statistics
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running

@@ -275,6 +275,7 @@ status pass_fuse_epilogues(graph *g)
     }
     TRY(rewrite_end(&r));
     TRY(pass_join_gelu(g));
+    TRY(pass_fuse_attention(g));
     return pass_fuse_linear(g);
 }
 

@@ -74,6 +74,11 @@ typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix
     int64_t precision; /* to which both matrices are rounded; sums are float */
 } linear_attrs;
 
+typedef struct attention_attrs { /* *_tokens: the operand lies as [B, S, H, D] instead of [B, H, S, D] */
+    double scale;
+    int64_t q_tokens, k_tokens, v_tokens, y_tokens;
+} attention_attrs;
+
 typedef struct batch_norm_attrs {
     double epsilon, momentum;
     int64_t training_mode;
