@@ -10,7 +10,7 @@ within ten times the distance of PyTorch's float32; all of them together within 
 PyTorch's float32.
 
 Prints one JSON object: {"passed", "losses": {name: [ours, PyTorch's]}, "loss": largest relative difference, "gradient",
-"gradient_torch": largest distance of ours and of PyTorch's float32, "all", "all_torch": of all gradients together,
+"where", "gradient_torch": largest distance of ours, its name, that of PyTorch's float32, "all", "all_torch": of all gradients together,
 "failed": names} or {"passed": false, "why"}."""
 import json
 import os
@@ -111,7 +111,8 @@ def check(distill, folder, w, threads, extra=()):
     failed += ["all gradients together"] if not all_mine <= max(ALL, ALL_TIMES * all_yard) else []
     return {"passed": not failed, "failed": failed, "losses": losses,
             "loss": max(abs(a - b) / max(abs(b), 1e-3) for a, b in losses.values()),
-            "gradient": max(mine.values()), "gradient_torch": max(yard.values()), "all": all_mine, "all_torch": all_yard}
+            "gradient": max(mine.values()), "where": max(mine, key=mine.get),
+            "gradient_torch": max(yard.values()), "all": all_mine, "all_torch": all_yard}
 
 
 def main():

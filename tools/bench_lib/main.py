@@ -30,10 +30,12 @@ from bench_lib import layers, ours, suite, workloads
 def arguments():
     p = argparse.ArgumentParser(prog="tools/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--only", metavar="NAME,...", help=f"workloads, of {', '.join(workloads.NAMES)}")
-    p.add_argument("--quick", action="store_true", help="the PyTorch settings that are known to be good (default)")
-    p.add_argument("--full", action="store_true", help=f"all of them: {', '.join(suite.SETTINGS)}, each also with mimalloc")
+    p.add_argument("--quick", action="store_true", help="the PyTorch settings that are known to be good, the best of them also with mimalloc "
+                   "(default)")
+    p.add_argument("--full", action="store_true", help=f"all of them: {', '.join(suite.SETTINGS)}, each also with mimalloc; the fastest "
+                   f"{suite.FINALISTS} take turns with ours")
     p.add_argument("--settings", metavar="S,...", help="these PyTorch settings; none: only ours")
-    p.add_argument("--rounds", type=int, help="turns of each (5, --full 7)")
+    p.add_argument("--rounds", type=int, help="turns of each (4, --full 6)")
     p.add_argument("--seconds", type=float, default=1.0, help="of a turn, one step at least (1)")
     p.add_argument("--threads", type=int, help="of both sides (2, for digits-mlp 1)")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of our job, e.g. exec.conv=direct")
@@ -52,7 +54,7 @@ def arguments():
         if name not in workloads.NAMES:
             p.error(f"there is no workload '{name}'; there are {', '.join(workloads.NAMES)}")
     a.only = [w for w in workloads.ALL if w.name in names]
-    a.rounds = a.rounds or (7 if a.full else 5)
+    a.rounds = a.rounds or (6 if a.full else 4)
     if a.settings:
         a.settings = [s for s in a.settings.split(",") if s != "none"]
     if a.rounds < 1 or a.seconds <= 0 or (a.threads or 1) < 1:

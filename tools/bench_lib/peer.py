@@ -116,9 +116,7 @@ class Setting:
         self.optimizer = make(self.student.parameters(), w.rate, weight_decay=w.weight_decay, fused=True, **more)
         self.known, self.at = [], 0
         if "trace" in words:
-            with torch.no_grad():
-                traced = torch.jit.trace(self.teacher, self.x[:w.batch], strict=False)
-                self.teacher = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+            self.trace()
         if "compile" in words:
             self.teacher, self.losses = torch.compile(self.teacher), torch.compile(self.losses)
 
@@ -132,6 +130,27 @@ class Setting:
             self.x = self.x.contiguous(memory_format=torch.channels_last)
         self.teacher = self.teacher.to(memory_format=torch.channels_last)
         self.student = self.student.to(memory_format=torch.channels_last)
+
+    def trace(self):
+        torch, net = self.torch, self.teacher
+
+        class Flat(torch.nn.Module):  # a traced module gives no empty list
+            def __init__(self):
+                super().__init__()
+                self.net = net
+
+            def forward(self, x):
+                out, features = self.net(x)
+                return (out, *features)
+
+        with torch.no_grad():
+            traced = torch.jit.trace(Flat().eval(), self.x[:self.w.batch])
+            traced = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+
+        def teacher(x):
+            got = traced(x)
+            return (got[0], list(got[1:])) if isinstance(got, tuple) else (got, [])
+        self.teacher = teacher
 
     def told(self, x):
         with self.torch.no_grad():

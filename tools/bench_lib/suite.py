@@ -6,6 +6,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 
 from bench_lib import machine, ours
 from bench_lib.process import Gone, Process
@@ -15,6 +16,8 @@ SETTINGS = ("eager", "channels_last", "compile", "compile+channels_last", "compi
             "trace", "channels_last+trace")
 WARM_BELOW_MS = 500  # a block of shorter steps begins with an untimed one: others ran meanwhile, the caches are cold
 FIRST_TIMEOUT = 400  # seconds for a first step, compilation included
+FINALISTS = 4  # PyTorch settings that go into the rounds: the fastest in a block of their own
+ROUNDS_SECONDS = 90  # of a workload; at least three rounds
 
 
 def python(*words, **more):
@@ -33,7 +36,14 @@ class Contestant:
         except Gone:
             process.close()
             raise
-        self.first_seconds = process.age()
+        self.first_seconds, self.retired_mb = process.age(), None
+
+    def peak_mb(self):
+        return self.process.peak_mb() if self.retired_mb is None else self.retired_mb
+
+    def retire(self):
+        self.retired_mb = self.process.peak_mb()
+        self.process.close()
 
     def measure(self, seconds, how=""):
         """One block of about that many seconds; `how`: "known " asks PyTorch for steps without the teacher."""
@@ -54,7 +64,10 @@ class Contestant:
 
 def take_turns(contestants, rounds, seconds, how=lambda c: ""):
     """Each round begins with another one."""
+    began = time.monotonic()
     for r in range(rounds):
+        if r >= 3 and time.monotonic() - began > ROUNDS_SECONDS:
+            break
         at = r % len(contestants)
         for c in contestants[at:] + contestants[:at]:
             c.measure(seconds, how(c))
@@ -109,8 +122,7 @@ class Suite:
     def settings(self, w):
         if self.a.settings is not None:
             return self.a.settings
-        plain = list(SETTINGS) if self.a.full else list(w.quick)
-        return [each for s in plain for each in ([s, f"{s}+mimalloc"] if self.mimalloc else [s])]
+        return list(SETTINGS) if self.a.full else list(w.quick)
 
     def start_torch(self, w, folder, setting):
         threads = str(self.threads(w))
@@ -125,20 +137,33 @@ class Suite:
         words = [sys.executable, "-m", "bench_lib.peer", folder, w.name, setting, threads]
         return Contestant(setting, Process(words, env, folder, os.path.join(self.folder, f"{w.name}.{setting}.log")))
 
-    def start_peers(self, w, folder, running):
-        """Appends the PyTorch settings that run and compute what plain PyTorch computes."""
-        loss = None
-        for setting in self.settings(w):
-            try:
-                c = self.start_torch(w, folder, setting)
-            except Gone as e:
-                self.say(f"    PyTorch {setting} does not run here: {e}")
-                continue
-            running.append(c)
-            self.say(f"    PyTorch {setting}: first step after {c.first_seconds:.1f} s, loss {c.facts['loss']:.6f}")
-            loss = loss if loss is not None else c.facts["loss"]
-            if not abs(c.facts["loss"] - loss) <= 1e-3 * abs(loss):
-                raise Gone(f"PyTorch {setting} computes another loss than PyTorch {running[0].name}")
+    def start_peers(self, w, folder, peers):
+        """Appends the PyTorch settings that run, each timed once by itself; all but the fastest are retired. With --full
+        every setting has a twin with mimalloc, otherwise the fastest one has."""
+        asked = self.settings(w)
+        twins = self.mimalloc and self.a.settings is None
+        for setting in [each for s in asked for each in ([s, f"{s}+mimalloc"] if twins and self.a.full else [s])]:
+            self.try_peer(w, folder, setting, peers)
+        if twins and not self.a.full and peers:
+            self.try_peer(w, folder, f"{min(peers, key=lambda c: c.ms).name}+mimalloc", peers)
+        for c in peers:
+            if c.retired_mb is None:
+                c.begin_again()
+
+    def try_peer(self, w, folder, setting, peers):
+        try:
+            c = self.start_torch(w, folder, setting)
+        except Gone as e:
+            self.say(f"    PyTorch {setting} does not run here: {e}")
+            return
+        peers.append(c)
+        c.measure(self.a.seconds / 2)
+        self.say(f"    PyTorch {setting}: first step after {c.first_seconds:.1f} s, loss {c.facts['loss']:.6f}, {c.ms:.4g} ms")
+        if not abs(c.facts["loss"] - peers[0].facts["loss"]) <= 1e-3 * abs(peers[0].facts["loss"]):
+            raise Gone(f"PyTorch {setting} computes another loss than PyTorch {peers[0].name}")
+        running = [p for p in peers if p.retired_mb is None]
+        if len(running) > FINALISTS:
+            max(running, key=lambda p: p.ms).retire()
 
     # -- a workload --
 
@@ -173,7 +198,7 @@ class Suite:
             self.start_peers(w, folder, peers)
         finally:
             running.extend(peers)
-        take_turns([mine, *peers], self.a.rounds, self.a.seconds)
+        take_turns([mine, *(c for c in peers if c.retired_mb is None)], self.a.rounds, self.a.seconds)
         entry = self.entry(w, facts, mine, peers)
         print_entry(w, entry, self.say)
         if not self.a.no_extras:
@@ -189,10 +214,11 @@ class Suite:
                  "floor_fraction": operations / mine.ms * 1e-6 / (rate * self.threads(w)) if rate else None,
                  "rss_mb": mine.process.peak_mb(), "first_step_seconds": mine.first_seconds, "aim": w.aim,
                  "peers": {c.name: c.ms for c in peers}, "peers_rounds_ms": {c.name: c.rounds for c in peers},
-                 "peers_rss_mb": {c.name: c.process.peak_mb() for c in peers},
-                 "peers_first_step_seconds": {c.name: c.first_seconds for c in peers}}
+                 "peers_rss_mb": {c.name: c.peak_mb() for c in peers},
+                 "peers_first_step_seconds": {c.name: c.first_seconds for c in peers},
+                 "peers_not_in_the_rounds": [c.name for c in peers if c.retired_mb is not None]}
         if peers:
-            best = min(peers, key=lambda c: c.ms)
+            best = min((c for c in peers if c.retired_mb is None), key=lambda c: c.ms)
             ratio, low, high = ratios(best, mine)
             entry.update(best_peer=best.name, ratio_to_best=ratio, ratio_min=low, ratio_max=high, torch=best.facts["version"])
         return entry
@@ -202,8 +228,8 @@ class Suite:
     def extras(self, w, folder, mine, peers, entry, running):
         rounds, seconds = max(2, self.a.rounds // 2), self.a.seconds / 2
         for c in peers:
-            if c.name != entry.get("best_peer"):
-                c.process.close()
+            if c.name != entry.get("best_peer") and c.retired_mb is None:
+                c.retire()
         if self.threads(w) > 1:
             single = self.serve(w, folder, "one-thread", 1)
             running.append(single)
@@ -215,7 +241,7 @@ class Suite:
         self.student_alone(w, folder, [c for c in peers if c.name == entry.get("best_peer")], entry, running, rounds, seconds)
 
     def student_alone(self, w, folder, best, entry, running, rounds, seconds):
-        cached = self.serve(w, folder, "cached", self.threads(w), "data.views=1")
+        cached = self.serve(w, folder, "cached", self.threads(w), "cache.views=1")
         running.append(cached)
         if not cached.facts["remembers"]:
             self.say("    student alone: this job's teacher outputs are not cached")
@@ -238,20 +264,20 @@ def gate_text(g):
     if "why" in g:
         return f"GATE NOT PASSED, no figures: {g['why']}"
     text = (f"losses within {g['loss']:.1e}; distance to PyTorch's float64: gradients {g['all']:.1e} (PyTorch's float32 "
-            f"{g['all_torch']:.1e}), worst tensor {g['gradient']:.1e} ({g['gradient_torch']:.1e})")
+            f"{g['all_torch']:.1e}), worst tensor {g['gradient']:.1e} ({g['gradient_torch']:.1e}): {g['where']}")
     return ("gate passed: " if g["passed"] else f"GATE FAILED ({', '.join(g['failed'][:3])} ...), no figures: ") + text
 
 
 def print_entry(w, e, say):
-    say(f"    {'':<38}{'ms':>10}{'samples/s':>11}{'GF/s':>9}{'peak MB':>9}{'first s':>9}")
+    say(f"    {'':<50}{'ms':>10}{'samples/s':>11}{'GF/s':>9}{'peak MB':>9}{'first s':>9}")
 
     def line(name, ms, mb, first):
         gf = e["gflops"] * e["ours_ms"] / ms
-        say(f"    {name:<38}{ms:>10.4g}{1e3 * w.batch / ms:>11.0f}{gf:>9.1f}{mb:>9.0f}{first:>9.2f}")
+        say(f"    {name:<50}{ms:>10.4g}{1e3 * w.batch / ms:>11.0f}{gf:>9.1f}{mb:>9.0f}{first:>9.2f}")
 
     line("distill", e["ours_ms"], e["rss_mb"], e["first_step_seconds"])
     for name, ms in sorted(e["peers"].items(), key=lambda each: each[1]):
-        line(f"PyTorch {name}", ms, e["peers_rss_mb"][name], e["peers_first_step_seconds"][name])
+        line(f"PyTorch {name}{' (one block)' if name in e['peers_not_in_the_rounds'] else ''}", ms, e["peers_rss_mb"][name], e["peers_first_step_seconds"][name])
     if e["floor_fraction"]:
         say(f"    {100 * e['floor_fraction']:.0f} % of what {e['threads']} x {e['peak_gflops_core']:.0f} GF/s of multiply-adds "
             "would take (above 100 %: fewer multiplications than the definition)")
