@@ -328,6 +328,7 @@ static double job_cost(const job *j)
         steps += rest ? wino_step_cost((double)rest + V, (double)rest * V) : 0;
     }
     return WINO_POINTS * channels * steps * 1.1 + tiles * (double)j->blocks * WINO_CYCLES_WINDOW +
+           wino_memory_cost(WINO_POINTS * j->u_step, 1 + (double)j->batches) +
            tiles * (double)j->vectors * WINO_CYCLES_RESULT + channels * (double)j->vectors * WINO_CYCLES_WEIGHT;
 }
 

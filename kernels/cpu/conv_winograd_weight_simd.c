@@ -252,7 +252,8 @@ static double conv_weight_cost(const kernel_args *a)
     }
     return WINO_POINTS * tiles * steps * 1.2 +
            tiles * ((double)(j->parts * j->blocks) * WINO_CYCLES_WINDOW + (double)j->vectors * WINO_CYCLES_RESULT) +
-           channels * (double)j->vectors * ((double)j->shares * 30 + WINO_CYCLES_WEIGHT);
+           channels * (double)j->vectors * ((double)j->shares * 30 + WINO_CYCLES_WEIGHT) +
+           wino_memory_cost(j->sum_size, 2 * (double)((j->tiles.count + j->batch - 1) / j->batch));
 }
 
 KERNEL_TABLE(conv_winograd_weight) = {
