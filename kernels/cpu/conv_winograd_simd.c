@@ -7,6 +7,7 @@
  * of the produced channels: all windows of the batch are transformed; for one or two vectors of produced channels at a time
  * the 36 products fill M, which is transformed back while it is still in the cache, and goes out with bias, residual and
  * ReLU. Every result is one sum in a fixed order: neither threads nor batches change it. */
+#include "kernels/cpu/conv_epilogue.h"
 #include "kernels/cpu/winograd.h"
 
 enum {
@@ -35,9 +36,9 @@ typedef struct job {
     float *u_made;  /* the same where this call makes it; NULL: it was prepared */
     float *work; /* of a thread: V [point][chunk][block][most][LANES], M [point][group][tile][vectors of the group * LANES] */
     wino_window *windows; /* of a thread: [tile] */
-    const float *x, *weight, *bias, *residual;
-    float *y;
-    bool relu;
+    const float *x, *weight;
+    float *y, *bias;
+    conv_epilogue end;
 } job;
 
 /* `x` and `y`: data and windows of the convolution, whatever the direction. */
@@ -87,6 +88,7 @@ static size_t carve_job(job *j, const kernel_args *a, void *work)
         j->u = j->u_made = carve(&c, WINO_POINTS * j->u_step, sizeof *j->u);
     j->work = carve(&c, j->thread_size * threads, sizeof *j->work);
     j->windows = carve(&c, j->batch * threads, sizeof *j->windows);
+    j->bias = carve(&c, j->vectors * LANES, sizeof *j->bias);
     return c.used;
 }
 
@@ -208,27 +210,16 @@ static multiply_fn *const multiplies[GROUP_VECTORS + 1][MOST_1 + 1] = {MULTIPLIE
 
 /* ---- results ---- */
 
-/* What happens to a result on its way out. */
-typedef struct epilogue {
-    vec bias;
-    const float *residual; /* beside the result; NULL: none */
-    bool relu;
-} epilogue;
-
 /* `count` results of a row. */
-ALWAYS_INLINE void store_row(float *y, const epilogue *e, int64_t at, const vec q[4], const int64_t count)
+ALWAYS_INLINE void store_row(float *y, const conv_epilogue *e, vec bias, const vec q[4], const int64_t count)
 {
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < count; i++) {
-        vec r = q[i] + e->bias;
-        if (e->residual)
-            r += vec_load(e->residual + at + i * LANES);
-        vec_store(y + at + i * LANES, e->relu ? vec_relu(r) : r);
-    }
+    for (int64_t i = 0; i < count; i++)
+        vec_store(y + i * LANES, conv_finish(e, q[i], bias, y + i * LANES));
 }
 
-/* y = A^T m A of one tile and vector of channels; the tile begins at float `at` of y, rows are `pitch` floats apart. */
-ALWAYS_INLINE void result_body(float *y, const epilogue *e, int64_t at, int64_t pitch, const float *m, int64_t step,
+/* y = A^T m A of one tile and vector of channels; rows of y are `pitch` floats apart. */
+ALWAYS_INLINE void result_body(float *y, const conv_epilogue *e, vec bias, int64_t pitch, const float *m, int64_t step,
                                const int64_t rows, const int64_t cols)
 {
     vec r[4][6];
@@ -249,17 +240,17 @@ ALWAYS_INLINE void result_body(float *y, const epilogue *e, int64_t at, int64_t 
         if (i >= rows)
             break;
         wino_result(q, r[i]);
-        store_row(y, e, at + i * pitch, q, cols);
+        store_row(y + i * pitch, e, bias, q, cols);
     }
 }
-static void result_full(float *y, const epilogue *e, int64_t at, int64_t pitch, const float *m, int64_t step)
+static void result_full(float *y, const conv_epilogue *e, vec bias, int64_t pitch, const float *m, int64_t step)
 {
-    result_body(y, e, at, pitch, m, step, WINO_TILE, WINO_TILE);
+    result_body(y, e, bias, pitch, m, step, WINO_TILE, WINO_TILE);
 }
-static void result_edge(float *y, const epilogue *e, int64_t at, int64_t pitch, const float *m, int64_t step,
+static void result_edge(float *y, const conv_epilogue *e, vec bias, int64_t pitch, const float *m, int64_t step,
                         int64_t rows, int64_t cols)
 {
-    result_body(y, e, at, pitch, m, step, rows, cols);
+    result_body(y, e, bias, pitch, m, step, rows, cols);
 }
 
 /* ---- tasks ---- */
@@ -279,18 +270,17 @@ static void transform_data(const job *j, float *v, wino_window *w, int64_t first
 /* One vector of channels, `vector`, of `count` tiles; m: products of the first one. */
 static void store_results(const job *j, const float *m, int64_t lanes, int64_t vector, int64_t first, int64_t count)
 {
-    epilogue e = {.bias = j->bias ? load_channels(j->bias, vector, j->produce) : vec_set(0), .residual = j->residual,
-                  .relu = j->relu};
+    vec bias = vec_load(j->end.bias + vector * LANES);
     int64_t pitch = j->out[1] * LANES;
     for (int64_t t = 0; t < count; t++, m += lanes) {
         int64_t image = (first + t) / j->tiles.of_image, i = (first + t) % j->tiles.of_image;
         int64_t row = i / j->tiles.across * WINO_TILE, col = i % j->tiles.across * WINO_TILE;
         int64_t rows = min_of(WINO_TILE, j->out[0] - row), cols = min_of(WINO_TILE, j->out[1] - col);
-        int64_t at = ((image * j->vectors + vector) * j->out[0] + row) * pitch + col * LANES;
+        float *y = j->y + ((image * j->vectors + vector) * j->out[0] + row) * pitch + col * LANES;
         if (rows == WINO_TILE && cols == WINO_TILE)
-            result_full(j->y, &e, at, pitch, m, j->m_step);
+            result_full(y, &j->end, bias, pitch, m, j->m_step);
         else
-            result_edge(j->y, &e, at, pitch, m, j->m_step, rows, cols);
+            result_edge(y, &j->end, bias, pitch, m, j->m_step, rows, cols);
     }
 }
 
@@ -338,6 +328,9 @@ static void run(job *j, const kernel_args *a)
     j->x = a->in[0].data;
     j->weight = a->in[1].data;
     j->y = a->out[0].data;
+    conv_pack_bias(a->n_in > 2 ? a->in[2].data : NULL, 1, j->produce, j->bias);
+    j->end.bias = j->bias;
+    j->end.y = j->y;
     if (j->tiles.count == 0)
         return;
 #pragma omp parallel num_threads(a->threads)
@@ -374,9 +367,8 @@ static void conv(const kernel_args *a)
 {
     job j;
     plan_conv(&j, a);
-    j.bias = a->n_in > 2 ? a->in[2].data : NULL;
-    j.residual = a->n_in > 3 ? a->in[3].data : NULL;
-    j.relu = ((const conv_attrs *)a->attr)->relu != 0;
+    j.end.residual = a->n_in > 3 ? a->in[3].data : NULL;
+    j.end.relu = ((const conv_attrs *)a->attr)->relu != 0;
     run(&j, a);
 }
 static bool conv_takes(const kernel_args *a)
