@@ -267,6 +267,16 @@ static void transform_data(const job *j, float *v, wino_window *w, int64_t first
     wino_transform_windows(WINO_WINDOW, v, j->v_step, j->v_chunk, j->most, j->x, &b, j->in[1], 0, j->blocks, w, count);
 }
 
+/* Asks for the 4x4 pixels `ahead` floats behind y, which may lie anywhere, to be written. */
+ALWAYS_INLINE void ask_for_tile(const float *y, int64_t ahead, int64_t pitch)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < WINO_TILE; i++)
+#pragma GCC unroll 4
+        for (int k = 0; k < WINO_TILE; k++)
+            __builtin_prefetch((const void *)((uintptr_t)y + (uintptr_t)(ahead + i * pitch + k * LANES) * 4), 1, 3);
+}
+
 /* One vector of channels, `vector`, of `count` tiles; m: products of the first one. */
 static void store_results(const job *j, const float *m, int64_t lanes, int64_t vector, int64_t first, int64_t count)
 {
@@ -277,6 +287,7 @@ static void store_results(const job *j, const float *m, int64_t lanes, int64_t v
         int64_t row = i / j->tiles.across * WINO_TILE, col = i % j->tiles.across * WINO_TILE;
         int64_t rows = min_of(WINO_TILE, j->out[0] - row), cols = min_of(WINO_TILE, j->out[1] - col);
         float *y = j->y + ((image * j->vectors + vector) * j->out[0] + row) * pitch + col * LANES;
+        ask_for_tile(y, 4 * WINO_TILE * LANES, pitch);
         if (rows == WINO_TILE && cols == WINO_TILE)
             result_full(y, &j->end, bias, pitch, m, j->m_step);
         else
