@@ -777,6 +777,10 @@ START_TEST(the_command_lists_and_cleans)
     r = program_run(NULL, ARGS("cache", "--list", "--json", "--set", set));
     ck_assert_msg(r.code == 0 && strstr(r.out, "\"in_use\":false") && strstr(r.out, "\"limit\":4294967296"), "%s%s", r.out, r.err);
     ran_free(&r);
+    poke(view_file_name(cache, 0, NULL), 30, 27); /* an escape in the text of the head */
+    r = program_run(NULL, ARGS("cache", "--list", "--set", set));
+    ck_assert_msg(r.code == 0 && strstr(r.out, "damaged") && !strchr(r.out, 27), "%s%s", r.out, r.err);
+    ran_free(&r);
     r = program_run(NULL, ARGS("cache", "--clean", "--set", set));
     ck_assert_msg(r.code == 0 && strstr(r.out, "removed 2 files"), "%s%s", r.out, r.err);
     ran_free(&r);

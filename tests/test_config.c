@@ -198,6 +198,26 @@ START_TEST(later_sources_win)
 }
 END_TEST
 
+/* [data] views is [cache] views now: old files, variables and --set are still read, and printed where it stands now. */
+START_TEST(a_key_that_moved_is_found)
+{
+    char buf[ORIGIN_ROOM];
+    text t = {0};
+    job *j = load("[data]\naugment = flip\nviews = 3\n[train]\nseed = 2\n"), *k = NULL;
+    ck_assert_int_eq(j->cache.views, 3);
+    ck_assert_str_eq(origin_text(config_origin(j, "cache.views"), buf), "cfg.ini:3:9");
+    config_write(j, &t);
+    ck_assert(strstr(t.s, "views = 3") > strstr(t.s, "[cache]"));
+    text_free(&t);
+    config_free(j);
+    j = load_set("", (const char *const[]){"data.views=5"}, 1);
+    ck_assert_int_eq(j->cache.views, 5);
+    config_free(j);
+    const char both[] = "[data]\nviews = 3\n[cache]\nviews = 4\n";
+    FAILS(ST_CONFIG, "stands twice", config_load_text("cfg.ini", both, sizeof both - 1, &nothing, &k));
+}
+END_TEST
+
 START_TEST(bad_overrides)
 {
     static const struct {
@@ -804,6 +824,7 @@ const test_entry test_table[] = {
     TEST(a_whole_file_is_read),
     TEST(layers_keep_their_attributes),
     TEST(later_sources_win),
+    TEST(a_key_that_moved_is_found),
     TEST(bad_overrides),
     TEST(bad_files_are_refused),
     TEST(bytes_of_a_file),

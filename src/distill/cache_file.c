@@ -239,6 +239,9 @@ static status read_about(const char *path, arena *mem, cache_entry *e)
     if (io_open_shared(path, &fd) != ST_OK)
         return ST_OK;
     status st = io_read_at(fd, path, 0, &h, sizeof h, &got);
+    for (char *s = h.about; st == ST_OK && got == sizeof h && s < h.about + CACHE_ABOUT && *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 127) /* anybody may have written the file; it goes to a terminal */
+            h.check = 0;
     if (st == ST_OK && got == sizeof h && head_is_whole(&h))
         st = arena_strdup(mem, &e->about, h.about);
     io_close(fd);
