@@ -300,7 +300,7 @@ def print_summary(entries, say):
             f"{e.get('ratio_min', 0):>5.2f} to {e.get('ratio_max', 0):<5.2f}{e['aim']:>5g}"
             f"{100 * (e['floor_fraction'] or 0):>6.0f}%{e['rss_mb']:>7.0f}"
             f"{e['rss_mb'] / min(e['peers_rss_mb'].values(), default=float('nan')):>6.2f}{e['first_step_seconds']:>8.2f}"
-            f"{e.get('scaling', 0) or 0:>6.2f}")
+            + (f"{e['scaling']:>6.2f}" if "scaling" in e else f"{'-':>6}"))
     lost = [e["name"] for e in entries if "failed" in e]
     if lost:
         say(f"{len(lost)} of {len(entries)} workloads gave no figures: {', '.join(lost)}")
