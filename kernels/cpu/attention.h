@@ -23,17 +23,18 @@ static inline head_steps head_steps_of(const shape *s, bool tokens)
                   : (head_steps){s->dim[1] * s->dim[2] * d, s->dim[2] * d, d};
 }
 
-static inline attention_sizes attention_sizes_of(const kernel_args *a)
+/* `y`: an operand that lies as the result does; `mask`: the number of the mask's input. */
+static inline attention_sizes attention_sizes_with(const kernel_args *a, const shape *y, int mask)
 {
     const attention_attrs *at = a->attr;
     const shape *q = &a->in[0].sh, *k = &a->in[1].sh, *v = &a->in[2].sh;
     attention_sizes s = {.batch = q->dim[0], .heads = q->dim[at->q_tokens ? 2 : 1], .queries = q->dim[at->q_tokens ? 1 : 2],
                          .keys = k->dim[at->k_tokens ? 1 : 2], .width = q->dim[3], .value_width = v->dim[3],
                          .q = head_steps_of(q, at->q_tokens != 0), .k = head_steps_of(k, at->k_tokens != 0),
-                         .v = head_steps_of(v, at->v_tokens != 0), .y = head_steps_of(&a->out[0].sh, at->y_tokens != 0),
+                         .v = head_steps_of(v, at->v_tokens != 0), .y = head_steps_of(y, at->y_tokens != 0),
                          .scale = at->scale};
-    if (a->n_in > 3 && a->in[3].type != DTYPE_NONE) {
-        const shape *m = &a->in[3].sh;
+    if (a->n_in > mask && a->in[mask].type != DTYPE_NONE) {
+        const shape *m = &a->in[mask].sh;
         int64_t each = 1;
         for (int i = m->rank - 1; i >= 0; i--) {
             s.mask[4 - m->rank + i] = m->dim[i] > 1 ? each : 0;
@@ -41,6 +42,15 @@ static inline attention_sizes attention_sizes_of(const kernel_args *a)
         }
     }
     return s;
+}
+
+static inline attention_sizes attention_sizes_of(const kernel_args *a)
+{
+    return attention_sizes_with(a, &a->out[0].sh, 3);
+}
+static inline attention_sizes attention_grad_sizes_of(const kernel_args *a)
+{
+    return attention_sizes_with(a, &a->in[3].sh, 6);
 }
 
 static inline int64_t head_offset(const head_steps *s, int64_t batch, int64_t head)

@@ -319,6 +319,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
         return fail(ST_CONFIG, "there is nothing to train on: the task weight, the distillation weight and all hint "
                                "weights are 0");
     TRY(pass_join_gelu(g));
+    TRY(pass_fuse_attention_graded(g));
     TRY(pass_fuse_norms(g)); /* after the hints: what they read stays */
     for (size_t v = 1; v < g->n_value; v++)
         t->n_param += g->value[v].kind == VALUE_PARAM;

@@ -114,8 +114,10 @@ static bool match_softmax(const finder *f, node_id softmax, match *m)
     return m->k != 0;
 }
 
-static status replace(graph *g, const match *m)
+/* With `graded` the node makes the log sums too. */
+static status replace(graph *g, const match *m, bool graded)
 {
+    value_id *out;
     attention_attrs *at;
     value_id *in;
     TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
@@ -131,14 +133,29 @@ static status replace(graph *g, const match *m)
     n->attr = at;
     n->in = in;
     n->n_in = m->mask ? 4 : 3;
-    if (op_of(OP_ATTENTION)->infer(g, n) == ST_OK && shape_equal(&sh, &g->value[n->out[0]].sh))
-        return ST_OK;
+    if (op_of(OP_ATTENTION)->infer(g, n) == ST_OK && shape_equal(&sh, &g->value[n->out[0]].sh)) {
+        if (!graded)
+            return ST_OK;
+        TRY(arena_alloc(&g->mem, &out, 2, sizeof *out));
+        out[0] = was.out[0];
+        TRY(graph_add_value(g, NULL, DTYPE_F32, (shape){0}, VALUE_TEMP, &out[1]));
+        g->value[out[1]].from = m->last;
+        n->out = out;
+        n->n_out = 2;
+        return op_of(OP_ATTENTION)->infer(g, n);
+    }
     *n = was; /* heads are shared, or another thing that it does not do: left as it is */
     g->value[n->out[0]].sh = sh;
     return ST_OK;
 }
 
-status pass_fuse_attention(graph *g)
+/* A mask that depends on what is trained would want a gradient. */
+static bool is_fixed(const graph *g, value_id v)
+{
+    return !v || g->value[v].kind == VALUE_CONST || g->value[v].kind == VALUE_INPUT;
+}
+
+static status fuse(graph *g, bool graded)
 {
     finder f = {.g = g};
     match m;
@@ -149,14 +166,25 @@ status pass_fuse_attention(graph *g)
         for (int i = 0; i < g->node[k].n_in; i++)
             f.reader[g->node[k].in[i]] = (node_id)k;
     for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op == OP_SOFTMAX && match_softmax(&f, (node_id)k, &m))
-            TRY_DONE(replace(g, &m));
-    TRY_DONE(pass_dead_nodes(g));
-#ifndef NDEBUG
-    TRY_DONE(graph_validate(g));
-#endif
+        if (g->node[k].op == OP_SOFTMAX && match_softmax(&f, (node_id)k, &m) && (!graded || is_fixed(g, m.mask)))
+            TRY_DONE(replace(g, &m, graded));
 done:
     mem_free(f.reader);
     mem_free(f.uses);
     return st;
+}
+
+status pass_fuse_attention(graph *g)
+{
+    TRY(fuse(g, false));
+    TRY(pass_dead_nodes(g));
+#ifndef NDEBUG
+    TRY(graph_validate(g));
+#endif
+    return ST_OK;
+}
+
+status pass_fuse_attention_graded(graph *g)
+{
+    return fuse(g, true);
 }

@@ -61,6 +61,8 @@ static status open_teacher(bench *b)
     TRY(pass_fold_batch_norm(b->teacher));
     if (!b->wide)
         TRY(pass_fuse_epilogues(b->teacher));
+    if (s->j->teacher.precision == TEACHER_BF16 && !b->wide)
+        TRY(pass_linear_bf16(b->teacher));
     for (size_t i = 0; i < b->teach_x.n; i++) /* the passes may have numbered the inputs anew */
         b->teach_x.port[i].to = b->teacher->input[i];
     return exec_open(b->teacher, s->b, NULL, 0, &b->teach);
