@@ -2,8 +2,8 @@
  *
  * Batch k lives in slot k mod depth. Threads claim batches in order: under the lock a thread takes the next k
  * whose slot is free and writes down its samples (order.h), then fills the slot without the lock. The reader
- * takes slots in order and gives the previous one back with its next call. After an error the slot carries
- * status and message to the reader. */
+ * takes slots in order and gives the previous one back with its next call; a batch that nobody has begun when it is asked
+ * for is made by the reader itself. After an error the slot carries status and message to the reader. */
 #include "data/loader.h"
 
 #include "base/clock.h"
@@ -13,6 +13,9 @@
 
 #include <signal.h>
 #include <string.h>
+
+#define AHEAD_MOST  16
+#define AHEAD_BYTES ((size_t)4 << 20)
 
 typedef enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_READY } slot_state;
 
@@ -44,7 +47,7 @@ struct loader {
     pthread_cond_t free_slot, ready_slot;
     pthread_t *thread;
     uint32_t threads; /* started */
-    sampler *sampler; /* [threads], or one for loader_next */
+    sampler *sampler; /* [o.threads + 1], the last for loader_next */
     uint32_t samplers;
     bool sync_made;
 };
@@ -270,6 +273,16 @@ static status start_threads(loader *l)
     return st;
 }
 
+/* More than one for each thread where batches are small: a step of some 100 us is shorter than what a thread may have to wait
+ * for its turn on a core. */
+static uint32_t batches_ahead(uint32_t threads, size_t batch_bytes)
+{
+    uint32_t n = threads + 1;
+    while (n < AHEAD_MOST && (n + 1) * batch_bytes <= AHEAD_BYTES)
+        n++;
+    return n;
+}
+
 static status open_into(loader *l)
 {
     const data_info *info = &l->ds->info;
@@ -284,12 +297,12 @@ static status open_into(loader *l)
             return fail(ST_OOM, "loader: a batch of %u samples of %zu bytes", o->batch, l->x_row[k]);
         l->bytes += all;
     }
-    l->depth = (o->ahead ? o->ahead : o->threads + 1) + 1; /* one is in the reader's hands */
+    l->depth = (o->ahead ? o->ahead : batches_ahead(o->threads, l->bytes)) + 1; /* one is in the reader's hands */
     l->bytes *= l->depth;
     TRY(mem_alloc(&l->slots, l->depth, sizeof *l->slots));
     for (uint32_t i = 0; i < l->depth; i++)
         TRY(alloc_slot(l, &l->slots[i], mixes));
-    uint32_t samplers = o->threads ? o->threads : 1;
+    uint32_t samplers = o->threads + 1;
     TRY(mem_alloc(&l->sampler, samplers, sizeof *l->sampler));
     for (; l->samplers < samplers; l->samplers++) {
         TRY(sampler_open(&l->sampler[l->samplers], l->ds));
@@ -364,16 +377,18 @@ status loader_next(loader *l, const batch **out)
     pthread_mutex_lock(&l->lock);
     give_back(l);
     slot *s = &l->slots[l->next_read % l->depth];
-    if (l->threads == 0) {
-        slot *mine = claim(l);
+    while (s->state != SLOT_READY && !(l->no_more && l->next_read == l->next_claim)) {
+        slot *mine = l->next_read == l->next_claim ? claim(l) : NULL; /* nobody has begun it */
         if (mine) {
-            fill_slot(l, mine, &l->sampler[0]);
+            pthread_mutex_unlock(&l->lock);
+            fill_slot(l, mine, &l->sampler[l->o.threads]);
+            pthread_mutex_lock(&l->lock);
             mine->state = SLOT_READY;
             l->filling--;
+        } else if (s->state == SLOT_FILLING) {
+            pthread_cond_wait(&l->ready_slot, &l->lock);
         }
     }
-    while (s->state != SLOT_READY && !(l->no_more && l->next_read == l->next_claim))
-        pthread_cond_wait(&l->ready_slot, &l->lock);
     status st = ST_OK;
     if (s->state == SLOT_READY) {
         l->held = true;

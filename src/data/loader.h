@@ -32,7 +32,7 @@ typedef struct loader_options {
     uint64_t seed;
     uint32_t views;
     uint32_t threads; /* 0: batches are made by loader_next itself */
-    uint32_t ahead;   /* finished batches at most; 0: threads + 1 */
+    uint32_t ahead;   /* finished batches at most; 0: threads + 1, more where they are small */
 } loader_options;
 /* Endless, shuffled, augmented, one thread. */
 loader_options loader_train_options(uint32_t batch, uint64_t seed);
@@ -52,7 +52,7 @@ typedef struct batch {
     const float *lambda;        /* [n], mixup's share of `label` (float targets are mixed already); or NULL */
     const uint32_t *index;      /* [n], sample in the part */
     const uint32_t *view;       /* [n], pass mod V; with fresh augmentation the pass */
-    uint32_t made_by;           /* the loader thread that filled it */
+    uint32_t made_by;           /* the loader thread that filled it; loader_options.threads: the reader */
     double made_from, made_to;  /* and when (clock_seconds) */
 } batch;
 
