@@ -253,7 +253,41 @@ START_TEST(attention_in_every_order)
 }
 END_TEST
 
+/* The gradient of a sum of squares of self attention with respect to its input, with the pass and without. */
+START_TEST(attention_has_the_same_gradient)
+{
+    float before[512] = {0}, after[512] = {0};
+    for (int fused = 0; fused < 2; fused++) {
+        const reduce_attrs all = {.keepdims = 0};
+        value_id x, y, s, dx;
+        graph *g;
+        OK(graph_new(&g));
+        OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(2, 3, 4, 5), &x));
+        s = add(g, OP_MATMUL, NULL, transposed(g, x, 0, 2, 1, 3), transposed(g, x, 0, 2, 3, 1));
+        s = add(g, OP_ADD, NULL, add(g, OP_MUL, NULL, scalar(g, 0.5), s), constant(g, SHAPE(3, 3), 3));
+        y = add(g, OP_MATMUL, NULL, add(g, OP_SOFTMAX, NULL, s, 0), transposed(g, x, 0, 2, 1, 3));
+        y = transposed(g, y, 0, 2, 1, 3);
+        y = add(g, OP_REDUCE_SUM, &all, add(g, OP_MUL, NULL, y, y), 0);
+        OK(graph_add_output(g, y));
+        if (fused)
+            OK(pass_fuse_attention_graded(g));
+        OK(graph_gradients(g, y, &x, 1, &dx));
+        OK(graph_add_output(g, dx));
+        OK(pass_dead_nodes(g));
+        OK(graph_validate(g));
+        ck_assert_int_eq(count(g, OP_ATTENTION_GRAD), fused);
+        ck_assert_int_eq(count(g, OP_SOFTMAX), !fused);
+        run(g, ISA_AVX512, fused ? after : before);
+        graph_free(g);
+    }
+    for (int i = 0; i < 512; i++)
+        ck_assert_msg(fabsf(before[i] - after[i]) <= 1e-5f * fmaxf(1, fabsf(before[i])), "element %d: %g, was %g", i,
+                      (double)after[i], (double)before[i]);
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(everything_becomes_one_node), TEST(gelu_in_every_order),
                                  TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual),
                                  TEST(rounded_to_bf16),
-                                 TEST(attention_in_every_order), {0}};
+                                 TEST(attention_in_every_order),
+                                 TEST(attention_has_the_same_gradient), {0}};

@@ -289,6 +289,31 @@ static void bench_conv(backend *const *levels, const conv_case *c, int threads)
     }
 }
 
+/* A frozen model's product: B is a constant and prepared once; in bfloat16 where the processor has it. */
+static void time_bf16(const backend *b, kernel_args a, bool tb, double flops)
+{
+    const linear_attrs at = {.alpha = 1, .transB = tb, .precision = PRECISION_BF16};
+    kernel_run r = {.args = a};
+    if (!b || !backend_has_bf16(b))
+        return;
+    r.args.attr = &at;
+    r.args.threads = b->threads;
+    r.row = b->find(b, OP_LINEAR, &r.args);
+    size_t bytes = r.row->workspace(&r.args);
+    r.args.work = need(bytes + 64);
+    kernel_tensor constant[2] = {a.in[0], a.in[1]};
+    constant[0].data = NULL;
+    kernel_args once = r.args;
+    once.in = constant;
+    size_t packed = r.row->prepared(&once);
+    void *prepared = need(packed);
+    r.row->prepare(&once, prepared);
+    r.args.prepared = prepared;
+    printf("  bf16 %7.1f", flops / fastest(run_kernel, &r) * 1e-9);
+    mem_unmap(prepared, packed);
+    mem_unmap(r.args.work, bytes + 64);
+}
+
 static void bench_gemm(backend *const *levels, const gemm_case *c)
 {
     const gemm_attrs at = {.alpha = 1, .beta = 1, .transA = c->ta, .transB = c->tb};
@@ -305,6 +330,8 @@ static void bench_gemm(backend *const *levels, const gemm_case *c)
     kernel_args args = {.in = in, .out = &to, .n_in = 2, .n_out = 1, .attr = c->batch ? (const void *)&pairs : &at};
     printf("%-24s %-8s", c->name, "");
     time_levels(levels, c->batch ? OP_MATMUL : OP_GEMM, args, flops, y);
+    if (!c->batch && !c->ta)
+        time_bf16(levels[ISA_AVX512], args, c->tb, flops);
     printf("  blas (1 thread) %7.1f\n", flops / t * 1e-9);
     mem_unmap(got, bytes);
     mem_unmap(y, bytes);
