@@ -66,8 +66,8 @@ static size_t carve_job(job *j, void *work, int threads)
     return c.used;
 }
 
-/* Rows of a plane of data from row `top` on, with zeros where there are none. */
-static void copy_rows(const job *j, const float *x, int64_t top, int64_t rows, float *to)
+/* Rows of a plane of data from row `top` on, with zeros where there are none; asks for what lies `ahead` floats behind. */
+static void copy_rows(const job *j, const float *x, int64_t top, int64_t rows, int64_t ahead, float *to)
 {
     range in = range_inside(j->origin, 1, j->width, j->src[1]);
     for (int64_t row = top; row < top + rows; row++, to += j->width * LANES) {
@@ -75,8 +75,10 @@ static void copy_rows(const job *j, const float *x, int64_t top, int64_t rows, f
         const float *from = x + (row * j->src[1] + j->origin) * LANES;
         for (int64_t q = 0; q < here.begin; q++)
             vec_store(to + q * LANES, vec_set(0));
-        for (int64_t q = here.begin; q < here.end; q++)
+        for (int64_t q = here.begin; q < here.end; q++) {
+            __builtin_prefetch(from + q * LANES + ahead);
             vec_store(to + q * LANES, vec_load(from + q * LANES));
+        }
         for (int64_t q = here.end; q < j->width; q++)
             vec_store(to + q * LANES, vec_set(0));
     }
@@ -160,7 +162,7 @@ static void run_task(const job *j, const float *x, const conv_epilogue *end, flo
     const float *w = j->w + block * j->taps * LANES;
     vec bias = vec_load(j->bias + block * LANES);
     tap_list l;
-    copy_rows(j, x + plane * j->src[0] * j->src[1] * LANES, top, last - top + 1, copy);
+    copy_rows(j, x + plane * j->src[0] * j->src[1] * LANES, top, last - top + 1, 0, copy);
     const float *ahead = x + (plane * j->src[0] + min_of(last + 1, j->src[0])) * j->src[1] * LANES; /* the next task's data */
     int64_t lines = (j->forward ? s->stride[1] : 1) * j->src[1];
     y += plane * j->dst[0] * j->dst[1] * LANES;
@@ -257,7 +259,7 @@ static size_t conv_data_workspace(const kernel_args *a)
 
 /* sums[t] += sum over rows, windows of x[off[t]] * dy for T taps. */
 ALWAYS_INLINE void taps_body(const int T, float *sums, const float *x, const int64_t *off, int64_t x_row, int64_t x_step,
-                             const float *dy, int64_t rows, int64_t cols)
+                             const float *dy, int64_t rows, int64_t cols, int64_t ahead)
 {
     vec acc[9];
     const float *p[9];
@@ -270,6 +272,7 @@ ALWAYS_INLINE void taps_body(const int T, float *sums, const float *x, const int
         int64_t at = row * x_row;
         for (int64_t col = 0; col < cols; col++, at += x_step, dy += LANES) {
             vec d = vec_load(dy);
+            __builtin_prefetch(dy + ahead);
 #pragma GCC unroll 9
             for (int t = 0; t < T; t++)
                 acc[t] += d * vec_load(p[t] + at);
@@ -280,22 +283,22 @@ ALWAYS_INLINE void taps_body(const int T, float *sums, const float *x, const int
         vec_store(sums + t * LANES, acc[t]);
 }
 
-static void sum_taps(const job *j, const tap_list *l, float *sums, const float *x, const float *dy, int64_t rows)
+static void sum_taps(const job *j, const tap_list *l, float *sums, const float *x, const float *dy, int64_t rows, int64_t ahead)
 {
     int64_t x_row = j->s.stride[1] * j->width * LANES, x_step = j->s.stride[2] * LANES, cols = j->s.out[2];
     for (int64_t t = 0; t < l->count;) {
         int64_t rest = l->count - t;
         if (rest == 9 || rest >= 17) {
-            taps_body(9, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols);
+            taps_body(9, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols, ahead);
             t += 9;
         } else if (rest >= 8) {
-            taps_body(8, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols);
+            taps_body(8, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols, ahead);
             t += 8;
         } else if (rest >= 3) {
-            taps_body(3, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols);
+            taps_body(3, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols, ahead);
             t += 3;
         } else {
-            taps_body(1, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols);
+            taps_body(1, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols, ahead);
             t++;
         }
     }
@@ -312,9 +315,12 @@ static void weight_task(const job *j, const float *x, const float *dy, int64_t i
     for (int64_t n = share * j->images / j->shares; n < (share + 1) * j->images / j->shares; n++)
         for (int64_t row = 0; row < s->out[1]; row += j->strip) {
             int64_t rows = min_of(j->strip, s->out[1] - row), plane = n * j->blocks + block;
+            bool ends = row + rows == s->out[1]; /* the next strip is that of another image */
+            int64_t x_ahead = ends ? j->blocks * s->in[1] - row * s->stride[1] : rows * s->stride[1];
+            int64_t d_ahead = ends ? j->blocks * s->out[1] - row : rows;
             copy_rows(j, x + plane * s->in[1] * s->in[2] * LANES, row * s->stride[1] - s->pad[1],
-                      (rows - 1) * s->stride[1] + (s->kernel[1] - 1) * s->dilation[1] + 1, copy);
-            sum_taps(j, &l, sums, copy, dy + (plane * s->out[1] + row) * s->out[2] * LANES, rows);
+                      (rows - 1) * s->stride[1] + (s->kernel[1] - 1) * s->dilation[1] + 1, x_ahead * s->in[2] * LANES, copy);
+            sum_taps(j, &l, sums, copy, dy + (plane * s->out[1] + row) * s->out[2] * LANES, rows, d_ahead * s->out[2] * LANES);
         }
 }
 
