@@ -1,8 +1,8 @@
 /* conv_blocked_run.h - runs the tasks of conv_blocked.h with the tiles of conv_tile.h: the body of conv_blocked_simd.c (data
  * blocked) and conv_entry_simd.c (data plain).
  *
- * The weights are packed, channels of the result innermost, once per call or, constant ones, once and for all. Every result is one sum in a fixed order:
- * threads change nothing. */
+ * The weights are packed, channels of the result innermost, once per call or, constant ones, once and for all. Every
+ * result is one sum in a fixed order: threads change nothing. */
 #ifndef DISTILL_KERNELS_CONV_BLOCKED_RUN_H
 #define DISTILL_KERNELS_CONV_BLOCKED_RUN_H
 
