@@ -297,9 +297,9 @@ START_TEST(planned_memory_is_what_the_process_takes)
         ck_assert_msg(r.code == 0, "%s", r.err);
         double planned = planned_mib(r.err), taken = (double)r.peak_kib / 1024, off = fabs(taken / planned - 1);
         printf("batch %s: planned %.1f MiB, the process took %.1f MiB\n", batches[i], planned, taken);
-        test_max_error("memory against the plan", off, 0.1);
+        test_max_error("memory against the plan", off, 0.05);
 #ifndef __SANITIZE_ADDRESS__
-        ck_assert_msg(off <= 0.1, "planned %.1f MiB, the process took %.1f MiB", planned, taken);
+        ck_assert_msg(off <= 0.05, "planned %.1f MiB, the process took %.1f MiB", planned, taken);
 #endif
         ran_free(&r);
     }

@@ -31,6 +31,7 @@ typedef struct job_run {
     char started[32];
     double began;
     size_t program; /* bytes that the process had before it opened anything */
+    size_t program_files; /* of these, pages of files */
     loop_result loop;
     validation v;
     proof p;
@@ -74,6 +75,16 @@ static size_t taken_so_far(void)
     return getrusage(RUSAGE_SELF, &use) == 0 ? (size_t)use.ru_maxrss << 10 : 0;
 }
 
+/* Bytes of the program's and the libraries' files that are in memory: they come as they are used. */
+static size_t files_in_memory(void)
+{
+    char info[4096];
+    unsigned long long kib = 0;
+    io_read_system("/proc/self/status", info, sizeof info);
+    const char *at = strstr(info, "RssFile:");
+    return at && sscanf(at, "RssFile: %llu", &kib) == 1 ? (size_t)kib << 10 : 0;
+}
+
 static void model_line(text *t, const char *what, const char *name, const graph_stats *g)
 {
     char parameters[24], macs[24];
@@ -97,6 +108,7 @@ static status print_plan(job_run *x)
     const char *method;
     text t = {0};
     TRY(job_method(s, &x->mem, &method));
+    size_t files = files_in_memory(), program = x->program + (files > x->program_files ? files - x->program_files : 0);
     text_add(&t, "plan\n");
     if (s->teacher_file)
         model_line(&t, "teacher", s->teacher_file->path, &s->teacher_stats);
@@ -118,7 +130,7 @@ static status print_plan(job_run *x)
         text_printf(&t, "  cache    teacher outputs of %lld view%s also in %s\n", (long long)s->j->cache.views,
                     s->j->cache.views == 1 ? "" : "s", s->cache_dir);
     size_t total = m.data + m.batches + m.parameters + m.optimizer + m.activations + m.workspace + m.teacher +
-                   m.teacher_cache + m.evaluation + x->program;
+                   m.teacher_cache + m.evaluation + program;
     uint64_t here = available_memory();
     text_printf(&t, "  memory   %s planned", human_bytes((double)total, a));
     text_printf(&t, here ? ", %s free\n" : "\n", human_bytes((double)here, b));
@@ -131,7 +143,7 @@ static status print_plan(job_run *x)
     memory_line(&t, "teacher", m.teacher);
     memory_line(&t, "remembered teacher outputs", m.teacher_cache);
     memory_line(&t, "evaluation", m.evaluation);
-    memory_line(&t, "program and libraries", x->program);
+    memory_line(&t, "program and libraries", program);
     text_printf(&t, "  device   %s", x->device.s);
     status st = t.st;
     if (st == ST_OK)
@@ -325,6 +337,7 @@ status cmd_train(cli *c)
     status st = ST_OK;
     x.began = clock_seconds();
     x.program = taken_so_far();
+    x.program_files = files_in_memory();
     strftime(x.started, sizeof x.started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &utc));
     if (c->o.args.n)
         return fail(ST_USAGE, "what is '%s'? Options begin with --; see `distill help`", c->o.args.at[0]);

@@ -235,6 +235,7 @@ session_memory session_measure_memory(const session *s)
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
         m.teacher = p->activations + p->workspace + p->constants + p->prepared_bytes;
+        m.teacher += s->teacher_file->bytes; /* stays open */
         m.teacher_cache = s->t.cache ? cache_measure(s->t.cache).memory : 0;
     }
     const plan *p = exec_plan(s->eval);
