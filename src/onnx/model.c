@@ -113,11 +113,17 @@ done:
     return st;
 }
 
+void onnx_release(onnx_model *m)
+{
+    unpack_free(m->proto ? &m->proto->base : NULL);
+    m->proto = NULL;
+}
+
 void onnx_close(onnx_model *m)
 {
     if (!m)
         return;
-    unpack_free(m->proto ? &m->proto->base : NULL);
+    onnx_release(m);
     mem_free(m->path);
     mem_free(m->dir);
     mem_free(m);

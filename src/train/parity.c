@@ -82,8 +82,10 @@ static status open_bench(const parity_options *o, bench *b)
         bo.max_isa = ISA_REF;
     TRY_DONE(backend_open(o->j->exec.device, &bo, &s->b));
     TRY_DONE(session_open_teacher_file(s));
-    if (s->teacher_file)
+    if (s->teacher_file) {
         TRY_DONE(session_import_teacher(s, 1, false, &teacher));
+        TRY_DONE(arena_strdup(&s->mem, &s->teacher_output, teacher->value[teacher->output[0]].name));
+    }
     TRY_DONE(job_data_options(o->j, teacher, s->teacher_file != NULL, &s->mem, &data));
     data.augment = (augment_options){0};
     data.val_ratio = 0; /* every sample trains */

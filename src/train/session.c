@@ -40,16 +40,10 @@ status session_import_teacher(const session *s, int64_t rows, bool with_hints, g
     const char *names[1 + HINTS_MAX];
     import_options o = {.batch = rows};
     size_t n = 0;
-    graph *whole = NULL;
     if (*s->j->teacher.output) {
         names[n++] = s->j->teacher.output;
-    } else if (with_hints && s->n_hint) { /* the first output's name is in the model */
-        TRY(onnx_import(s->teacher_file, &o, &whole));
-        const char *copy;
-        status st = arena_strdup((arena *)&s->mem, &copy, whole->value[whole->output[0]].name);
-        graph_free(whole);
-        TRY(st);
-        names[n++] = copy;
+    } else if (with_hints && s->n_hint) {
+        names[n++] = s->teacher_output;
     }
     for (size_t i = 0; with_hints && i < s->n_hint; i++)
         names[n++] = s->hint[i].teacher;
@@ -185,8 +179,10 @@ status session_open(const job *j, session *out)
     data_options data;
     TRY_DONE(backend_open(j->exec.device, &bo, &s->b));
     TRY_DONE(session_open_teacher_file(s));
-    if (s->teacher_file)
+    if (s->teacher_file) {
         TRY_DONE(session_import_teacher(s, 1, false, &teacher));
+        TRY_DONE(arena_strdup(&s->mem, &s->teacher_output, teacher->value[teacher->output[0]].name));
+    }
     TRY_DONE(job_data_options(j, teacher, s->kd || hints_wanted(j), &s->mem, &data));
     TRY_DONE(dataset_open(&data, &s->ds));
     s->info = dataset_info(s->ds);
@@ -194,8 +190,12 @@ status session_open(const job *j, session *out)
     TRY_DONE(open_student(s, teacher));
     if (s->n_hint)
         TRY_DONE(session_tap_shapes(s, teacher));
+    graph_free(teacher); /* it may be large, and open_teacher makes the one that runs */
+    teacher = NULL;
     TRY_DONE(open_training(s));
     TRY_DONE(open_teacher(s));
+    if (s->teacher_file)
+        onnx_release(s->teacher_file);
     TRY_DONE(open_evaluation(s));
     TRY_DONE(open_loader(s));
 done:
@@ -235,7 +235,6 @@ session_memory session_measure_memory(const session *s)
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
         m.teacher = p->activations + p->workspace + p->constants + p->prepared_bytes;
-        m.teacher += s->teacher_file->bytes; /* stays open */
         m.teacher_cache = s->t.cache ? cache_measure(s->t.cache).memory : 0;
     }
     const plan *p = exec_plan(s->eval);

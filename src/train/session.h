@@ -26,7 +26,8 @@ typedef struct session {
     dataset *ds;
     const data_info *info;
 
-    onnx_model *teacher_file; /* NULL: no teacher */
+    onnx_model *teacher_file; /* NULL: no teacher; released (onnx_release) once the teacher is open */
+    const char *teacher_output; /* the model's first output */
     frozen_net t;
     graph_stats teacher_stats;
     bool kd;                  /* the teacher's outputs are learned from */
