@@ -137,7 +137,8 @@ status image_resize(resizer *r, const image *from, int32_t y, int32_t x, int32_t
         if (!size_mul((size_t)h, row, &n) || n > ROWS_MAX)
             return fail(ST_BAD_DATA, "an image of %d x %d pixels is too long to become %d x %d", w, h, W, H);
         TRY(make_weights(r, w, W, &k));
-        TRY(reserve(&r->rows, &r->rows_cap, n, 1));
+        if (h != H)
+            TRY(reserve(&r->rows, &r->rows_cap, n, 1));
         columns(r, k, px, pitch, h, c, W, h == H ? to->px : r->rows);
         px = r->rows;
         pitch = row;

@@ -28,6 +28,8 @@ static status reserve_scratch(sampler *s)
     TRY(image_reserve(&s->sized, ds->height, ds->width, c > ds->channels ? c : ds->channels));
     if (ds->o.augment.scale_max <= 0 && h == ds->height && w == ds->width)
         return ST_OK;
+    h -= h == ds->height && h > 1; /* an axis that keeps its length asks for nothing; boxes of it do */
+    w -= w == ds->width && w > 1;
     return image_resize(&s->rs, &s->raw, 0, 0, h, w, ds->o.filter, ds->height, ds->width, &s->sized);
 }
 
