@@ -443,7 +443,7 @@ START_TEST(the_folder_stays_within_its_size)
     const char *dir = test_tmp_dir();
     const uint64_t each = CACHE_HEAD + 100 * 100, limit = 3 * each + 50;
     cache_file f[6];
-    char name[16];
+    char name[32];
     for (int k = 0; k < 5; k++) {
         open_one(dir, k, 100, limit, &f[k]);
         ck_assert_uint_eq(f[k].rows, 100);
