@@ -218,6 +218,8 @@ START_TEST(prepared_constants)
     b.row = &beyond;
     FAILS(ST_INTERNAL, "outside what it prepares", op_run_open(&r, g, &b.base, 1));
     op_run_close(&r);
+#else
+    (void)beyond;
 #endif
     graph_free(g);
     backend_close(cpu);
