@@ -55,7 +55,7 @@ static bool plan(job *j, const kernel_args *a)
     j->parts = max_of(1, min_of((FEWEST_TASKS + j->shares - 1) / j->shares, j->groups / PART_GROUPS));
     int64_t vectors = (j->groups + j->parts - 1) / j->parts * GROUP_VECTORS;
     int64_t tile_bytes = WINO_POINTS * (j->blocks + vectors) * LANES * (int64_t)sizeof(float);
-    j->batch = min_of(max_of(BATCH_TILES, BATCH_BYTES / tile_bytes), (j->tiles.count + j->shares - 1) / j->shares);
+    j->batch = max_of(1, min_of(max_of(BATCH_TILES, BATCH_BYTES / tile_bytes), (j->tiles.count + j->shares - 1) / j->shares));
     j->v_step = j->blocks * j->batch * LANES + LANES;
     j->y_step = vectors * j->batch * LANES + LANES;
     j->thread_size = round_up(WINO_POINTS * (j->v_step + j->y_step), 16);
