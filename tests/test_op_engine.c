@@ -226,5 +226,24 @@ START_TEST(prepared_constants)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(wrong_rows_fail), TEST(misbehaving_kernels_are_seen),
+/* A level that is asked for is had, or refused where the processor lacks it: never another one in silence. */
+START_TEST(instruction_sets_by_name)
+{
+    backend *best, *b;
+    OK(backend_open("cpu", &(backend_options){.max_isa = ISA_AVX512}, &best));
+    for (int level = ISA_REF; level <= ISA_AVX512; level++) {
+        const backend_options o = {.threads = 1, .max_isa = (isa)level, .min_isa = (isa)level};
+        if (level > (int)best->level) {
+            FAILS(ST_UNAVAILABLE, "this processor has no", backend_open("cpu", &o, &b));
+            continue;
+        }
+        OK(backend_open("cpu", &o, &b));
+        ck_assert_int_eq(b->level, level);
+        backend_close(b);
+    }
+    backend_close(best);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(wrong_rows_fail), TEST(misbehaving_kernels_are_seen), TEST(instruction_sets_by_name),
                                  TEST(prepared_constants), {0}};

@@ -15,6 +15,7 @@ typedef enum layout_choice {
 typedef struct backend_options {
     int threads;     /* 0: all cores this process may use */
     isa max_isa;     /* ISA_REF: reference kernels only; ISA_AVX512: the best the machine has */
+    isa min_isa;     /* a processor that lacks it is ST_UNAVAILABLE; ISA_REF: any will do */
     const char *method; /* rows of this method first ("reference": no row that has a method); NULL: the best row */
     layout_choice layout;
 } backend_options;
@@ -34,7 +35,7 @@ struct backend {
     status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
     void (*free)(backend *b, void *p, size_t bytes);
     void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */
-    void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads, OpenBLAS 0.3.21" */
+    void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads" */
     void (*close)(backend *b);
 };
 

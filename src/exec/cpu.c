@@ -1,11 +1,9 @@
 /* cpu.c - the CPU backend: finds the machine's instruction set, owns the kernel tables.
  *
- * OpenBLAS runs single-threaded; our own loops split the work into fixed blocks, so results do not depend on the number
- * of threads. */
+ * Kernels split their work into fixed blocks, so results do not depend on the number of threads. */
 #include "exec/internal.h"
 #include "kernels/cpu/tables.h"
 
-#include <cblas.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -177,6 +175,9 @@ static isa best_isa(void)
     return ISA_BASE;
 }
 
+static const char *const level_names[] = {[ISA_REF] = "reference kernels", [ISA_BASE] = "baseline",
+                                          [ISA_AVX2] = "AVX2", [ISA_AVX512] = "AVX-512"};
+
 /* The brand string of the processor; "unknown CPU" where there is none. */
 static void cpu_model(char *buf, size_t size)
 {
@@ -199,11 +200,9 @@ static void cpu_model(char *buf, size_t size)
 
 static void cpu_describe(const backend *b, text *out)
 {
-    static const char *const levels[] = {"reference kernels", "baseline", "AVX2", "AVX-512"};
     char model[80];
     cpu_model(model, sizeof model);
-    text_printf(out, "cpu: %s, %s, %d thread%s, %s", model, levels[b->level], b->threads, b->threads == 1 ? "" : "s",
-                openblas_get_config());
+    text_printf(out, "cpu: %s, %s, %d thread%s", model, level_names[b->level], b->threads, b->threads == 1 ? "" : "s");
 }
 
 static void cpu_identify(const backend *b, text *out)
@@ -211,8 +210,8 @@ static void cpu_identify(const backend *b, text *out)
     const char *method = ((const cpu_backend *)(const void *)b)->method;
     char model[80];
     cpu_model(model, sizeof model);
-    text_printf(out, "cpu %s level %d block %d layout %d method %s openblas %s", model, (int)b->level, (int)b->block,
-                (int)b->layout, method ? method : "auto", openblas_get_corename());
+    text_printf(out, "cpu %s level %d block %d layout %d method %s", model, (int)b->level, (int)b->block,
+                (int)b->layout, method ? method : "auto");
 }
 
 static int usable_cores(void)
@@ -225,8 +224,11 @@ static int usable_cores(void)
 status cpu_open(const backend_options *o, backend **out)
 {
     cpu_backend *c;
-    TRY(mem_alloc(&c, 1, sizeof *c));
     isa best = best_isa();
+    if (o->min_isa > best)
+        return fail(ST_UNAVAILABLE, "exec.kernels: this processor has no %s, it has %s; take fast", level_names[o->min_isa],
+                    level_names[best]);
+    TRY(mem_alloc(&c, 1, sizeof *c));
     c->method = o->method;
     c->base = (backend){.name = "cpu",
                         .threads = o->threads > 0 ? o->threads : usable_cores(),
@@ -241,7 +243,6 @@ status cpu_open(const backend_options *o, backend **out)
                         .close = cpu_close};
     static const int32_t lanes[] = {[ISA_REF] = 0, [ISA_BASE] = 4, [ISA_AVX2] = 8, [ISA_AVX512] = 16};
     c->base.block = lanes[c->base.level];
-    openblas_set_num_threads(1);
     for (int level = (int)c->base.level; level >= ISA_REF; level--)
         for (const kernel_row *const *t = tables; *t; t++)
             for (const kernel_row *r = *t; r->op != OP_NONE; r++) {

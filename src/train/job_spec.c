@@ -18,8 +18,14 @@ backend_options job_backend_options(const job *j)
                                           [EXEC_CONV_WINOGRAD] = "winograd", [EXEC_CONV_REFERENCE] = "reference"};
     static const layout_choice layouts[] = {[EXEC_LAYOUT_AUTO] = LAYOUT_AUTO, [EXEC_LAYOUT_PLAIN] = LAYOUT_PLAIN,
                                             [EXEC_LAYOUT_BLOCKED] = LAYOUT_BLOCKED};
+    static const struct {
+        isa max, min;
+    } levels[] = {[EXEC_KERNELS_FAST] = {ISA_AVX512, ISA_REF}, [EXEC_KERNELS_AVX512] = {ISA_AVX512, ISA_AVX512},
+                  [EXEC_KERNELS_AVX2] = {ISA_AVX2, ISA_AVX2}, [EXEC_KERNELS_BASE] = {ISA_BASE, ISA_BASE},
+                  [EXEC_KERNELS_REFERENCE] = {ISA_REF, ISA_REF}};
     return (backend_options){.threads = (int)j->exec.threads,
-                             .max_isa = j->exec.kernels == EXEC_KERNELS_REFERENCE ? ISA_REF : ISA_AVX512,
+                             .max_isa = levels[j->exec.kernels].max,
+                             .min_isa = levels[j->exec.kernels].min,
                              .method = methods[j->exec.conv],
                              .layout = layouts[j->exec.layout]};
 }
