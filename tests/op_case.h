@@ -43,6 +43,7 @@
     X(move)                                                                                                       \
     X(norm)                                                                                                       \
     X(pool)                                                                                                       \
+    X(quant)                                                                                                      \
     X(reduce)                                                                                                     \
     X(unary)                                                                                                      \
     X(update)

@@ -47,5 +47,7 @@
     X(cast) \
     X(move) \
     X(pool) \
+    X(qconv) \
+    X(quant) \
     X(reduce) \
     X(unary)

@@ -119,6 +119,8 @@ enum {                    /* operator flags */
     OP_MUTATES = 8,       /* writes its in[0] (and others in `mutates`), which must be persistent */
     OP_FOLD_ONLY = 16,    /* serves shape arithmetic at import; a plan has no kernel for it outside folding */
     OP_PORTABLE = 32,     /* in the set that every deployment runtime takes */
+    OP_UNFOLDED = 256,    /* stays a node at import although its inputs are constants: it says how they are stored */
+    OP_MICROSOFT = 128,   /* of the domain com.microsoft, which ONNX Runtime has; the others are ONNX's own */
     OP_SAME_VALUE = 64    /* out[0] equals in[0] when their types are equal (Identity, Dropout in evaluation, Cast) */
 };
 

@@ -13,6 +13,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define MICROSOFT "com.microsoft" /* the domain of ONNX Runtime's own operators */
+
 /* ---- differences between opsets ---- */
 
 /* Operators that came later than the oldest opset written. */
@@ -144,6 +146,10 @@ static status put_node(exporter *x, const node *n)
     wire_put_string(&t, 3, n->name);
     wire_put_string(&t, 4, op_of(n->op)->name);
     text_add_n(&t, attrs.n ? attrs.s : "", attrs.n);
+    if (op_of(n->op)->flags & OP_MICROSOFT) {
+        wire_put_string(&t, 7, MICROSOFT);
+        x->microsoft = true;
+    }
     wire_put_message(&x->nodes, 1, &t);
     st = attrs.st != ST_OK ? attrs.st : x->nodes.st;
 done:
@@ -236,6 +242,12 @@ static void put_model(const exporter *x, text *graph_text, text *out)
     wire_put_message(out, 7, graph_text);
     wire_put_int(&opset, 2, x->opset);
     wire_put_message(out, 8, &opset);
+    if (x->microsoft) {
+        text other = {0};
+        wire_put_string(&other, 1, MICROSOFT);
+        wire_put_int(&other, 2, 1);
+        wire_put_message(out, 8, &other);
+    }
     for (size_t i = 0; i < x->o->n_meta; i++) {
         text pair = {0};
         wire_put_string(&pair, 1, x->o->meta[i].key);

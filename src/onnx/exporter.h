@@ -14,6 +14,7 @@ typedef struct exporter {
     uint8_t *batched;     /* [n_value] depends on a batched input */
     uint8_t *written;     /* [n_value] its initializer is there */
     name_map names;       /* of everything in the graph and of what is made here */
+    bool microsoft;       /* an operator of that domain was written */
     bool expand_to_batch; /* Expand to the batch takes its size from the model's input when it runs */
     arena mem;
     text nodes, initializers;

@@ -130,6 +130,8 @@ static status fold_last(importer *im, const value_id *in, size_t n_in)
                         n->name, op->name);
         return ST_OK;
     }
+    if ((op->flags & OP_UNFOLDED) && !im->o->trainable)
+        return ST_OK;
     TRY(may_fold(im, n, &yes));
     if (!yes)
         return ST_OK;
@@ -216,18 +218,6 @@ static status name_outputs(importer *im, draft *d)
     return ST_OK;
 }
 
-/* The model's own functions come first; then only ONNX's own operators are known. */
-static status import_foreign(importer *im, scope *s, const Onnx__NodeProto *n)
-{
-    const char *key;
-    TRY(arena_printf(&im->mem, &key, "%s %s", n->domain, n->op_type));
-    uint32_t f = name_map_get(&im->functions, key);
-    if (f)
-        return inline_function(im, s, n, f - 1);
-    return node_fail(s, n, "operators of the domain '%s' are not supported%s", n->domain,
-                     im->o->trainable ? "" : "; cut the graph before it with --teacher-output NAME");
-}
-
 static status unsupported(importer *im, const scope *s, const Onnx__NodeProto *n)
 {
     return fail(ST_BAD_DATA, "node '%s%s': operator %s is not supported; %s", s->prefix, node_label(n),
@@ -259,6 +249,35 @@ status draft_end(draft *d)
     return ST_OK;
 }
 
+#define MICROSOFT "com.microsoft" /* ONNX Runtime's own operators */
+
+/* An operator of that domain that we have; OP_NONE: none. Its QuantizeLinear and DequantizeLinear are ONNX's. */
+static op_id microsoft_op(const Onnx__NodeProto *n)
+{
+    op_id op = strcmp(n->domain, MICROSOFT) == 0 ? op_from_name(n->op_type) : OP_NONE;
+    return op_of(op)->flags & OP_MICROSOFT || op == OP_QUANTIZE_LINEAR || op == OP_DEQUANTIZE_LINEAR ? op : OP_NONE;
+}
+
+/* The model's own functions come first; then only ONNX's own operators and some of ONNX Runtime's are known. */
+static status import_foreign(importer *im, scope *s, const Onnx__NodeProto *n)
+{
+    draft d;
+    const char *key;
+    TRY(arena_printf(&im->mem, &key, "%s %s", n->domain, n->op_type));
+    uint32_t f = name_map_get(&im->functions, key);
+    if (f)
+        return inline_function(im, s, n, f - 1);
+    op_id op = microsoft_op(n);
+    if (op != OP_NONE) {
+        TRY(draft_begin(im, s, n, op, &d));
+        TRY(attributes_read(im, &d, NULL));
+        TRY(draft_add(im, &d));
+        return draft_end(&d);
+    }
+    return node_fail(s, n, "operators of the domain '%s' are not supported%s", n->domain,
+                     im->o->trainable ? "" : "; cut the graph before it with --teacher-output NAME");
+}
+
 status import_node(importer *im, scope *s, const Onnx__NodeProto *n)
 {
     draft d;
@@ -271,7 +290,7 @@ status import_node(importer *im, scope *s, const Onnx__NodeProto *n)
         return special(im, s, n);
     const rewrite *rw = rewrite_find(n->op_type, s->opset);
     op_id op = rw && rw->becomes ? rw->becomes : op_from_name(n->op_type);
-    if (op == OP_NONE || (op_of(op)->flags & OP_INTERNAL))
+    if (op == OP_NONE || (op_of(op)->flags & (OP_INTERNAL | OP_MICROSOFT)))
         return unsupported(im, s, n);
     TRY(draft_begin(im, s, n, op, &d));
     if (rw && rw->before)

@@ -158,6 +158,13 @@ typedef struct shape_op_attrs { /* Shape: the dimensions from start to end */
     int64_t start, end;
 } shape_op_attrs;
 
+/* QuantizeLinear, DequantizeLinear. Convolutions of integers have conv_attrs, QGemm has gemm_attrs. */
+typedef struct quant_attrs {
+    int64_t axis;                    /* of a scale per channel */
+    int64_t block_size, saturate;    /* block_size: 0, blocks are refused; saturate: 8-bit floats only, which do not exist here */
+    int64_t output_dtype, precision; /* dtypes; DTYPE_NONE: not given */
+} quant_attrs;
+
 /* KdLoss: see src/ops/loss.c. */
 typedef struct kd_loss_attrs {
     double label_smoothing;
