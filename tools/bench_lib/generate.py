@@ -53,7 +53,7 @@ def samples(w):
 def settings_of(w):
     """The job of `distill`, "section.key" to value; files lie where it runs."""
     keys = {"data.train": "x.npy", "data.labels": "y.npy", "data.val": "val_x.npy", "data.val_labels": "val_y.npy",
-            "teacher.path": "teacher.onnx", "student.onnx": "student.onnx", "train.batch": w.batch, "train.epochs": 1000000,
+            "teacher.path": "teacher.onnx", "teacher.precision": w.precision, "student.onnx": "student.onnx", "train.batch": w.batch, "train.epochs": 1000000,
             "train.optimizer": w.optimizer, "train.lr": w.rate, "train.weight_decay": w.weight_decay, "train.no_decay": "",
             "train.schedule": "constant", "distill.task": w.task, "distill.kd": w.kd,
             "distill.temperature": w.temperature, "distill.task_loss": w.task_loss}
@@ -67,7 +67,7 @@ def settings_of(w):
 
 def plain_settings_of(w):
     """The same student, trained without a teacher."""
-    keys = {k: v for k, v in settings_of(w).items() if not k.startswith("hint.") and k != "teacher.path"}
+    keys = {k: v for k, v in settings_of(w).items() if not k.startswith(("hint.", "teacher."))}
     return {**keys, "distill.task": 1, "distill.kd": 0}
 
 

@@ -37,13 +37,14 @@ def describe(distill):
             "distill": version_of([distill, "--version"]), "mimalloc": mimalloc(), "load_before": os.getloadavg()[0]}
 
 
-def build_peak(folder):
-    """The program that measures multiplications, or None without a compiler."""
+def build_peak(folder, isa=None):
+    """The program that measures multiplications (`isa` avx2: without AVX-512), or None without a compiler."""
+    how = ["-mavx2", "-mfma"] if isa else ["-march=native"]
     compiler, program = shutil.which("cc"), os.path.join(folder, "peak")
     source = os.path.join(os.path.dirname(__file__), "peak.c")
     if not compiler:
         return None
-    done = subprocess.run([compiler, "-O3", "-march=native", "-o", program, source], stderr=subprocess.DEVNULL)
+    done = subprocess.run([compiler, "-O3", *how, "-o", program, source], stderr=subprocess.DEVNULL)
     return program if done.returncode == 0 else None
 
 

@@ -38,6 +38,8 @@ def arguments():
     p.add_argument("--rounds", type=int, help="turns of each (4, --full 6)")
     p.add_argument("--seconds", type=float, default=1.0, help="of a turn, one step at least (1)")
     p.add_argument("--threads", type=int, help="of both sides (2, for digits-mlp 1)")
+    p.add_argument("--isa", choices=("avx2",), help="both sides without AVX-512 (exec.kernels = avx2; ATEN_CPU_CAPABILITY, "
+                   "ONEDNN_MAX_CPU_ISA): the kernels of other machines, at the speed of this one")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of our job, e.g. exec.conv=direct")
     p.add_argument("--gate-only", action="store_true", help="no timing")
     p.add_argument("--no-extras", action="store_true", help="neither scaling nor the student alone")
@@ -53,6 +55,7 @@ def arguments():
     for name in names:
         if name not in workloads.NAMES:
             p.error(f"there is no workload '{name}'; there are {', '.join(workloads.NAMES)}")
+    a.set += [f"exec.kernels={a.isa}"] if a.isa else []
     a.only = [w for w in workloads.ALL if w.name in names]
     a.rounds = a.rounds or (6 if a.full else 4)
     if a.settings:
@@ -87,7 +90,7 @@ def main():
     if a.profile:
         return profile(s)
     say(f"{m['cpu']}, {m['cores']} cores, {' '.join(m['isa'])}, {m['memory_gb']} GB; load before {m['load_before']:.1f}; "
-        f"{m['distill']}; mimalloc: {m['mimalloc'] or 'absent (package libmimalloc2.0), not measured'}")
+        f"{m['distill']};{' both sides limited to ' + a.isa + ';' if a.isa else ''} mimalloc: {m['mimalloc'] or 'absent (package libmimalloc2.0), not measured'}")
     if a.layers:
         rows = layers.run(s, say)
         if a.json:

@@ -4,7 +4,8 @@
 
 Settings are words joined by '+': eager, channels_last, compile (teacher; student with loss), freeze (with compile: the
 teacher's weights become constants, torch._inductor freezing), trace (the teacher by torch.jit trace, freeze and
-optimize_for_inference); mimalloc is the caller's, who preloads it. All have the fused optimizer and take their batches
+optimize_for_inference); mimalloc is the caller's, who preloads it. A workload's `precision` is that of the teacher in all of
+them. All have the fused optimizer and take their batches
 as slices of a tensor in memory.
 
 Answers are lines of JSON: first {loss, first_call_seconds, import_seconds, version}, then for a line "N" {"ms": [N]}
@@ -65,6 +66,14 @@ def Regressed(w, student, teacher, x):
     return With()
 
 
+def answers(teacher, x):
+    """(output, features) of a teacher in any precision, in float32 or wider."""
+    kind = next(teacher.parameters()).dtype if hasattr(teacher, "parameters") else x.dtype
+    out, features = teacher(x.to(kind) if x.is_floating_point() else x)
+    wide = (lambda t: t.float() if t.element_size() < 4 else t)
+    return wide(out), [wide(f) for f in features]
+
+
 def loss_function(w, student):
     """(x, y, (teacher's output, its features)) -> {"total": ..., "task": ..., "kl": ..., "hint.1": ...}"""
     import torch.nn.functional as F
@@ -110,6 +119,8 @@ class Setting:
         self.teacher, self.student, self.x, self.y = load(w, folder)
         if "channels_last" in words:
             self.to_channels_last()
+        if w.precision == "bf16":
+            self.teacher = self.teacher.bfloat16()
         self.losses = loss_function(w, self.student)
         make = torch.optim.AdamW if w.optimizer == "adamw" else torch.optim.SGD
         more = {} if w.optimizer == "adamw" else {"momentum": 0.9}
@@ -154,7 +165,7 @@ class Setting:
 
     def told(self, x):
         with self.torch.no_grad():
-            return self.teacher(x)
+            return answers(self.teacher, x)
 
     def step(self, known=False):
         """The next batch, from its choice to updated weights; returns the loss."""

@@ -84,7 +84,7 @@ class Suite:
         self.distill = os.path.abspath(a.distill)
         os.makedirs(self.folder, exist_ok=True)
         self.machine = machine.describe(self.distill)
-        self.peak = machine.build_peak(self.folder)
+        self.peak = machine.build_peak(self.folder, self.a.isa)
         self.mimalloc = self.machine["mimalloc"]
 
     # -- pieces --
@@ -132,6 +132,8 @@ class Suite:
             shutil.rmtree(cache, ignore_errors=True)
         env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TORCHINDUCTOR_CACHE_DIR": cache,
                "PYTHONPATH": os.path.dirname(HERE)}
+        if self.a.isa:
+            env.update(ATEN_CPU_CAPABILITY=self.a.isa, ONEDNN_MAX_CPU_ISA=self.a.isa.upper())
         if "mimalloc" in setting.split("+"):
             env["LD_PRELOAD"] = self.mimalloc
         words = [sys.executable, "-m", "bench_lib.peer", folder, w.name, setting, threads]
@@ -263,7 +265,7 @@ class Suite:
 def gate_text(g):
     if "why" in g:
         return f"GATE NOT PASSED, no figures: {g['why']}"
-    text = (f"losses within {g['loss']:.1e}; distance to PyTorch's float64: gradients {g['all']:.1e} (PyTorch's float32 "
+    text = (f"distance to PyTorch's float64: losses {g['loss']:.1e}, gradients {g['all']:.1e} (PyTorch's float32 "
             f"{g['all_torch']:.1e}), worst tensor {g['gradient']:.1e} ({g['gradient_torch']:.1e}): {g['where']}")
     return ("gate passed: " if g["passed"] else f"GATE FAILED ({', '.join(g['failed'][:3])} ...), no figures: ") + text
 

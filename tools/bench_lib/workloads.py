@@ -1,6 +1,6 @@
 """The workloads: what is distilled from what, on which batch, with which losses. Only names and numbers: this file is
 also read by the process that measures, which must not load torch."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,15 @@ class Workload:
     weight_decay: float = 5e-4
     target: tuple = ()  # shape of one sample's dense target
     words: int = 0  # token input: numbers below this
+    precision: str = "fp32"  # of the teacher, on both sides: fp32, bf16
     batches: int = 4  # batches in the data set; an epoch takes them in a new order
     aim: float = 0.0  # ratio to the best PyTorch that is aimed at
     quick: tuple = ("channels_last",)  # settings of PyTorch that --quick takes, each also with mimalloc
 
+
+BERT = Workload("bert12-6", "BERT-base -> 6 layers, 128 tokens, 6 hidden states", "Bert(12)", "Bert(6)", 8, (128,), classes=2,
+                words=30522, hints=(Hint(),) * 6, optimizer="adamw", rate=1e-4, weight_decay=0.01,
+                aim=1.15, quick=("eager", "compile"))
 
 ALL = (
     Workload("digits-mlp", "MLP 64-256-256-10 -> 64-32-10", "mlp(64, 256, 256, 10)", "mlp(64, 32, 10)", 128, (64,),
@@ -47,9 +52,8 @@ ALL = (
              "mobilenet_v2(0.5, 100)", 64, (3, 32, 32), classes=100, hints=(Hint(regressor="conv1x1"),), aim=2.5),
     Workload("in-r50-r18", "ResNet-50 -> ResNet-18, 224x224", "imagenet_resnet((3, 4, 6, 3), True)",
              "imagenet_resnet((2, 2, 2, 2), False)", 16, (3, 224, 224), classes=1000, batches=2, aim=1.8),
-    Workload("bert12-6", "BERT-base -> 6 layers, 128 tokens, 6 hidden states", "Bert(12)", "Bert(6)", 8, (128,), classes=2,
-             words=30522, hints=(Hint(),) * 6, optimizer="adamw", rate=1e-4, weight_decay=0.01,
-             aim=1.15, quick=("eager", "compile")),
+    BERT,
+    replace(BERT, name="bert12-6-bf16", title=f"{BERT.title}, both teachers in bfloat16", precision="bf16", aim=1.5),
     Workload("hifigan", "HiFi-GAN V1 -> quarter width, 8192 samples, 4 features", "hifigan(512)", "hifigan(128)", 2, (80, 32),
              classes=0, hints=(Hint(regressor="conv1x1"),) * 4, task=1, kd=0, task_loss="l1", target=(1, 8192),
              optimizer="adamw", rate=1e-4, weight_decay=0.01, aim=1.8),
