@@ -38,6 +38,7 @@
     X(attention)                                                                                                  \
     X(binary)                                                                                                     \
     X(conv)                                                                                                       \
+    X(fake_quant)                                                                                                 \
     X(loss)                                                                                                       \
     X(matmul)                                                                                                     \
     X(move)                                                                                                       \

@@ -5,6 +5,7 @@
     X(binary) \
     X(conv) \
     X(dropout) \
+    X(fake_quant) \
     X(loss) \
     X(matmul) \
     X(move) \
@@ -29,6 +30,7 @@
     X(conv_winograd) \
     X(conv_winograd_weight) \
     X(depthwise_blocked) \
+    X(fake_quant) \
     X(gemm) \
     X(gemm_bf16) \
     X(loss) \

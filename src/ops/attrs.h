@@ -177,6 +177,17 @@ typedef struct regression_loss_attrs {
     int64_t masked; /* samples whose target (input 1) holds a NaN are left out */
 } regression_loss_attrs;
 
+/* FakeQuant, its gradient and its range: integers q = offset mod multiple between qmin and qmax (see src/ops/fake_quant.c). */
+typedef struct fake_quant_attrs {
+    int64_t axis; /* of x, along which the scales stand when they are more than one */
+    double qmin, qmax;
+    int64_t multiple, offset; /* the grid without the zero point; 1 and 0: all integers */
+    int64_t relu;             /* hidden: x = max(x, 0) first */
+    double scale_grad;        /* factor of the scale's gradient; 0: it has none */
+    double momentum;          /* FakeQuantRange: share of the batch in the range */
+    int64_t fixed_zero;       /* FakeQuantRange: the zero point stays as it is */
+} fake_quant_attrs;
+
 /* Hyper-parameters that may change while training (learning rate, clip scale, step) are scalar inputs, not attributes. */
 typedef struct sgd_attrs {
     double momentum, weight_decay;
