@@ -13,6 +13,7 @@ enum {
     TAPS_MOST = 256,             /* of a kernel */
     COPY_FLOATS = 8 * 1024,      /* of a task's data: most of a first-level cache */
     STRIP_LEAST = 4,             /* rows of the result in a task */
+    PHASE_RUN = 8,               /* pixels of a column phase, before those of the next one */
     SHARES_MOST = 16             /* partial sums of the weight's gradient */
 };
 
@@ -86,15 +87,27 @@ static void copy_rows(const job *j, const float *x, int64_t top, int64_t rows, i
 
 /* ---- Conv, ConvGradData, ConvTranspose ---- */
 
-/* Taps of one row and column phase: where their data lie relative to a pixel's. */
+/* Taps of one row phase, by column phase: where their data lie relative to a pixel's. */
 typedef struct tap_list {
-    int64_t count, off[TAPS_MOST];
+    int64_t first[TAPS_MOST + 1], off[TAPS_MOST]; /* first: of a column phase */
     const float *w[TAPS_MOST];
 } tap_list;
 
+typedef struct tap_range { /* those of one column phase */
+    int64_t count;
+    const int64_t *off;
+    const float *const *w;
+} tap_range;
+
+static tap_range taps_of(const tap_list *l, int64_t column)
+{
+    int64_t at = l->first[column];
+    return (tap_range){l->first[column + 1] - at, l->off + at, l->w + at};
+}
+
 /* N pixels, x_step and y_step floats apart. */
-ALWAYS_INLINE void pixels_body(const int N, const tap_list *l, const float *x, int64_t x_step, float *y, int64_t y_step, vec bias,
-                               const conv_epilogue *end)
+ALWAYS_INLINE void pixels_body(const int N, const tap_range *l, const float *x, int64_t x_step, float *y, int64_t y_step,
+                               vec bias, const conv_epilogue *end)
 {
     vec acc[8];
 #pragma GCC unroll 8
@@ -113,7 +126,7 @@ ALWAYS_INLINE void pixels_body(const int N, const tap_list *l, const float *x, i
 }
 
 /* `count` pixels of a row. The last run may overlap the one before: nothing is added to what is there. */
-static void pixel_row(const tap_list *l, const float *x, int64_t x_step, float *y, int64_t y_step, int64_t count, vec bias,
+static void pixel_row(const tap_range *l, const float *x, int64_t x_step, float *y, int64_t y_step, int64_t count, vec bias,
                       const conv_epilogue *end)
 {
     int64_t i = 0;
@@ -132,21 +145,24 @@ static void pixel_row(const tap_list *l, const float *x, int64_t x_step, float *
         pixels_body(1, l, x + i * x_step, x_step, y + i * y_step, y_step, bias, end);
 }
 
-/* The taps that pixels of row phase a and column phase b see. */
-static void list_taps(const job *j, int64_t a, int64_t b, const float *w, tap_list *l)
+/* The taps that pixels of row phase a see. */
+static void list_taps(const job *j, int64_t a, const float *w, tap_list *l)
 {
     const spatial *s = &j->s;
-    int64_t reach = (s->kernel[1] - 1) * s->dilation[1] / s->stride[1];
-    int64_t side = (s->kernel[2] - 1) * s->dilation[2] / s->stride[2];
-    l->count = 0;
-    for (int64_t t = 0; t < j->taps; t++) {
-        int64_t h = t / s->kernel[2] * s->dilation[1], v = t % s->kernel[2] * s->dilation[2];
-        if (!j->forward && (h % s->stride[1] != a || v % s->stride[2] != b))
-            continue;
-        int64_t row = j->forward ? h : reach - h / s->stride[1], col = j->forward ? v : side - v / s->stride[2];
-        l->off[l->count] = (row * j->width + col) * LANES;
-        l->w[l->count++] = w + t * LANES;
+    int64_t reach = (s->kernel[1] - 1) * s->dilation[1] / s->stride[1], n = 0;
+    int64_t side = (s->kernel[2] - 1) * s->dilation[2] / s->stride[2], cols = j->forward ? 1 : s->stride[2];
+    for (int64_t b = 0; b < cols; b++) {
+        l->first[b] = n;
+        for (int64_t t = 0; t < j->taps; t++) {
+            int64_t h = t / s->kernel[2] * s->dilation[1], v = t % s->kernel[2] * s->dilation[2];
+            if (!j->forward && (h % s->stride[1] != a || v % s->stride[2] != b))
+                continue;
+            int64_t row = j->forward ? h : reach - h / s->stride[1], col = j->forward ? v : side - v / s->stride[2];
+            l->off[n] = (row * j->width + col) * LANES;
+            l->w[n++] = w + t * LANES;
+        }
     }
+    l->first[cols] = n;
 }
 
 static void run_task(const job *j, const float *x, const conv_epilogue *end, float *y, int64_t index, float *copy)
@@ -166,21 +182,31 @@ static void run_task(const job *j, const float *x, const conv_epilogue *end, flo
     const float *ahead = x + (plane * j->src[0] + min_of(last + 1, j->src[0])) * j->src[1] * LANES; /* the next task's data */
     int64_t lines = (j->forward ? s->stride[1] : 1) * j->src[1];
     y += plane * j->dst[0] * j->dst[1] * LANES;
-    for (int64_t a = 0; a < rows; a++)
-        for (int64_t b = 0; b < cols; b++) {
-            int64_t col = (b + cols - col_shift % cols) % cols; /* the first of its phase */
-            list_taps(j, a, b, w, &l);
-            for (int64_t row = first; row < first + count && col < j->dst[1]; row++) {
-                if ((row + row_shift) % rows != a)
-                    continue;
-                for (int64_t q = 0; q < lines && a + b == 0; q++, ahead += LANES)
-                    __builtin_prefetch(ahead);
-                int64_t at = j->forward ? (row - first) * s->stride[1] : (row + row_shift) / rows - above - top;
-                int64_t left = j->forward ? 0 : (col + col_shift) / cols - col_shift / cols;
-                pixel_row(&l, copy + (at * j->width + left) * LANES, step * LANES, y + (row * j->dst[1] + col) * LANES,
-                          cols * LANES, (j->dst[1] - 1 - col) / cols + 1, bias, end);
+    for (int64_t a = 0; a < rows; a++) {
+        list_taps(j, a, w, &l);
+        for (int64_t row = first + (rows - (first + row_shift) % rows + a) % rows; row < first + count; row += rows) {
+            for (int64_t q = 0; q < lines && a == 0; q++, ahead += LANES)
+                __builtin_prefetch(ahead);
+            int64_t at = j->forward ? (row - first) * s->stride[1] : (row + row_shift) / rows - above - top;
+            const float *from = copy + at * j->width * LANES;
+            float *to = y + row * j->dst[1] * LANES;
+            if (cols == 1) {
+                tap_range taps = taps_of(&l, 0);
+                pixel_row(&taps, from, step * LANES, to, LANES, j->dst[1], bias, end);
+                continue;
             }
+            for (int64_t i = 0; i * cols < j->dst[1]; i += PHASE_RUN) /* neighbours are written one soon after another */
+                for (int64_t b = 0; b < cols; b++) {
+                    int64_t col = (b + cols - col_shift % cols) % cols + i * cols, rest = (j->dst[1] - 1 - col) / cols + 1;
+                    if (col >= j->dst[1])
+                        continue;
+                    tap_range taps = taps_of(&l, b);
+                    int64_t left = (col + col_shift) / cols - col_shift / cols;
+                    pixel_row(&taps, from + left * LANES, LANES, to + col * LANES, cols * LANES, min_of(PHASE_RUN, rest),
+                              bias, end);
+                }
         }
+    }
 }
 
 /* weight [C][taps] -> [blocks][taps][LANES] */
@@ -286,8 +312,8 @@ ALWAYS_INLINE void taps_body(const int T, float *sums, const float *x, const int
 static void sum_taps(const job *j, const tap_list *l, float *sums, const float *x, const float *dy, int64_t rows, int64_t ahead)
 {
     int64_t x_row = j->s.stride[1] * j->width * LANES, x_step = j->s.stride[2] * LANES, cols = j->s.out[2];
-    for (int64_t t = 0; t < l->count;) {
-        int64_t rest = l->count - t;
+    for (int64_t t = 0; t < j->taps;) {
+        int64_t rest = j->taps - t;
         if (rest == 9 || rest >= 17) {
             taps_body(9, sums + t * LANES, x, l->off + t, x_row, x_step, dy, rows, cols, ahead);
             t += 9;
@@ -310,7 +336,7 @@ static void weight_task(const job *j, const float *x, const float *dy, int64_t i
     int64_t share = index / j->blocks, block = index % j->blocks;
     float *sums = j->w + (share * j->blocks + block) * j->taps * LANES;
     tap_list l;
-    list_taps(j, 0, 0, NULL, &l);
+    list_taps(j, 0, NULL, &l);
     memset(sums, 0, (size_t)(j->taps * LANES) * sizeof *sums);
     for (int64_t n = share * j->images / j->shares; n < (share + 1) * j->images / j->shares; n++)
         for (int64_t row = 0; row < s->out[1]; row += j->strip) {
