@@ -1,0 +1,21 @@
+/* insert.h - a float network becomes a network in QDQ form.
+ *
+ *     quant_prepare -> places_find -> calibration -> quant_insert -> export, or pass_integer_groups
+ *
+ * Activations: QuantizeLinear and DequantizeLinear with one scale and zero point. Weights: int8 constants (scale per channel
+ * where the scheme says so, zero point 0) behind DequantizeLinear. Bias: an int32 constant behind DequantizeLinear with scale
+ * sx * sw and no zero point. All scales and zero points of one number are true scalars. */
+#ifndef DISTILL_QUANT_INSERT_H
+#define DISTILL_QUANT_INSERT_H
+
+#include "quant/calibrate.h"
+
+/* Brings a frozen graph into the form that places are found in: no identities, batch norms folded, MatMul + Add of a
+ * constant row on [rows, columns] become Gemm. */
+MUST_USE status quant_prepare(graph *g);
+
+/* A new graph (caller frees): g with integers where p says so. params: [p->n_group]. Names of g's values stay, also those of
+ * its outputs; what is new is called NAME_q, NAME_dq and so on. */
+MUST_USE status quant_insert(const graph *g, const places *p, const quant_scheme *s, const quant_params *params, graph **out);
+
+#endif
