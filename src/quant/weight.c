@@ -2,6 +2,7 @@
 #include "quant/weight.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define SCALE_MIN   0x1p-60
 #define ACCUMULATOR 2147483647.0
