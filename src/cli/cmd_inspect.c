@@ -1,5 +1,6 @@
 /* cmd_inspect.c - `distill inspect MODEL`: what a model is made of. */
 #include "cli/cli.h"
+#include "distill/frozen.h"
 #include "exec/exec.h"
 #include "onnx/import.h"
 
@@ -102,9 +103,7 @@ static status add_plan(graph *g, text *t)
     backend_options o = {.max_isa = ISA_AVX512};
     status st = ST_OK;
     TRY_DONE(backend_open("cpu", &o, &b));
-    TRY_DONE(pass_drop_identity(g));
-    TRY_DONE(pass_fold_batch_norm(g));
-    TRY_DONE(pass_fuse_epilogues(g));
+    TRY_DONE(frozen_passes(g));
     TRY_DONE(exec_open(g, b, NULL, 0, &e));
     exec_run(e, PHASE_MAIN);
     exec_set_timing(e, true);

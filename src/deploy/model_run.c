@@ -2,6 +2,7 @@
 #include "deploy/model_run.h"
 #include "base/io.h"
 #include "deploy/ort.h"
+#include "distill/frozen.h"
 #include "exec/exec.h"
 #include "onnx/bind.h"
 #include "onnx/tensor_pb.h"
@@ -68,11 +69,14 @@ static status run_own(const char *path, const model_run_options *o, const tensor
     status st = ST_OK;
     TRY_DONE(onnx_open(path, NULL, &m));
     TRY_DONE(onnx_import_for(m, in, n_in, false, &g));
-    TRY_DONE(pass_drop_identity(g));
-    if (o->wide)
+    if (o->wide) {
+        TRY_DONE(pass_drop_identity(g));
         TRY_DONE(pass_to_double(g));
-    TRY_DONE(pass_fold_batch_norm(g));
-    TRY_DONE(pass_fuse_epilogues(g));
+        TRY_DONE(pass_fold_batch_norm(g));
+        TRY_DONE(pass_fuse_epilogues(g));
+    } else {
+        TRY_DONE(frozen_passes(g));
+    }
     TRY_DONE(exec_open(g, o->b, NULL, 0, &e));
     TRY_DONE(fill_inputs(g, e, in, n_in));
     exec_run(e, PHASE_MAIN);

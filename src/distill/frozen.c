@@ -23,6 +23,15 @@ static status check_outputs(const graph *g)
     return ST_OK;
 }
 
+status frozen_passes(graph *g)
+{
+    TRY(pass_drop_identity(g));
+    TRY(pass_integer_groups(g));
+    TRY(pass_fold_constants(g, SIZE_MAX)); /* quantised constants that float operators read */
+    TRY(pass_fold_batch_norm(g));
+    return pass_fuse_epilogues(g);
+}
+
 status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out)
 {
     return frozen_open_in(g, b, memory_limit, false, out);
@@ -35,9 +44,7 @@ status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, froz
     *t = (frozen_net){.g = g, .bf16 = bf16};
     TRY_DONE(feed_plain(g, &t->in));
     TRY_DONE(check_outputs(g));
-    TRY_DONE(pass_drop_identity(g));
-    TRY_DONE(pass_fold_batch_norm(g));
-    TRY_DONE(pass_fuse_epilogues(g));
+    TRY_DONE(frozen_passes(g));
     if (bf16)
         TRY_DONE(pass_linear_bf16(g));
     TRY_DONE(graph_validate(g));

@@ -22,6 +22,10 @@ typedef struct frozen_net {
     bool bf16;                      /* matrix products with constants are rounded to bfloat16 */
 } frozen_net;
 
+/* What every frozen graph goes through before it runs, in this order: groups of QDQ form onto integers, constants,
+ * batch norms, epilogues. */
+MUST_USE status frozen_passes(graph *g);
+
 /* Takes g (a frozen inference graph with inputs [batch, ...] of any type and float outputs [batch, ...] of any rank, planned
  * as it is); runs the passes for frozen graphs on it. Also on failure g is taken. */
 MUST_USE status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out);

@@ -220,6 +220,8 @@ MUST_USE status pass_drop_identity(graph *g);      /* OP_SAME_VALUE nodes; outpu
 MUST_USE status pass_fold_batch_norm(graph *g);    /* Conv + BatchNormalization (inference), all operands constants */
 MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the convolution's epilogue, then the
                                                       passes of fuse_linear.c; frozen graphs */
+MUST_USE status pass_integer_groups(graph *g);     /* fuse_qdq.c: DQ -> operator -> Q becomes the operator on integers;
+                                                      frozen graphs, before the other fusions */
 MUST_USE status pass_join_gelu(graph *g);          /* the chain around Erf becomes Gelu (fuse_linear.c); ids
                                                       stay, what is left of the chain is dead */
 MUST_USE status pass_fuse_linear(graph *g);        /* Gemm, MatMul + bias + residual + activation become Linear; frozen

@@ -55,12 +55,13 @@ static status open_teacher(bench *b)
     TRY(session_import_teacher(s, s->j->train.batch, true, &b->teacher));
     TRY(feed_match(b->teacher, b->teacher->input, b->teacher->n_input, s->info, "the teacher", &b->teach_x));
     TRY(feed_check_ids(b->teacher, &b->teach_x, s->ds, "the teacher"));
-    TRY(pass_drop_identity(b->teacher));
-    if (b->wide)
+    if (b->wide) {
+        TRY(pass_drop_identity(b->teacher));
         TRY(pass_to_double(b->teacher)); /* before folding, which then rounds to double */
-    TRY(pass_fold_batch_norm(b->teacher));
-    if (!b->wide)
-        TRY(pass_fuse_epilogues(b->teacher));
+        TRY(pass_fold_batch_norm(b->teacher));
+    } else {
+        TRY(frozen_passes(b->teacher));
+    }
     if (s->j->teacher.precision == TEACHER_BF16 && !b->wide)
         TRY(pass_linear_bf16(b->teacher));
     for (size_t i = 0; i < b->teach_x.n; i++) /* the passes may have numbered the inputs anew */
