@@ -307,8 +307,7 @@ static double *all_as_double(const op_run *r, value_id v)
 
 static bool mutated(const built *t, int i)
 {
-    const op_desc *d = op_of(t->c->op);
-    return (d->flags & OP_MUTATES) && (d->mutates >> i & 1) && t->in[i];
+    return op_writes(op_of(t->c->op), i) && t->in[i];
 }
 
 /* ---- one row ---- */

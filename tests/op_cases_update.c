@@ -25,30 +25,44 @@ static void expect_nesterov(const op_case *c, double *const *in, double *const *
 {
     (void)c;
     (void)out;
-    fill(in[0], (const double[]){0.67007410999999995, -1.3401482199999999, -0.80358119500000003, 2.9048509549999997});
-    fill(in[2], (const double[]){1.4680310000000001, -2.9360620000000002, 5.8056904999999999, 0.41920550000000001});
+    fill(in[SGD_HEAD + UPDATE_PARAM], (const double[]){0.67007410999999995, -1.3401482199999999, -0.80358119500000003, 2.9048509549999997});
+    fill(in[SGD_HEAD + SGD_MOMENTUM], (const double[]){1.4680310000000001, -2.9360620000000002, 5.8056904999999999, 0.41920550000000001});
 }
 static void expect_adam(const op_case *c, double *const *in, double *const *out)
 {
     (void)c;
     (void)out;
-    fill(in[0], (const double[]){0.80336669106856706, -1.8033719251635725, 0.30346583771378255, 2.8024146095735762});
-    fill(in[2], (const double[]){0.14680000000196075, -0.29370000000098034, 0.58085000000049869, 0.041850000006451601});
-    fill(in[3], (const double[]){0.0012779209000395694, 0.0051157206000395925, 0.020048020975039958, 0.00010184197503600009});
+    fill(in[ADAM_HEAD + UPDATE_PARAM], (const double[]){0.80336669106856706, -1.8033719251635725, 0.30346583771378255, 2.8024146095735762});
+    fill(in[ADAM_HEAD + ADAM_M], (const double[]){0.14680000000196075, -0.29370000000098034, 0.58085000000049869, 0.041850000006451601});
+    fill(in[ADAM_HEAD + ADAM_V], (const double[]){0.0012779209000395694, 0.0051157206000395925, 0.020048020975039958, 0.00010184197503600009});
 }
 static void expect_adamw(const op_case *c, double *const *in, double *const *out)
 {
     (void)c;
     (void)out;
-    fill(in[0], (const double[]){0.80158280063650933, -1.7995837990271664, 0.30258229822249483, 2.7975848102925669});
-    fill(in[2], (const double[]){0.14499999999999996, -0.28999999999999992, 0.57999999999999985, 0.036249999999999991});
-    fill(in[3], (const double[]){0.0012497500000000011, 0.0049990000000000043, 0.019996000000000017, 7.8109375000000067e-05});
+    fill(in[ADAM_HEAD + UPDATE_PARAM], (const double[]){0.80158280063650933, -1.7995837990271664, 0.30258229822249483, 2.7975848102925669});
+    fill(in[ADAM_HEAD + ADAM_M], (const double[]){0.14499999999999996, -0.28999999999999992, 0.57999999999999985, 0.036249999999999991});
+    fill(in[ADAM_HEAD + ADAM_V], (const double[]){0.0012497500000000011, 0.0049990000000000043, 0.019996000000000017, 7.8109375000000067e-05});
 }
 static void expect_plain(const op_case *c, double *const *in, double *const *out)
 {
     (void)c;
     (void)out;
-    fill(in[0], (const double[]){0.95, -1.9, 0.3, 2.9875});
+    fill(in[SGD_HEAD + UPDATE_PARAM], (const double[]){0.95, -1.9, 0.3, 2.9875});
+}
+/* The average follows the parameter as it is after the step. */
+static void expect_average(const op_case *c, double *const *in, double *const *out)
+{
+    const double before[] = {1, -2, .5, 3}, d = ((const sgd_attrs *)c->attr)->ema;
+    expect_plain(c, in, out);
+    for (int i = 0; i < 4; i++)
+        in[SGD_HEAD + UPDATE_EMA][i] = d * before[i] + (1 - d) * in[SGD_HEAD + UPDATE_PARAM][i];
+}
+/* Two parameters in one node: each as alone. */
+static void expect_two(const op_case *c, double *const *in, double *const *out)
+{
+    expect_nesterov(c, in, out);
+    expect_nesterov(c, in + SGD_TUPLE, out);
 }
 /* The row's numbers stay as they are. */
 static void expect_unchanged(const op_case *c, double *const *in, double *const *out)
@@ -56,13 +70,6 @@ static void expect_unchanged(const op_case *c, double *const *in, double *const 
     (void)c;
     (void)in;
     (void)out;
-}
-static void expect_ema(const op_case *c, double *const *in, double *const *out)
-{
-    double d = ((const ema_attrs *)c->attr)->decay;
-    (void)out;
-    for (int i = 0; i < 4; i++)
-        in[0][i] = d * in[0][i] + (1 - d) * in[1][i];
 }
 static void expect_sum(const op_case *c, double *const *in, double *const *out)
 {
@@ -73,54 +80,64 @@ static void expect_sum(const op_case *c, double *const *in, double *const *out)
 }
 static void expect_zero(const op_case *c, double *const *in, double *const *out)
 {
-    (void)c;
     (void)out;
-    fill(in[0], (const double[4]){0});
+    for (int i = 0; i < c->n_in; i++)
+        fill(in[i], (const double[4]){0});
 }
 
+#define NESTEROV_P P(0.90310000000000001, -1.8062, 0.11904999999999999, 2.9705499999999998)
+#define NESTEROV_B S(.51, -1.02, 2.005, .155)
+#define GRAD1      {F32(4), FIXED(.5, -1, 2, .125)}
+
 const op_case op_cases_update[] = {
-    {OP_SGD_UPDATE, "PyTorch, Nesterov",
-     .in = {P(0.90310000000000001, -1.8062, 0.11904999999999999, 2.9705499999999998), GRAD2, S(.51, -1.02, 2.005, .155), ONE(.1), ONE(1)},
+    {OP_SGD_UPDATE, "PyTorch, Nesterov", .in = {ONE(.1), ONE(1), NESTEROV_P, GRAD2, ABSENT, NESTEROV_B},
      SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_nesterov, .want_tol = 1e-6},
-    {OP_SGD_UPDATE, "PyTorch, plain", .in = {P(1, -2, .5, 3), {F32(4), FIXED(.5, -1, 2, .125)}, ABSENT, ONE(.1)},
+    {OP_SGD_UPDATE, "two parameters", .in = {ONE(.1), ONE(1), NESTEROV_P, GRAD2, ABSENT, NESTEROV_B, NESTEROV_P, GRAD2, ABSENT, NESTEROV_B},
+     SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_two, .want_tol = 1e-6},
+    {OP_SGD_UPDATE, "PyTorch, plain", .in = {ONE(.1), ABSENT, P(1, -2, .5, 3), GRAD1},
      SGD(.momentum = 0), .fwd_tol = 1e-6, .expect = expect_plain, .want_tol = 1e-8},
-    {OP_SGD_UPDATE, "scaled gradient", .in = {P(1, -2, .5, 3), {F32(4), FIXED(1, -2, 4, .25)}, ABSENT, ONE(.1), ONE(.5)},
+    {OP_SGD_UPDATE, "scaled gradient", .in = {ONE(.1), ONE(.5), P(1, -2, .5, 3), GRAD2},
      SGD(.momentum = 0), .fwd_tol = 1e-6, .expect = expect_plain, .want_tol = 1e-8},
-    {OP_SGD_UPDATE, "first step from zeros", .in = {PARAM(1003), {F32(1003)}, {F32(1003), FIXED(0), .kind = VALUE_STATE}, ONE(.1), ONE(1)},
+    {OP_SGD_UPDATE, "averaged", .in = {ONE(.1), ONE(1), P(1, -2, .5, 3), GRAD1, S(1, -2, .5, 3)},
+     SGD(.ema = .875), .fwd_tol = 1e-6, .expect = expect_average, .want_tol = 1e-8},
+    {OP_SGD_UPDATE, "first step from zeros", .in = {ONE(.1), ONE(1), PARAM(1003), {F32(1003)}, ABSENT, {F32(1003), FIXED(0), .kind = VALUE_STATE}},
      SGD(.momentum = .9, .weight_decay = .01), .fwd_tol = 1e-6},
-    {OP_SGD_UPDATE, "decoupled", .in = {PARAM(40000), {F32(40000)}, STATE(40000), ONE(.1), ONE(.3)},
-     SGD(.momentum = .9, .weight_decay = .01, .decoupled = 1), .fwd_tol = 1e-6},
-    {OP_SGD_UPDATE, "not finite: skipped", .in = {P(1, -2, .5, 3), {F32(4), FIXED(1, NAN, 0, 0)}, S(1, 2, 3, 4), ONE(.1), ONE(NAN)},
-     SGD(.momentum = .9, .weight_decay = .01), .expect = expect_unchanged},
-    {OP_SGD_UPDATE, "buffer", .in = {PARAM(4), {F32(4)}, ABSENT, ONE(.1)}, SGD(.momentum = .9), .refuse = "input 2"},
-    {OP_SGD_UPDATE, "shape", .in = {PARAM(4), {F32(5)}, ABSENT, ONE(.1)}, SGD(.momentum = 0), .refuse = "shape"},
-    {OP_SGD_UPDATE, "rate", .in = {PARAM(4), {F32(4)}, ABSENT, {F32(2)}}, SGD(.momentum = 0), .refuse = "one number"},
-    {OP_SGD_UPDATE, "no rate", .in = {PARAM(4), {F32(4)}}, SGD(.momentum = 0), .refuse = "input 3"},
-    {OP_SGD_UPDATE, "decay", .in = {PARAM(4), {F32(4)}, ABSENT, ONE(.1)}, SGD(.weight_decay = -1), .refuse = "weight_decay"},
-    {OP_SGD_UPDATE, "nesterov", .in = {PARAM(4), {F32(4)}, ABSENT, ONE(.1)}, SGD(.nesterov = 1), .refuse = "momentum"},
+    {OP_SGD_UPDATE, "decoupled; blocks of several tensors", .in = {ONE(.1), ONE(.3), PARAM(40000), {F32(40000)}, STATE(40000), STATE(40000),
+                                                                PARAM(9001), {F32(9001)}, STATE(9001), STATE(9001)},
+     SGD(.momentum = .9, .weight_decay = .01, .decoupled = 1, .ema = .99), .fwd_tol = 1e-6},
+    {OP_SGD_UPDATE, "not finite: skipped", .in = {ONE(.1), ONE(NAN), P(1, -2, .5, 3), {F32(4), FIXED(1, NAN, 0, 0)}, S(5, 6, 7, 8), S(1, 2, 3, 4)},
+     SGD(.momentum = .9, .weight_decay = .01, .ema = .9), .expect = expect_unchanged},
+    {OP_SGD_UPDATE, "buffer", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.momentum = .9), .refuse = "input 5"},
+    {OP_SGD_UPDATE, "average", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.ema = .9), .refuse = "input 4"},
+    {OP_SGD_UPDATE, "shape", .in = {ONE(.1), ABSENT, PARAM(4), {F32(5)}}, SGD(.momentum = 0), .refuse = "shape"},
+    {OP_SGD_UPDATE, "second shape", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, ABSENT, ABSENT, PARAM(5), {F32(4)}}, SGD(.momentum = 0),
+     .refuse = "shape"},
+    {OP_SGD_UPDATE, "no second parameter", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, ABSENT, ABSENT, ABSENT, {F32(4)}}, SGD(.momentum = 0),
+     .refuse = "input 6"},
+    {OP_SGD_UPDATE, "rate", .in = {{F32(2)}, ABSENT, PARAM(4), {F32(4)}}, SGD(.momentum = 0), .refuse = "one number"},
+    {OP_SGD_UPDATE, "no parameter", .in = {ONE(.1), ONE(1)}, SGD(.momentum = 0), .refuse = "no parameter"},
+    {OP_SGD_UPDATE, "decay", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.weight_decay = -1), .refuse = "weight_decay"},
+    {OP_SGD_UPDATE, "decay of the average", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, STATE(4)}, SGD(.ema = 1), .refuse = "ema"},
+    {OP_SGD_UPDATE, "nesterov", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.nesterov = 1), .refuse = "momentum"},
 
     {OP_ADAM_UPDATE, "PyTorch, Adam",
-     .in = {P(0.90000000196078433, -1.9000000009803921, 0.40000000049875312, 2.9000000064516125), GRAD2, S(.051, -.102, .2005, .0155),
-            S(0.0002601, 0.0010404, 0.004020025, 2.4025e-05), ONE(.1), ONE(1), ONE(2)},
+     .in = {ONE(.1), ONE(1), ONE(2), P(0.90000000196078433, -1.9000000009803921, 0.40000000049875312, 2.9000000064516125), GRAD2, ABSENT,
+            S(.051, -.102, .2005, .0155), S(0.0002601, 0.0010404, 0.004020025, 2.4025e-05)},
      ADAM(.weight_decay = .01), .fwd_tol = 1e-6, .expect = expect_adam, .want_tol = 1e-6},
     {OP_ADAM_UPDATE, "PyTorch, AdamW",
-     .in = {P(0.899000002, -1.898000001, 0.3995000005, 2.897000008), GRAD2, S(.05, -.1, .2, .0125),
-            S(0.00025, 0.001, 0.004, 1.5625e-05), ONE(.1), ONE(1), ONE(2)},
+     .in = {ONE(.1), ONE(1), ONE(2), P(0.899000002, -1.898000001, 0.3995000005, 2.897000008), GRAD2, ABSENT, S(.05, -.1, .2, .0125),
+            S(0.00025, 0.001, 0.004, 1.5625e-05)},
      ADAM(.weight_decay = .01, .decoupled = 1), .fwd_tol = 1e-6, .expect = expect_adamw, .want_tol = 1e-6},
-    {OP_ADAM_UPDATE, "large", .in = {PARAM(40001), {F32(40001)}, STATE(40001), STATE(40001), ONE(.01), ONE(.7), ONE(1000)},
-     ADAM(.weight_decay = .1), .fwd_tol = 1e-6},
-    {OP_ADAM_UPDATE, "not finite: skipped", .in = {P(1, -2, .5, 3), GRAD2, S(1, 2, 3, 4), S(1, 2, 3, 4), ONE(.1), ONE(INFINITY), ONE(2)},
-     ADAM(.weight_decay = .01), .expect = expect_unchanged},
-    {OP_ADAM_UPDATE, "beta", .in = {PARAM(4), {F32(4)}, STATE(4), STATE(4), ONE(.1), ONE(1), ONE(1)},
+    {OP_ADAM_UPDATE, "two large parameters",
+     .in = {ONE(.01), ONE(.7), ONE(1000), PARAM(40001), {F32(40001)}, STATE(40001), STATE(40001), STATE(40001), PARAM(77), {F32(77)},
+            STATE(77), STATE(77), STATE(77)},
+     ADAM(.weight_decay = .1, .ema = .999), .fwd_tol = 1e-6},
+    {OP_ADAM_UPDATE, "not finite: skipped", .in = {ONE(.1), ONE(INFINITY), ONE(2), P(1, -2, .5, 3), GRAD2, S(5, 6, 7, 8), S(1, 2, 3, 4), S(1, 2, 3, 4)},
+     ADAM(.weight_decay = .01, .ema = .9), .expect = expect_unchanged},
+    {OP_ADAM_UPDATE, "beta", .in = {ONE(.1), ONE(1), ONE(1), PARAM(4), {F32(4)}, ABSENT, STATE(4), STATE(4)},
      .attr = &(const adam_attrs){.beta1 = 1, .beta2 = .9}, .refuse = "beta1"},
-    {OP_ADAM_UPDATE, "step", .in = {PARAM(4), {F32(4)}, STATE(4), STATE(4), ONE(.1), ONE(1)}, .refuse = "input 6"},
-
-    {OP_EMA_UPDATE, .in = {S(1, -2, .5, 3), {F32(4)}, ONE(.5)}, .attr = &(const ema_attrs){.875}, .fwd_tol = 1e-7,
-     .expect = expect_ema, .want_tol = 1e-15},
-    {OP_EMA_UPDATE, "large", .in = {STATE(33000), {F32(33000)}}, .attr = &(const ema_attrs){.999}, .fwd_tol = 2e-7},
-    {OP_EMA_UPDATE, "not finite: skipped", .in = {S(1, -2, .5, 3), {F32(4)}, ONE(NAN)}, .attr = &(const ema_attrs){.875},
-     .expect = expect_unchanged},
-    {OP_EMA_UPDATE, "decay", .in = {S(1, -2, .5, 3), {F32(4)}}, .attr = &(const ema_attrs){1}, .refuse = "decay"},
+    {OP_ADAM_UPDATE, "step", .in = {ONE(.1), ONE(1), ABSENT, PARAM(4), {F32(4)}, ABSENT, STATE(4), STATE(4)}, .refuse = "input 2"},
+    {OP_ADAM_UPDATE, "moments", .in = {ONE(.1), ONE(1), ONE(1), PARAM(4), {F32(4)}, ABSENT, STATE(4)}, .refuse = "input 7"},
 
     {OP_GRAD_NORM, "PyTorch's clip_grad_norm_", .in = {{F32(4), FIXED(3, 0, 0, 0)}, {F32(2), FIXED(0, 4)}}, .n_out = 2,
      .attr = &(const grad_norm_attrs){2}, .fwd_tol = 1e-7, .want = {WANT(0.399999920000016), WANT(5)}, .want_tol = 1e-15},
@@ -138,5 +155,5 @@ const op_case op_cases_update[] = {
 
     {OP_ACCUMULATE, .in = {S(1, -2, .5, 3), {F32(4)}, ONE(.25)}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
     {OP_ACCUMULATE, "no share", .in = {S(1, -2, .5, 3), {F32(4)}}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
-    {OP_CLEAR, .in = {S(1, NAN, .5, 3)}, .expect = expect_zero},
+    {OP_CLEAR, .in = {S(1, NAN, .5, 3), S(1, 2, 3, 4)}, .n_in = 2, .expect = expect_zero},
     OP_CASE_END};

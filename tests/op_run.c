@@ -253,7 +253,7 @@ static status run_checked(op_run *r, const node *n, const kernel_row *row, kerne
     }
     TRY_DONE(run_row(r, row, a));
     for (int i = 0; i < n->n_in && st == ST_OK; i++) {
-        bool may_write = (op_of(n->op)->flags & OP_MUTATES) && (op_of(n->op)->mutates >> i & 1);
+        bool may_write = op_writes(op_of(n->op), i);
         if (!guarded_intact(&r->at[n->in[i]]))
             st = fail(ST_INTERNAL, "node '%s' (%s): wrote outside input %d", n->name, row->name, i);
         else if (n->in[i] && !may_write && memcmp(before[i].data, a->in[i].data, before[i].bytes) != 0)

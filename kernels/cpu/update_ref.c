@@ -4,19 +4,31 @@
 #include <math.h>
 #include <string.h>
 
-static double scalar(const kernel_args *a, int i, double absent)
+static real *operand(const kernel_args *a, int i)
 {
-    return i < a->n_in && a->in[i].data ? (double)*(const real *)a->in[i].data : absent;
+    return i < a->n_in ? a->in[i].data : NULL;
 }
 
-static void sgd(const kernel_args *a)
+static double scalar(const kernel_args *a, int i, double absent)
+{
+    return operand(a, i) ? (double)*operand(a, i) : absent;
+}
+
+static void average(real *e, real p, int64_t i, double decay)
+{
+    if (e)
+        e[i] = (real)(decay * (double)e[i] + (1 - decay) * (double)p);
+}
+
+/* One parameter, whose operands begin at input `first`. */
+static void sgd_one(const kernel_args *a, int first, double lr, double scale)
 {
     const sgd_attrs *at = a->attr;
-    real *p = a->in[0].data, *buffer = a->in[2].data;
-    const real *grad = a->in[1].data;
-    int64_t n = shape_count(&a->in[0].sh);
-    double lr = scalar(a, 3, 0), scale = scalar(a, 4, 1), wd = at->weight_decay;
-    for (int64_t i = 0; i < n && isfinite(scale); i++) {
+    real *p = operand(a, first + UPDATE_PARAM), *buffer = operand(a, first + SGD_MOMENTUM);
+    const real *grad = operand(a, first + UPDATE_GRAD);
+    int64_t n = shape_count(&a->in[first].sh);
+    double wd = at->weight_decay;
+    for (int64_t i = 0; i < n; i++) {
         double w = (double)p[i], g = scale * (double)grad[i];
         if (at->decoupled)
             w *= 1 - lr * wd;
@@ -28,18 +40,25 @@ static void sgd(const kernel_args *a)
             g = at->nesterov ? g + at->momentum * b : b;
         }
         p[i] = (real)(w - lr * g);
+        average(operand(a, first + UPDATE_EMA), p[i], i, at->ema);
     }
 }
 
-static void adam(const kernel_args *a)
+static void sgd(const kernel_args *a)
+{
+    double lr = scalar(a, UPDATE_LR, 0), scale = scalar(a, UPDATE_SCALE, 1);
+    for (int k = SGD_HEAD; k < a->n_in && isfinite(scale); k += SGD_TUPLE)
+        sgd_one(a, k, lr, scale);
+}
+
+static void adam_one(const kernel_args *a, int first, double lr, double scale, double step)
 {
     const adam_attrs *at = a->attr;
-    real *p = a->in[0].data, *m = a->in[2].data, *v = a->in[3].data;
-    const real *grad = a->in[1].data;
-    int64_t n = shape_count(&a->in[0].sh);
-    double lr = scalar(a, 4, 0), scale = scalar(a, 5, 1), step = scalar(a, 6, 1), wd = at->weight_decay;
-    double c1 = 1 - pow(at->beta1, step), c2 = sqrt(1 - pow(at->beta2, step));
-    for (int64_t i = 0; i < n && isfinite(scale); i++) {
+    real *p = operand(a, first + UPDATE_PARAM), *m = operand(a, first + ADAM_M), *v = operand(a, first + ADAM_V);
+    const real *grad = operand(a, first + UPDATE_GRAD);
+    int64_t n = shape_count(&a->in[first].sh);
+    double wd = at->weight_decay, c1 = 1 - pow(at->beta1, step), c2 = sqrt(1 - pow(at->beta2, step));
+    for (int64_t i = 0; i < n; i++) {
         double w = (double)p[i], g = scale * (double)grad[i];
         if (at->decoupled)
             w *= 1 - lr * wd;
@@ -50,17 +69,15 @@ static void adam(const kernel_args *a)
         m[i] = (real)mean;
         v[i] = (real)square;
         p[i] = (real)(w - lr / c1 * mean / (sqrt(square) / c2 + at->eps));
+        average(operand(a, first + UPDATE_EMA), p[i], i, at->ema);
     }
 }
 
-static void ema(const kernel_args *a)
+static void adam(const kernel_args *a)
 {
-    double d = ((const ema_attrs *)a->attr)->decay;
-    real *average = a->in[0].data;
-    const real *p = a->in[1].data;
-    int64_t n = shape_count(&a->in[0].sh);
-    for (int64_t i = 0; i < n && isfinite(scalar(a, 2, 1)); i++)
-        average[i] = (real)(d * (double)average[i] + (1 - d) * (double)p[i]);
+    double lr = scalar(a, UPDATE_LR, 0), scale = scalar(a, UPDATE_SCALE, 1), step = scalar(a, UPDATE_STEP, 1);
+    for (int k = ADAM_HEAD; k < a->n_in && isfinite(scale); k += ADAM_TUPLE)
+        adam_one(a, k, lr, scale, step);
 }
 
 static void grad_norm(const kernel_args *a)
@@ -90,13 +107,13 @@ static void accumulate(const kernel_args *a)
 
 static void clear(const kernel_args *a)
 {
-    memset(a->in[0].data, 0, (size_t)shape_count(&a->in[0].sh) * sizeof(real));
+    for (int k = 0; k < a->n_in; k++)
+        memset(a->in[k].data, 0, (size_t)shape_count(&a->in[k].sh) * sizeof(real));
 }
 
 KERNEL_TABLE(update) = {
     {OP_SGD_UPDATE, REAL_DTYPE, REAL_ISA, "sgd_update_ref", sgd},
     {OP_ADAM_UPDATE, REAL_DTYPE, REAL_ISA, "adam_update_ref", adam},
-    {OP_EMA_UPDATE, REAL_DTYPE, REAL_ISA, "ema_update_ref", ema},
     {OP_GRAD_NORM, REAL_DTYPE, REAL_ISA, "grad_norm_ref", grad_norm},
     {OP_ACCUMULATE, REAL_DTYPE, REAL_ISA, "accumulate_ref", accumulate},
     {OP_CLEAR, REAL_DTYPE, REAL_ISA, "clear_ref", clear},

@@ -1,15 +1,81 @@
-/* update_simd.c - optimizer updates: fast float32. One pass over the operands of a parameter; formulas in
- * src/ops/update.c. The scalars are combined in double, as PyTorch does, and rounded once. */
+/* update_simd.c - optimizer updates: fast float32. The tensors of all parameters of a node are cut into blocks, which
+ * threads share as if they were one tensor: one parallel region and one pass over memory however many there are. Formulas
+ * in src/ops/update.c. The scalars are combined in double, as PyTorch does, and rounded once. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/parallel.h"
 
 #include <math.h>
 #include <string.h>
 
+static float *operand(const kernel_args *a, int i)
+{
+    return i < a->n_in ? a->in[i].data : NULL;
+}
+
 static double scalar(const kernel_args *a, int i, double absent)
 {
-    return i < a->n_in && a->in[i].data ? (double)*(const float *)a->in[i].data : absent;
+    return operand(a, i) ? (double)*operand(a, i) : absent;
 }
+
+/* ---- blocks of many tensors ---- */
+
+/* `count` elements from element `from` on of the tensors of the tuple that begins at input `first`; block: its number
+ * among all. */
+typedef struct tuple_block {
+    const kernel_args *a;
+    int first;
+    int64_t from, count, block;
+} tuple_block;
+typedef void block_fn(const tuple_block *b, void *ctx);
+
+static int64_t tuple_blocks(const kernel_args *a, int head, int tuple)
+{
+    int64_t blocks = 0;
+    for (int k = head; k < a->n_in; k += tuple)
+        blocks += block_count(shape_count(&a->in[k].sh), BLOCK_ELEMENTS);
+    return blocks;
+}
+
+/* Blocks begin .. end-1 in their order. */
+static void walk(const kernel_args *a, int head, int tuple, int64_t begin, int64_t end, block_fn *each, void *ctx)
+{
+    int64_t at = 0;
+    for (int k = head; k < a->n_in && at < end; k += tuple) {
+        const int64_t n = shape_count(&a->in[k].sh), count = block_count(n, BLOCK_ELEMENTS);
+        for (int64_t b = begin > at ? begin - at : 0; b < count && at + b < end; b++) {
+            const int64_t from = b * BLOCK_ELEMENTS;
+            each(&(tuple_block){a, k, from, block_end(b, n, BLOCK_ELEMENTS) - from, at + b}, ctx);
+        }
+        at += count;
+    }
+}
+
+/* `each` for all blocks of the tuples of `tuple` operands behind the first `head`. */
+static void for_blocks(const kernel_args *a, int head, int tuple, block_fn *each, void *ctx)
+{
+    const int64_t blocks = tuple_blocks(a, head, tuple);
+    const int64_t parts = blocks * BLOCK_ELEMENTS >= PARALLEL_ELEMENTS ? a->threads : 1;
+    PARALLEL_FOR(t, parts, (int)parts, blocks * BLOCK_ELEMENTS)
+    walk(a, head, tuple, blocks * t / parts, blocks * (t + 1) / parts, each, ctx);
+}
+
+/* y = keep * y + take * x */
+static void blend(float *y, const float *x, int64_t n, float keep, float take)
+{
+    PRAGMA(omp simd)
+    for (int64_t i = 0; i < n; i++)
+        y[i] = keep * y[i] + take * x[i];
+}
+
+/* The averaged parameter, right after the parameter, which still lies in the cache. */
+static void average(const tuple_block *b, double decay)
+{
+    float *e = operand(b->a, b->first + UPDATE_EMA);
+    if (e)
+        blend(e + b->from, operand(b->a, b->first + UPDATE_PARAM) + b->from, b->count, (float)decay, (float)(1 - decay));
+}
+
+/* ---- updates ---- */
 
 /* keep: 1 - lr * wd when the decay is decoupled, else 1; decay: wd when it is not, else 0. */
 typedef struct sgd_step {
@@ -46,28 +112,30 @@ static void sgd_nesterov(float *p, const float *grad, float *buffer, int64_t n, 
     }
 }
 
+static void sgd_part(const tuple_block *b, void *ctx)
+{
+    const sgd_step *s = ctx;
+    const sgd_attrs *at = b->a->attr;
+    float *p = operand(b->a, b->first + UPDATE_PARAM), *buffer = operand(b->a, b->first + SGD_MOMENTUM);
+    const float *grad = operand(b->a, b->first + UPDATE_GRAD);
+    if (!buffer)
+        sgd_plain(p + b->from, grad + b->from, b->count, *s);
+    else if (at->nesterov)
+        sgd_nesterov(p + b->from, grad + b->from, buffer + b->from, b->count, *s);
+    else
+        sgd_momentum(p + b->from, grad + b->from, buffer + b->from, b->count, *s);
+    average(b, at->ema);
+}
+
 static void sgd(const kernel_args *a)
 {
     const sgd_attrs *at = a->attr;
-    float *p = a->in[0].data, *buffer = a->in[2].data;
-    const float *grad = a->in[1].data;
-    const int64_t n = shape_count(&a->in[0].sh);
-    double lr = scalar(a, 3, 0), scale = scalar(a, 4, 1);
-    const sgd_step s = {.lr = (float)lr, .scale = (float)scale, .momentum = (float)at->momentum,
+    double lr = scalar(a, UPDATE_LR, 0), scale = scalar(a, UPDATE_SCALE, 1);
+    sgd_step s = {.lr = (float)lr, .scale = (float)scale, .momentum = (float)at->momentum,
                         .keep = at->decoupled ? (float)(1 - lr * at->weight_decay) : 1,
                         .decay = at->decoupled ? 0 : (float)at->weight_decay};
-    if (!isfinite(scale))
-        return;
-    PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)
-    {
-        const int64_t i = b * BLOCK_ELEMENTS, count = block_end(b, n, BLOCK_ELEMENTS) - i;
-        if (!buffer)
-            sgd_plain(p + i, grad + i, count, s);
-        else if (at->nesterov)
-            sgd_nesterov(p + i, grad + i, buffer + i, count, s);
-        else
-            sgd_momentum(p + i, grad + i, buffer + i, count, s);
-    }
+    if (isfinite(scale))
+        for_blocks(a, SGD_HEAD, SGD_TUPLE, sgd_part, &s);
 }
 
 typedef struct adam_step {
@@ -87,93 +155,85 @@ static void adam_block(float *p, const float *grad, float *m, float *v, int64_t 
     }
 }
 
+static void adam_part(const tuple_block *b, void *ctx)
+{
+    const kernel_args *a = b->a;
+    const int k = b->first;
+    adam_block(operand(a, k + UPDATE_PARAM) + b->from, operand(a, k + UPDATE_GRAD) + b->from, operand(a, k + ADAM_M) + b->from,
+               operand(a, k + ADAM_V) + b->from, b->count, *(adam_step *)ctx);
+    average(b, ((const adam_attrs *)a->attr)->ema);
+}
+
 static void adam(const kernel_args *a)
 {
     const adam_attrs *at = a->attr;
-    const int64_t n = shape_count(&a->in[0].sh);
-    double lr = scalar(a, 4, 0), scale = scalar(a, 5, 1), step = scalar(a, 6, 1);
-    const adam_step s = {.scale = (float)scale,
+    double lr = scalar(a, UPDATE_LR, 0), scale = scalar(a, UPDATE_SCALE, 1), step = scalar(a, UPDATE_STEP, 1);
+    adam_step s = {.scale = (float)scale,
                          .keep = at->decoupled ? (float)(1 - lr * at->weight_decay) : 1,
                          .decay = at->decoupled ? 0 : (float)at->weight_decay,
                          .keep1 = (float)at->beta1, .take1 = (float)(1 - at->beta1),
                          .keep2 = (float)at->beta2, .take2 = (float)(1 - at->beta2),
                          .size = (float)(lr / (1 - pow(at->beta1, step))),
                          .over_c2 = (float)(1 / sqrt(1 - pow(at->beta2, step))), .eps = (float)at->eps};
-    if (!isfinite(scale))
-        return;
-    PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)
-    {
-        const int64_t i = b * BLOCK_ELEMENTS;
-        adam_block((float *)a->in[0].data + i, (const float *)a->in[1].data + i, (float *)a->in[2].data + i,
-                   (float *)a->in[3].data + i, block_end(b, n, BLOCK_ELEMENTS) - i, s);
-    }
-}
-
-/* y = keep * y + take * x */
-static void blend(float *y, const float *x, int64_t n, float keep, float take, int threads)
-{
-    PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), threads, n)
-    {
-        const int64_t end = block_end(b, n, BLOCK_ELEMENTS);
-        PRAGMA(omp simd)
-        for (int64_t i = b * BLOCK_ELEMENTS; i < end; i++)
-            y[i] = keep * y[i] + take * x[i];
-    }
-}
-
-static void ema(const kernel_args *a)
-{
-    double d = ((const ema_attrs *)a->attr)->decay;
-    if (isfinite(scalar(a, 2, 1)))
-        blend(a->in[0].data, a->in[1].data, shape_count(&a->in[0].sh), (float)d, (float)(1 - d), a->threads);
+    if (isfinite(scale))
+        for_blocks(a, ADAM_HEAD, ADAM_TUPLE, adam_part, &s);
 }
 
 static void accumulate(const kernel_args *a)
 {
-    blend(a->in[0].data, a->in[1].data, shape_count(&a->in[0].sh), 1, (float)scalar(a, 2, 1), a->threads);
+    float *sum = a->in[0].data;
+    const float *grad = a->in[1].data, share = (float)scalar(a, 2, 1);
+    const int64_t n = shape_count(&a->in[0].sh);
+    PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)
+    {
+        const int64_t from = b * BLOCK_ELEMENTS;
+        blend(sum + from, grad + from, block_end(b, n, BLOCK_ELEMENTS) - from, 1, share);
+    }
+}
+
+static void clear_part(const tuple_block *b, void *none)
+{
+    (void)none;
+    memset(operand(b->a, b->first) + b->from, 0, (size_t)b->count * sizeof(float));
 }
 
 static void clear(const kernel_args *a)
 {
-    memset(a->in[0].data, 0, (size_t)shape_count(&a->in[0].sh) * sizeof(float));
+    for_blocks(a, 0, 1, clear_part, NULL);
 }
 
 /* Sums of squares of blocks of all gradients, in double, in the workspace; then joined in their order. */
-static int64_t norm_blocks(const kernel_args *a)
-{
-    int64_t blocks = 0;
-    for (int k = 0; k < a->n_in; k++)
-        blocks += block_count(shape_count(&a->in[k].sh), BLOCK_ELEMENTS);
-    return blocks;
-}
-
 static size_t grad_norm_work(const kernel_args *a)
 {
-    return (size_t)norm_blocks(a) * sizeof(double);
+    return (size_t)tuple_blocks(a, 0, 1) * sizeof(double);
 }
 
 static double square_sum(const float *g, int64_t n)
 {
-    double sum = 0;
-    PRAGMA(omp simd reduction(+ : sum))
-    for (int64_t i = 0; i < n; i++)
+    enum { SUMS = 32 }; /* side by side: an addition waits for none of its neighbours */
+    double part[SUMS] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + SUMS <= n; i += SUMS)
+        PRAGMA(omp simd)
+        for (int j = 0; j < SUMS; j++)
+            part[j] += (double)g[i + j] * (double)g[i + j];
+    for (; i < n; i++)
         sum += (double)g[i] * (double)g[i];
+    for (int j = 0; j < SUMS; j++)
+        sum += part[j];
     return sum;
+}
+
+static void norm_part(const tuple_block *b, void *part)
+{
+    ((double *)part)[b->block] = square_sum(operand(b->a, b->first) + b->from, b->count);
 }
 
 static void grad_norm(const kernel_args *a)
 {
     double *part = a->work, sum = 0, limit = ((const grad_norm_attrs *)a->attr)->max_norm;
-    const int64_t blocks = norm_blocks(a);
-    int64_t first = 0;
-    for (int k = 0; k < a->n_in; k++) {
-        const float *g = a->in[k].data;
-        const int64_t n = shape_count(&a->in[k].sh), count = block_count(n, BLOCK_ELEMENTS);
-        PARALLEL_FOR(b, count, a->threads, n)
-        part[first + b] = square_sum(g + b * BLOCK_ELEMENTS, block_end(b, n, BLOCK_ELEMENTS) - b * BLOCK_ELEMENTS);
-        first += count;
-    }
-    for (int64_t b = 0; b < blocks; b++)
+    for_blocks(a, 0, 1, norm_part, part);
+    for (int64_t b = 0, blocks = tuple_blocks(a, 0, 1); b < blocks; b++)
         sum += part[b];
     double norm = sqrt(sum), scale = limit / (norm + 1e-6);
     *(float *)a->out[0].data = (float)(!isfinite(norm) ? (double)NAN : scale < 1 ? scale : 1);
@@ -184,7 +244,6 @@ static void grad_norm(const kernel_args *a)
 KERNEL_TABLE(update) = {
     {OP_SGD_UPDATE, REAL_DTYPE, REAL_ISA, "sgd_update_f32", sgd},
     {OP_ADAM_UPDATE, REAL_DTYPE, REAL_ISA, "adam_update_f32", adam},
-    {OP_EMA_UPDATE, REAL_DTYPE, REAL_ISA, "ema_update_f32", ema},
     {OP_GRAD_NORM, REAL_DTYPE, REAL_ISA, "grad_norm_f32", grad_norm, grad_norm_work},
     {OP_ACCUMULATE, REAL_DTYPE, REAL_ISA, "accumulate_f32", accumulate},
     {OP_CLEAR, REAL_DTYPE, REAL_ISA, "clear_f32", clear},

@@ -166,24 +166,57 @@ static status add_state(graph *g, value_id param, const char *suffix, bool copy,
     return graph_add_data(g, name, VALUE_STATE, v.type, v.sh, copy ? v.data : NULL, out);
 }
 
-static status add_optimizer_node(train_graph *t, const optimizer_spec *o, value_id param, value_id grad)
+/* The operands of parameter i, from `in` on. */
+static status add_operands(train_graph *t, const optimizer_spec *o, size_t i, value_id *in)
 {
     graph *g = t->g;
-    double decay = g->value[param].flags & o->no_decay ? 0 : o->weight_decay;
+    in[UPDATE_PARAM] = t->param[i];
+    in[UPDATE_GRAD] = t->grad[i];
+    if (o->ema > 0)
+        TRY(add_state(g, t->param[i], "ema", true, &in[UPDATE_EMA]));
+    if (o->kind == OPTIMIZER_SGD)
+        return o->momentum != 0 ? add_state(g, t->param[i], "momentum", false, &in[SGD_MOMENTUM]) : ST_OK;
+    TRY(add_state(g, t->param[i], "adam_m", false, &in[ADAM_M]));
+    return add_state(g, t->param[i], "adam_v", false, &in[ADAM_V]);
+}
+
+static status add_optimizer_node(train_graph *t, const optimizer_spec *o, double decay, const value_id *in, size_t n)
+{
     if (o->kind == OPTIMIZER_SGD) {
         sgd_attrs at = {.momentum = o->momentum, .weight_decay = decay, .nesterov = o->nesterov,
-                        .decoupled = o->decoupled};
-        value_id in[5] = {param, grad, 0, t->lr, t->scale};
-        if (o->momentum != 0)
-            TRY(add_state(g, param, "momentum", false, &in[2]));
-        return graph_add(g, OP_SGD_UPDATE, &at, in, 5, NULL, 0);
+                        .decoupled = o->decoupled, .ema = o->ema};
+        return graph_add(t->g, OP_SGD_UPDATE, &at, in, n, NULL, 0);
     }
     adam_attrs at = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .weight_decay = decay,
-                     .decoupled = o->kind == OPTIMIZER_ADAMW || o->decoupled};
-    value_id in[7] = {param, grad, 0, 0, t->lr, t->scale, t->step};
-    TRY(add_state(g, param, "adam_m", false, &in[2]));
-    TRY(add_state(g, param, "adam_v", false, &in[3]));
-    return graph_add(g, OP_ADAM_UPDATE, &at, in, 7, NULL, 0);
+                     .decoupled = o->kind == OPTIMIZER_ADAMW || o->decoupled, .ema = o->ema};
+    return graph_add(t->g, OP_ADAM_UPDATE, &at, in, n, NULL, 0);
+}
+
+/* One node for the parameters that decay, one for those that do not; more only when there are very many. */
+static status add_optimizer(train_graph *t, const optimizer_spec *o, bool decays)
+{
+    enum { PARAMETERS_MAX = 8192 }; /* of a node, whose operands are counted in 16 bits */
+    const size_t head = o->kind == OPTIMIZER_SGD ? SGD_HEAD : ADAM_HEAD, each = o->kind == OPTIMIZER_SGD ? SGD_TUPLE : ADAM_TUPLE;
+    value_id *in;
+    size_t n = 0;
+    status st = ST_OK;
+    TRY(mem_alloc(&in, head + t->n_param * each, sizeof *in));
+    in[UPDATE_LR] = t->lr;
+    in[UPDATE_SCALE] = t->scale;
+    if (o->kind != OPTIMIZER_SGD)
+        in[UPDATE_STEP] = t->step;
+    for (size_t i = 0; i < t->n_param; i++) {
+        if (!(t->g->value[t->param[i]].flags & o->no_decay) == decays)
+            TRY_DONE(add_operands(t, o, i, in + head + each * n++));
+        if (n == PARAMETERS_MAX || (n && i + 1 == t->n_param)) {
+            TRY_DONE(add_optimizer_node(t, o, decays ? o->weight_decay : 0, in, head + each * n));
+            memset(in + head, 0, each * n * sizeof *in);
+            n = 0;
+        }
+    }
+done:
+    mem_free(in);
+    return st;
 }
 
 /* With accumulation each micro batch adds its share to a sum, which the update reads and clears. */
@@ -217,17 +250,10 @@ static status add_updates(train_graph *t, const optimizer_spec *o)
     TRY(graph_add_named(g, "grad_norm", OP_GRAD_NORM, &at, t->grad, t->n_param, names, out, 2));
     t->scale = out[0];
     t->norm = out[1];
-    for (size_t i = 0; i < t->n_param; i++)
-        TRY(add_optimizer_node(t, o, t->param[i], t->grad[i]));
-    for (size_t i = 0; o->accumulate > 1 && i < t->n_param; i++)
-        TRY(graph_add(g, OP_CLEAR, NULL, &t->grad[i], 1, NULL, 0));
-    for (size_t i = 0; o->ema > 0 && i < t->n_param; i++) {
-        ema_attrs ema = {.decay = o->ema};
-        value_id average;
-        TRY(add_state(g, t->param[i], "ema", true, &average));
-        value_id in[3] = {average, t->param[i], t->scale};
-        TRY(graph_add(g, OP_EMA_UPDATE, &ema, in, 3, NULL, 0));
-    }
+    TRY(add_optimizer(t, o, true));
+    TRY(add_optimizer(t, o, false));
+    if (o->accumulate > 1)
+        TRY(graph_add(g, OP_CLEAR, NULL, t->grad, t->n_param, NULL, 0));
     g->when = PHASE_MAIN;
     return ST_OK;
 }

@@ -134,6 +134,9 @@ typedef struct op_desc {
     /* Which inputs are trained weights when they are initializers of a student: bit i of `params`; running statistics
      * and the like: bit i of `states`; written by the node (OP_MUTATES): bit i of `mutates`. */
     uint32_t params, states, mutates;
+    /* Operators on many tensors at once: after `head` inputs come tuples of `tuple` (> 0); the bits of `mutates` for the
+     * first tuple hold for every one. Absent inputs at the end of the last tuple may be left out. */
+    int head, tuple;
     /* Sets type and shape of every out[i] != 0 from the inputs, completes attributes (e.g. auto_pad to pads). */
     status (*infer)(graph *g, node *n);
     /* Adds nodes that compute dx[i] for the inputs that have a gradient, given dy[i] (0: no gradient arrives there).
@@ -146,6 +149,7 @@ typedef struct op_desc {
 #define NO_GRAD(reason) .grad = NULL, .no_grad = reason
 
 const op_desc *op_of(op_id op);       /* a row for every enum value */
+bool op_writes(const op_desc *d, int i); /* nodes of the operator write their input i */
 op_id op_from_name(const char *name); /* OP_NONE when unknown; internal names are found too */
 
 /* ---- building ---- */

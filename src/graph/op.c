@@ -34,3 +34,10 @@ op_id op_from_name(const char *name)
             return (op_id)op;
     return OP_NONE;
 }
+
+bool op_writes(const op_desc *d, int i)
+{
+    if (d->tuple > 0 && i >= d->head)
+        i = d->head + (i - d->head) % d->tuple;
+    return (d->flags & OP_MUTATES) && i < 32 && d->mutates >> i & 1;
+}

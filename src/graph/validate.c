@@ -66,7 +66,7 @@ status graph_validate(const graph *g)
         TRY_DONE(check_operands(g, (node_id)k, made));
         TRY_DONE(check_inference((graph *)(uintptr_t)g, (node_id)k)); /* puts back what it touches */
         for (int i = 0; i < n->n_in; i++) {
-            bool writes = (d->flags & OP_MUTATES) && (d->mutates >> i & 1);
+            bool writes = op_writes(d, i);
             value_kind kind = g->value[n->in[i]].kind;
             if (writes && n->in[i] && kind != VALUE_PARAM && kind != VALUE_STATE)
                 st = fail(ST_INTERNAL, "graph: node '%s' writes '%s', which is not persistent", n->name,

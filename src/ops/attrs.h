@@ -192,14 +192,17 @@ typedef struct fake_quant_attrs {
 typedef struct sgd_attrs {
     double momentum, weight_decay;
     int64_t nesterov, decoupled;
+    double ema; /* decay of the averaged parameter */
 } sgd_attrs;
 typedef struct adam_attrs {
     double beta1, beta2, eps, weight_decay;
     int64_t decoupled;
+    double ema;
 } adam_attrs;
-typedef struct ema_attrs {
-    double decay;
-} ema_attrs;
+/* Inputs of the updates: scalars, then a tuple for every parameter (src/ops/update.c). */
+enum { UPDATE_LR, UPDATE_SCALE, UPDATE_STEP };
+enum { SGD_HEAD = 2, ADAM_HEAD = 3 };
+enum { UPDATE_PARAM, UPDATE_GRAD, UPDATE_EMA, SGD_MOMENTUM, SGD_TUPLE, ADAM_M = SGD_MOMENTUM, ADAM_V, ADAM_TUPLE };
 typedef struct grad_norm_attrs {
     double max_norm; /* of all gradients together; inf: no clipping */
 } grad_norm_attrs;

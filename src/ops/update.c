@@ -1,6 +1,7 @@
 /* update.c - what an optimizer step does to persistent values. All internal; they write into their inputs and have no
  * outputs (GradNorm apart). Learning rate, gradient scale and step number are scalar inputs, so that a plan serves a
- * whole run.
+ * whole run. An update takes any number of parameters that share its attributes: one node, one pass over the memory of
+ * all of them.
  *
  * `scale` multiplies the gradient (clipping, GradNorm makes it); when it is not finite nothing at all is written: a step
  * with a NaN in some gradient is skipped as a whole. An absent scale is 1. */
@@ -9,28 +10,41 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* Inputs first .. last, where present, have the type and shape of input 0; `needed` (bits) must be present. */
-static status check_like(const graph *g, const node *n, int first, int last, uint32_t needed)
+/* Input i, when present, has the type of input 0 and the shape of input `as`; `needed`: it must be present. */
+static status check_operand(const graph *g, const node *n, int i, int as, bool needed)
 {
-    TRY(op_check_float(g, n, 0));
-    for (int i = first; i <= last; i++) {
-        if (needed >> i & 1 && !op_in(g, n, i))
-            return op_fail(n, "input %d is missing", i);
-        TRY(op_check_same_type(g, n, 0, i));
-        TRY(op_check_same_shape(g, n, 0, i));
-    }
-    return ST_OK;
+    if (!op_in(g, n, i))
+        return needed ? op_fail(n, "input %d is missing", i) : ST_OK;
+    TRY(op_check_same_type(g, n, 0, i));
+    return op_check_same_shape(g, n, as, i);
 }
 
-static status check_scalars(const graph *g, const node *n, int first, int last, uint32_t needed)
+/* Inputs 0 .. count-1 are numbers; those of the mask `needed` must be present. */
+static status check_scalars(const graph *g, const node *n, int count, uint32_t needed)
 {
-    for (int i = first; i <= last; i++) {
+    TRY(op_check_float(g, n, 0));
+    for (int i = 0; i < count; i++) {
         const value *v = op_in(g, n, i);
         if (!v && needed >> i & 1)
             return op_fail(n, "input %d is missing", i);
         TRY(op_check_same_type(g, n, 0, i));
         if (v && shape_count(&v->sh) != 1)
             return op_fail(n, "input '%s' is not one number", v->name);
+    }
+    return ST_OK;
+}
+
+/* Every tuple behind the scalars: its operands look like the parameter; those of the mask `needed` must be present. */
+static status check_tuples(const graph *g, const node *n, uint32_t needed)
+{
+    const op_desc *d = op_of(n->op);
+    if (n->n_in <= d->head)
+        return op_fail(n, "no parameter");
+    for (int first = d->head; first < n->n_in; first += d->tuple) {
+        if (!op_in(g, n, first))
+            return op_fail(n, "input %d is missing", first);
+        for (int i = 0; i < d->tuple; i++)
+            TRY(check_operand(g, n, first + i, first, needed >> i & 1));
     }
     return ST_OK;
 }
@@ -43,18 +57,21 @@ static status check_range(const node *n, const char *what, double v, double lo, 
 }
 
 #define MUTATOR .out = {0, 0}, .flags = OP_MUTATES | OP_INTERNAL, NO_GRAD("updates are not differentiated")
+#define WRITES(head, operand) (1u << ((head) + (operand)))
 
-/* SgdUpdate: inputs param p (written), grad g, momentum buffer b (written; absent when momentum = 0), lr, scale.
+/* SgdUpdate: inputs lr, scale, then for each parameter: param p (written), grad g, average e (written; absent when ema =
+ * 0), momentum buffer b (written; absent when momentum = 0).
  *   g = scale * g;  decoupled: p *= 1 - lr * wd, else g += wd * p
- *   b = momentum * b + g;  nesterov: g += momentum * b, else g = b;  p -= lr * g
+ *   b = momentum * b + g;  nesterov: g += momentum * b, else g = b;  p -= lr * g;  e = ema * e + (1 - ema) * p
  * torch.optim.SGD with dampening 0; a buffer that starts as zeros makes its first step equal to PyTorch's. */
 static status sgd_infer(graph *g, node *n)
 {
     const sgd_attrs *at = n->attr;
-    TRY(check_like(g, n, 1, 2, 1 << 1 | (at->momentum != 0) << 2));
-    TRY(check_scalars(g, n, 3, 4, 1 << 3));
+    TRY(check_scalars(g, n, SGD_HEAD, 1 << UPDATE_LR));
+    TRY(check_tuples(g, n, 1 << UPDATE_GRAD | (at->ema != 0) << UPDATE_EMA | (at->momentum != 0) << SGD_MOMENTUM));
     TRY(check_range(n, "momentum", at->momentum, 0, HUGE_VAL));
     TRY(check_range(n, "weight_decay", at->weight_decay, 0, HUGE_VAL));
+    TRY(check_range(n, "ema", at->ema, 0, 1));
     if (at->nesterov && at->momentum == 0)
         return op_fail(n, "nesterov needs a momentum");
     return ST_OK;
@@ -65,26 +82,30 @@ static const attr_desc sgd_rows[] = {
     {ATTR(sgd_attrs, weight_decay), .type = ATTR_FLOAT, .def = 0},
     {ATTR(sgd_attrs, nesterov), .type = ATTR_INT, .def = 0, .min = 0, .max = 1},
     {ATTR(sgd_attrs, decoupled), .type = ATTR_INT, .def = 0, .min = 0, .max = 1},
+    {ATTR(sgd_attrs, ema), .type = ATTR_FLOAT, .def = 0},
     {0},
 };
 const op_desc op_sgd_update = {
-    .name = "SgdUpdate", .in = {2, 5}, MUTATOR, .attrs = sgd_rows, .attr_size = sizeof(sgd_attrs),
-    .infer = sgd_infer, .mutates = 1 << 0 | 1 << 2,
+    .name = "SgdUpdate", .in = {1, -1}, MUTATOR, .attrs = sgd_rows, .attr_size = sizeof(sgd_attrs),
+    .infer = sgd_infer, .head = SGD_HEAD, .tuple = SGD_TUPLE,
+    .mutates = WRITES(SGD_HEAD, UPDATE_PARAM) | WRITES(SGD_HEAD, UPDATE_EMA) | WRITES(SGD_HEAD, SGD_MOMENTUM),
 };
 
-/* AdamUpdate: inputs param p (written), grad g, m and v (written), lr, scale, step (number of this step, from 1).
+/* AdamUpdate: inputs lr, scale, step (number of this step, from 1), then for each parameter: param p (written), grad g,
+ * average e (written; absent when ema = 0), m and v (written).
  *   g = scale * g;  decoupled: p *= 1 - lr * wd (AdamW), else g += wd * p
  *   m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2
- *   p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+ *   p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps);  e = ema * e + (1 - ema) * p
  * torch.optim.Adam and AdamW (Kingma, Ba 2015, algorithm 1; Loshchilov, Hutter 2019). */
 static status adam_infer(graph *g, node *n)
 {
     const adam_attrs *at = n->attr;
-    TRY(check_like(g, n, 1, 3, 1 << 1 | 1 << 2 | 1 << 3));
-    TRY(check_scalars(g, n, 4, 6, 1 << 4 | 1 << 6));
+    TRY(check_scalars(g, n, ADAM_HEAD, 1 << UPDATE_LR | 1 << UPDATE_STEP));
+    TRY(check_tuples(g, n, 1 << UPDATE_GRAD | (at->ema != 0) << UPDATE_EMA | 1 << ADAM_M | 1 << ADAM_V));
     TRY(check_range(n, "beta1", at->beta1, 0, 1));
     TRY(check_range(n, "beta2", at->beta2, 0, 1));
     TRY(check_range(n, "eps", at->eps, 0, HUGE_VAL));
+    TRY(check_range(n, "ema", at->ema, 0, 1));
     return check_range(n, "weight_decay", at->weight_decay, 0, HUGE_VAL);
 }
 
@@ -94,26 +115,14 @@ static const attr_desc adam_rows[] = {
     {ATTR(adam_attrs, eps), .type = ATTR_FLOAT, .def = 1e-8},
     {ATTR(adam_attrs, weight_decay), .type = ATTR_FLOAT, .def = 0},
     {ATTR(adam_attrs, decoupled), .type = ATTR_INT, .def = 0, .min = 0, .max = 1},
+    {ATTR(adam_attrs, ema), .type = ATTR_FLOAT, .def = 0},
     {0},
 };
 const op_desc op_adam_update = {
-    .name = "AdamUpdate", .in = {4, 7}, MUTATOR, .attrs = adam_rows, .attr_size = sizeof(adam_attrs),
-    .infer = adam_infer, .mutates = 1 << 0 | 1 << 2 | 1 << 3,
-};
-
-/* EmaUpdate: inputs average e (written), param p, scale.  e = decay * e + (1 - decay) * p; scale only says whether the
- * step counts. */
-static status ema_infer(graph *g, node *n)
-{
-    TRY(check_like(g, n, 1, 1, 1 << 1));
-    TRY(check_scalars(g, n, 2, 2, 0));
-    return check_range(n, "decay", ((const ema_attrs *)n->attr)->decay, 0, 1);
-}
-
-static const attr_desc ema_rows[] = {{ATTR(ema_attrs, decay), .type = ATTR_FLOAT, .def = 0.999}, {0}};
-const op_desc op_ema_update = {
-    .name = "EmaUpdate", .in = {2, 3}, MUTATOR, .attrs = ema_rows, .attr_size = sizeof(ema_attrs),
-    .infer = ema_infer, .mutates = 1 << 0,
+    .name = "AdamUpdate", .in = {1, -1}, MUTATOR, .attrs = adam_rows, .attr_size = sizeof(adam_attrs),
+    .infer = adam_infer, .head = ADAM_HEAD, .tuple = ADAM_TUPLE,
+    .mutates = WRITES(ADAM_HEAD, UPDATE_PARAM) | WRITES(ADAM_HEAD, UPDATE_EMA) | WRITES(ADAM_HEAD, ADAM_M) |
+               WRITES(ADAM_HEAD, ADAM_V),
 };
 
 /* GradNorm: inputs gradients; outputs 0 scale, 1 (optional) norm = sqrt(sum of all squares).
@@ -145,18 +154,25 @@ const op_desc op_grad_norm = {
 /* Accumulate: inputs sum s (written), grad g, share (scalar, absent: 1).  s += share * g */
 static status accumulate_infer(graph *g, node *n)
 {
-    TRY(check_like(g, n, 1, 1, 1 << 1));
-    return check_scalars(g, n, 2, 2, 0);
+    TRY(op_check_float(g, n, 0));
+    TRY(check_operand(g, n, 1, 0, true));
+    if (op_in(g, n, 2) && shape_count(&op_in(g, n, 2)->sh) != 1)
+        return op_fail(n, "input '%s' is not one number", op_in(g, n, 2)->name);
+    return op_check_same_type(g, n, 0, 2);
 }
 
 const op_desc op_accumulate = {
     .name = "Accumulate", .in = {2, 3}, MUTATOR, .infer = accumulate_infer, .mutates = 1 << 0,
 };
 
-/* Clear: its input becomes zeros. */
+/* Clear: its inputs become zeros. */
 static status clear_infer(graph *g, node *n)
 {
-    return op_check_float(g, n, 0);
+    for (int i = 0; i < n->n_in; i++)
+        TRY(op_check_float(g, n, i));
+    return ST_OK;
 }
 
-const op_desc op_clear = {.name = "Clear", .in = {1, 1}, MUTATOR, .infer = clear_infer, .mutates = 1 << 0};
+const op_desc op_clear = {
+    .name = "Clear", .in = {1, -1}, MUTATOR, .infer = clear_infer, .tuple = 1, .mutates = 1 << 0,
+};
