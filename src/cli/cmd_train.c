@@ -9,6 +9,7 @@
 #include "onnx/export.h"
 #include "train/job_spec.h"
 #include "train/loop.h"
+#include "train/variants.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -240,6 +241,34 @@ static status check_export(job_run *x)
     return prove_add_check(&x->v, held, "student.onnx is the trained student", detail);
 }
 
+/* The variants that the job asks for besides student.onnx: made, and proved on the same samples. */
+static status add_variants(job_run *x, const prove_options *o)
+{
+    session *s = &x->s;
+    const variant_job vj = {.j = s->j, .b = s->b, .ds = s->ds, .student = x->model,
+                            .teacher = s->teacher_file ? s->teacher_file->path : NULL};
+    const char *path, *file;
+    for (size_t i = 0; i < s->j->export.variants.n; i++) {
+        const char *key = s->j->export.variants.at[i];
+        bool of_teacher = variant_of_teacher(key);
+        text line = {0};
+        if (strcmp(key, "fp32") == 0)
+            continue;
+        TRY(arena_printf(&x->mem, &path, "%s/export", x->dir));
+        TRY(io_make_dirs(path));
+        TRY(arena_printf(&x->mem, &file, "export/student.%s.onnx", key));
+        TRY(arena_printf(&x->mem, &path, "%s/%s", x->dir, file));
+        status st = variant_write(&vj, key, path, &line);
+        if (st == ST_OK)
+            log_info("variant %s", line.s);
+        text_free(&line);
+        TRY(st);
+        TRY(prove_variant(o, key, of_teacher ? "teacher" : "student", file, path, of_teacher ? x->p.teacher : x->p.student,
+                          (size_t)(of_teacher ? x->p.teacher_width : x->p.width), &x->v));
+    }
+    return ST_OK;
+}
+
 static status prove_student(job_run *x)
 {
     session *s = &x->s;
@@ -247,6 +276,7 @@ static status prove_student(job_run *x)
                        .teacher_output = *s->j->teacher.output ? s->j->teacher.output : NULL, .farthest = 24};
     TRY(prove(&o, s->teacher_file ? s->teacher_file->path : NULL, x->model, &x->v, &x->p));
     TRY(check_export(x));
+    TRY(add_variants(x, &o));
     return validation_write(x->validation_file, &x->v);
 }
 

@@ -29,6 +29,9 @@ const command commands[] = {
      "the first step teacher.logits, student.logits and grad.NAME (without weight decay); at the end every parameter and\n"
      "running statistic by the name of its ONNX initializer.\n", cmd_step},
     {"bench", 'b', "", "how long a training step of a job takes here", NULL, cmd_bench},
+    {"quant", 'q', "MODEL", "a float32 ONNX model in fewer bits, proved against it: --data DIR --variant KEY",
+     "KEY: fp16, int8-ptq. Scheme, calibration and what stays float are keys of [quant]: --set quant.calibration=entropy;\n"
+     "`distill config --defaults` lists them. The file is MODEL's name with .KEY.onnx unless --out says else.\n", cmd_quant},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
     {"cache", 'k', "", "teacher outputs that runs keep on disk: --list, --clean",

@@ -42,6 +42,34 @@ static void model_row(const validation *v, text *t, const char *model, const sum
         text_printf(t, " %11s %12s\n", "-", "-");
 }
 
+static void variant_rows(const validation *v, text *t)
+{
+    char b[24];
+    if (!v->n_variants)
+        return;
+    text_printf(t, "\n%-18s %10s %10s %10s %8s %8s %24s\n", "variant", "accuracy", "in ORT", "size", "own ms", "ORT ms",
+                "as in fp32 / ORT as own");
+    for (size_t i = 0; i < v->n_variants; i++) {
+        const variant_result *r = &v->variants[i];
+        text_printf(t, "%-18s", r->key);
+        percent(t, r->accuracy);
+        percent(t, r->accuracy_ort);
+        text_printf(t, " %10s", human_bytes((double)r->bytes, b));
+        for (int k = 0; k < 2; k++) {
+            if (k ? r->has_latency_ort : r->has_latency)
+                text_printf(t, " %8.3f", k ? r->time_ort.p50 : r->time.p50);
+            else
+                text_printf(t, " %8s", "-");
+        }
+        if (v->numbers)
+            text_printf(t, " %11.3g %12.3g\n", r->agreement.mean_abs, r->has_difference ? r->diff.mean_abs : (double)NAN);
+        else
+            text_printf(t, " %9.2f %% %10.2f %%\n",
+                        100 - 100 * (double)r->agreement.disagreements / (double)v->samples,
+                        r->has_difference ? 100 - 100 * (double)r->diff.disagreements / (double)v->samples : (double)NAN);
+    }
+}
+
 static status print_table(const summary *m)
 {
     text t = {0};
@@ -53,6 +81,7 @@ static status print_table(const summary *m)
     if (m->teacher.path)
         model_row(v, &t, "teacher", &m->teacher);
     model_row(v, &t, "student", &m->student);
+    variant_rows(v, &t);
     if (v->has_agreement && v->numbers)
         text_printf(&t, "\nthe student's outputs are %.4g from the teacher's in the mean (at most %.4g) on %zu samples\n",
                     v->agreement.mean_abs, v->agreement.max_abs, v->agreement.samples);
@@ -105,6 +134,33 @@ static void put_runtimes(json *j, const validation *v)
     json_end_array(j);
 }
 
+static void put_variants(json *j, const validation *v)
+{
+    json_put_array(j, "variants");
+    for (size_t i = 0; i < v->n_variants; i++) {
+        const variant_result *r = &v->variants[i];
+        json_put_object(j, NULL);
+        json_put_string(j, "key", r->key);
+        json_put_string(j, "model", r->model);
+        json_put_string(j, "file", r->file);
+        json_put_int(j, "bytes", r->bytes);
+        json_put_number(j, "accuracy", r->accuracy);
+        json_put_number(j, "accuracy_ort", r->accuracy_ort);
+        if (r->has_agreement)
+            json_put_int(j, "disagreements_with_fp32", (int64_t)r->agreement.disagreements);
+        if (r->has_difference) {
+            json_put_number(j, "max_difference", r->diff.max_abs);
+            json_put_int(j, "disagreements", (int64_t)r->diff.disagreements);
+        }
+        if (r->has_latency)
+            json_put_number(j, "latency_ms_p50", r->time.p50);
+        if (r->has_latency_ort)
+            json_put_number(j, "latency_ort_ms_p50", r->time_ort.p50);
+        json_end_object(j);
+    }
+    json_end_array(j);
+}
+
 static status print_json(const summary *m)
 {
     text t = {0};
@@ -117,6 +173,7 @@ static status print_json(const summary *m)
         put_model(&j, "teacher", &m->teacher, &v->teacher);
     put_model(&j, "student", &m->student, &v->student);
     put_runtimes(&j, v);
+    put_variants(&j, v);
     json_put_array(&j, "checks");
     for (size_t i = 0; i < v->n_checks; i++) {
         json_put_object(&j, NULL);

@@ -454,6 +454,7 @@ status prove(const prove_options *o, const char *teacher, const char *student, v
         TRY_DONE(prove_model(&p, "teacher", teacher, o->teacher_output, &v->teacher, &out->teacher, &width,
                              &stats));
         v->has_teacher = true;
+        out->teacher_width = width;
         out->teacher_macs = stats.macs;
         out->teacher_parameters = stats.parameters;
     }

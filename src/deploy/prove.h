@@ -23,6 +23,7 @@ typedef struct prove_options {
 typedef struct proof { /* outputs [samples, width] of the own executor, kept for further comparisons */
     float *teacher, *student;
     int64_t width; /* of the student: classes when they are logits */
+    int64_t teacher_width;
     bool numbers;
     double teacher_macs, student_macs; /* of one sample */
     int64_t teacher_parameters, student_parameters;
@@ -36,6 +37,11 @@ void proof_free(proof *p);
  * (caller frees with mem_free) and the time of one sample. */
 MUST_USE status prove_outputs(const prove_options *o, const char *path, bool in_ort, float **outputs, shape *sh,
                               latency *time);
+/* A variant of a model (variants.h of train/) against that model in float32, whose outputs in our executor are `reference`
+ * [samples, width] with `numbers` (proof): both executors, into one more row of v->variants, and a check that it ran and gave
+ * finite numbers in ONNX Runtime. key, model, file: as variant_result, copied; `path`: the file. */
+MUST_USE status prove_variant(const prove_options *o, const char *key, const char *model, const char *file, const char *path,
+                              const float *reference, size_t width, validation *v);
 bool prove_held(const validation *v);
 /* One more check. */
 MUST_USE status prove_add_check(validation *v, bool held, const char *name, const char *detail);

@@ -68,6 +68,20 @@ static void put_difference(json *j, const char *key, const difference *d)
     json_end_object(j);
 }
 
+static void put_latency(json *j, const char *key, bool has, const latency *t)
+{
+    if (!has)
+        return;
+    json_put_object(j, key);
+    json_put_int(j, "runs", (int64_t)t->runs);
+    json_put_number(j, "p50", t->p50);
+    json_put_number(j, "p90", t->p90);
+    json_put_number(j, "p99", t->p99);
+    json_put_number(j, "mean", t->mean);
+    json_put_number(j, "min", t->min);
+    json_end_object(j);
+}
+
 static void put_runtime(json *j, const runtime_result *r)
 {
     json_put_object(j, NULL);
@@ -82,16 +96,26 @@ static void put_runtime(json *j, const runtime_result *r)
     json_put_number(j, "accuracy", r->accuracy);
     if (r->has_difference)
         put_difference(j, "difference", &r->diff);
-    if (r->has_latency) {
-        json_put_object(j, "latency_ms");
-        json_put_int(j, "runs", (int64_t)r->time.runs);
-        json_put_number(j, "p50", r->time.p50);
-        json_put_number(j, "p90", r->time.p90);
-        json_put_number(j, "p99", r->time.p99);
-        json_put_number(j, "mean", r->time.mean);
-        json_put_number(j, "min", r->time.min);
-        json_end_object(j);
-    }
+    put_latency(j, "latency_ms", r->has_latency, &r->time);
+    json_end_object(j);
+}
+
+static void put_variant(json *j, const variant_result *r)
+{
+    json_put_object(j, NULL);
+    json_put_string(j, "key", r->key);
+    json_put_string(j, "model", r->model);
+    json_put_string(j, "file", r->file);
+    json_put_int(j, "bytes", r->bytes);
+    json_put_string(j, "message", r->message);
+    json_put_number(j, "accuracy", r->accuracy);
+    json_put_number(j, "accuracy_ort", r->accuracy_ort);
+    if (r->has_agreement)
+        put_difference(j, "agreement", &r->agreement);
+    if (r->has_difference)
+        put_difference(j, "difference", &r->diff);
+    put_latency(j, "latency_ms", r->has_latency, &r->time);
+    put_latency(j, "latency_ort_ms", r->has_latency_ort, &r->time_ort);
     json_end_object(j);
 }
 
@@ -144,6 +168,10 @@ static status put_validation(text *t, const validation *v)
     json_put_array(&j, "runtimes");
     for (size_t i = 0; i < v->n_runtimes; i++)
         put_runtime(&j, &v->runtimes[i]);
+    json_end_array(&j);
+    json_put_array(&j, "variants");
+    for (size_t i = 0; i < v->n_variants; i++)
+        put_variant(&j, &v->variants[i]);
     json_end_array(&j);
     json_put_array(&j, "farthest");
     for (size_t i = 0; i < v->n_farthest; i++)
@@ -245,6 +273,20 @@ static bool get_difference(json_in *j, json_t *o, const char *key, difference *d
     return true;
 }
 
+static bool get_latency(json_in *j, json_t *o, const char *key, latency *t)
+{
+    json_t *time = json_in_object(j, o, key);
+    if (!time)
+        return false;
+    *t = (latency){.runs = get_count(j, time, "runs", SIZE_MAX / 2),
+                   .p50 = json_in_number(j, time, "p50"),
+                   .p90 = json_in_number(j, time, "p90"),
+                   .p99 = json_in_number(j, time, "p99"),
+                   .mean = json_in_number(j, time, "mean"),
+                   .min = json_in_number(j, time, "min")};
+    return true;
+}
+
 static void get_runtime(json_in *j, arena *mem, json_t *o, runtime_result *r)
 {
     *r = (runtime_result){.model = json_in_string(j, mem, o, "model"),
@@ -259,15 +301,24 @@ static void get_runtime(json_in *j, arena *mem, json_t *o, runtime_result *r)
     if (!r->model || !r->runtime)
         json_in_fail(j, "'runtimes': 'model' and 'runtime' are needed");
     r->has_difference = get_difference(j, o, "difference", &r->diff);
-    json_t *time = json_in_object(j, o, "latency_ms");
-    r->has_latency = time != NULL;
-    if (time)
-        r->time = (latency){.runs = get_count(j, time, "runs", SIZE_MAX / 2),
-                            .p50 = json_in_number(j, time, "p50"),
-                            .p90 = json_in_number(j, time, "p90"),
-                            .p99 = json_in_number(j, time, "p99"),
-                            .mean = json_in_number(j, time, "mean"),
-                            .min = json_in_number(j, time, "min")};
+    r->has_latency = get_latency(j, o, "latency_ms", &r->time);
+}
+
+static void get_variant(json_in *j, arena *mem, json_t *o, variant_result *r)
+{
+    *r = (variant_result){.key = json_in_string(j, mem, o, "key"),
+                          .model = json_in_string(j, mem, o, "model"),
+                          .file = json_in_string(j, mem, o, "file"),
+                          .message = json_in_string(j, mem, o, "message"),
+                          .bytes = json_in_int(j, o, "bytes", -1),
+                          .accuracy = json_in_number(j, o, "accuracy"),
+                          .accuracy_ort = json_in_number(j, o, "accuracy_ort")};
+    if (!r->key || !r->model)
+        json_in_fail(j, "'variants': 'key' and 'model' are needed");
+    r->has_agreement = get_difference(j, o, "agreement", &r->agreement);
+    r->has_difference = get_difference(j, o, "difference", &r->diff);
+    r->has_latency = get_latency(j, o, "latency_ms", &r->time);
+    r->has_latency_ort = get_latency(j, o, "latency_ort_ms", &r->time_ort);
 }
 
 static status get_picture(json_in *j, arena *mem, json_t *o, thumbnail *t)
@@ -332,13 +383,17 @@ static status get_classes(json_in *j, validation *v)
 static status get_lists(json_in *j, validation *v)
 {
     json_t *runtimes = json_in_array(j, j->root, "runtimes", &v->n_runtimes);
+    json_t *variants = json_in_array(j, j->root, "variants", &v->n_variants);
     json_t *farthest = json_in_array(j, j->root, "farthest", &v->n_farthest);
     json_t *checks = json_in_array(j, j->root, "checks", &v->n_checks);
     TRY(arena_alloc(&v->mem, &v->runtimes, v->n_runtimes, sizeof *v->runtimes));
+    TRY(arena_alloc(&v->mem, &v->variants, v->n_variants, sizeof *v->variants));
     TRY(arena_alloc(&v->mem, &v->farthest, v->n_farthest, sizeof *v->farthest));
     TRY(arena_alloc(&v->mem, &v->checks, v->n_checks, sizeof *v->checks));
     for (size_t i = 0; i < v->n_runtimes; i++)
         get_runtime(j, &v->mem, json_array_get(runtimes, i), &v->runtimes[i]);
+    for (size_t i = 0; i < v->n_variants; i++)
+        get_variant(j, &v->mem, json_array_get(variants, i), &v->variants[i]);
     for (size_t i = 0; i < v->n_farthest; i++)
         TRY(get_far(j, v, &v->mem, json_array_get(farthest, i), &v->farthest[i]));
     for (size_t i = 0; i < v->n_checks; i++) {

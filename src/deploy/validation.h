@@ -14,6 +14,9 @@
  *   runtimes     [{model: "teacher" | "student", runtime, version, ok, message, precision, threads, batch, accuracy,
  *                  difference: DIFFERENCE from our own executor or null,
  *                  latency_ms: {runs, p50, p90, p99, mean, min} or null}]; our own executor is one of them
+ *   variants     the same networks in other forms: [{key, model, file, bytes, message, accuracy, accuracy_ort: in ONNX
+ *                  Runtime, agreement: DIFFERENCE from the float32 network, both in our executor, or null,
+ *                  difference: DIFFERENCE of ONNX Runtime from our executor, or null, latency_ms, latency_ort_ms}]
  *   farthest     [{sample, label (-1: none), teacher, student, teacher_p, student_p, kl,
  *                  image: {width, height, channels (1 gray | 3 RGB), pixels (base64, height*width*channels bytes,
  *                  rows from the top)} or null}], farthest first; teacher_p and student_p: each one's probability
@@ -45,6 +48,17 @@ typedef struct runtime_result {
     difference diff;
     latency time;
 } runtime_result;
+
+typedef struct variant_result { /* a network in another form, proved on the same samples */
+    const char *key, *model;        /* "int8-ptq"; "teacher" or "student": whose it is */
+    const char *file, *message;     /* message: why ONNX Runtime does not run it, NULL: it does */
+    int64_t bytes;
+    double accuracy, accuracy_ort;  /* NAN: not measured */
+    bool has_agreement, has_difference, has_latency, has_latency_ort;
+    difference agreement; /* with the float32 network, in our executor */
+    difference diff;      /* of ONNX Runtime from our executor */
+    latency time, time_ort;
+} variant_result;
 
 /* A picture of a sample: 8 bits, gray or RGB, rows from the top. */
 typedef struct thumbnail {
@@ -78,7 +92,8 @@ typedef struct validation {
     runtime_result *runtimes;
     far_sample *farthest;
     check_result *checks;
-    size_t n_runtimes, n_farthest, n_checks;
+    variant_result *variants;
+    size_t n_runtimes, n_farthest, n_checks, n_variants;
 } validation;
 void validation_free(validation *v);
 

@@ -113,6 +113,18 @@ done:
     return st;
 }
 
+size_t onnx_meta_count(const onnx_model *m)
+{
+    return m->proto ? m->proto->n_metadata_props : 0;
+}
+
+void onnx_meta(const onnx_model *m, size_t i, const char **key, const char **value)
+{
+    const Onnx__StringStringEntryProto *p = m->proto->metadata_props[i];
+    *key = p->key ? p->key : "";
+    *value = p->value ? p->value : "";
+}
+
 void onnx_release(onnx_model *m)
 {
     unpack_free(m->proto ? &m->proto->base : NULL);

@@ -34,6 +34,10 @@ void onnx_release(onnx_model *m);
  * the names are the model's. */
 MUST_USE status onnx_input_names(const onnx_model *m, const char ***names, size_t *n);
 
+/* The model's metadata_props in its order; texts are the model's, "" when absent. */
+size_t onnx_meta_count(const onnx_model *m);
+void onnx_meta(const onnx_model *m, size_t i, const char **key, const char **value);
+
 /* Where a TensorProto comes from. */
 typedef struct tensor_source {
     const char *path, *dir; /* as in onnx_model */
