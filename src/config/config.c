@@ -19,7 +19,7 @@ typedef struct loader {
 #define NONE SIZE_MAX
 
 /* Sections that the design has and this version does not know yet. */
-static const char *const later_sections[] = {"quant", "matrix", "gate", "device"};
+static const char *const later_sections[] = {"matrix", "gate", "device"};
 
 /* ---- faults -------------------------------------------------------------------------------------------------- */
 

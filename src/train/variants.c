@@ -17,7 +17,7 @@ quant_scheme job_quant_scheme(const job *j)
     return (quant_scheme){.activations = j->quant.activations == QUANT_ACTIVATIONS_S8 ? DTYPE_I8 : DTYPE_U8,
                           .symmetric = j->quant.symmetric,
                           .per_channel = j->quant.per_channel,
-                          .weight_limit = j->quant.weight_bits == 7 ? 64 : 127,
+                          .weight_limit = j->quant.reduce_range ? 64 : 127,
                           .method = methods[j->quant.calibration],
                           .percentile = j->quant.percentile,
                           .keep_float = j->quant.keep_float.at,
