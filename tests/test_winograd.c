@@ -1,7 +1,7 @@
 /* test_winograd.c - what Winograd's convolutions cost in accuracy: error of a layer against double, beside the direct
  * convolutions of the same instruction set, in all three directions.
  *
- * Data and gradients are normal numbers, the weights have the deviation 1 / sqrt(9 C) of a layer that keeps its scale. The
+ * Data and gradients are normal numbers, the weights have the deviation 1 / sqrt(taps C) of a layer that keeps its scale. The
  * error is relative to the root mean square of the exact results. */
 #include "base/rng.h"
 #include "harness.h"
@@ -23,16 +23,21 @@ typedef struct layer {
     double scale[2]; /* of the operands */
 } layer;
 
-static status build(layer *l, int way, int64_t channels, int64_t size)
+/* A kernel of 3x3, or of `taps` along one axis, of maps that are 2 * size^2 pixels. */
+static status build(layer *l, int way, int64_t channels, int64_t size, int64_t taps)
 {
     static const op_id ops[WAYS] = {OP_CONV, OP_CONV_GRAD_DATA, OP_CONV_GRAD_WEIGHT};
-    const int64_t three[] = {3, 3}, one[] = {1, 1, 1, 1}, data[] = {2, channels, size, size};
-    conv_attrs at = {.kernel_shape = {2, three}, .strides = {2, one}, .dilations = {2, one}, .pads = {4, one}, .group = 1};
-    shape map = SHAPE(2, channels, size, size), weight = SHAPE(channels, channels, 3, 3);
+    int axes = taps == 9 ? 2 : 1;
+    const int64_t kernel[] = {axes == 2 ? 3 : taps, 3}, one[] = {1, 1}, pad = kernel[0] / 2, pads[] = {pad, pad, pad, pad};
+    const int64_t plane[] = {2, channels, size, size}, line[] = {2, channels, size * size};
+    conv_attrs at = {.kernel_shape = {axes, kernel}, .strides = {axes, one}, .dilations = {axes, one}, .pads = {2 * axes, pads},
+                     .group = 1};
+    shape map = axes == 2 ? SHAPE(2, channels, size, size) : SHAPE(2, channels, size * size);
+    shape weight = axes == 2 ? SHAPE(channels, channels, 3, 3) : SHAPE(channels, channels, taps);
     if (way == 1)
-        at.data_shape = (attr_ints){4, data};
+        at.data_shape = (attr_ints){2 + axes, axes == 2 ? plane : line};
     l->scale[0] = 1;
-    l->scale[1] = way == 2 ? 1 : 1 / sqrt(9 * (double)channels);
+    l->scale[1] = way == 2 ? 1 : 1 / sqrt((double)(taps * channels));
     TRY(graph_new(&l->g));
     TRY(graph_add_input(l->g, "a", DTYPE_F32, map, &l->in[0]));
     TRY(graph_add_input(l->g, "b", DTYPE_F32, way == 2 ? map : weight, &l->in[1]));
@@ -70,14 +75,14 @@ done:
     return st;
 }
 
-static void check_layer(int way, int64_t channels, int64_t size)
+static void check_layer(int way, int64_t channels, int64_t size, int64_t taps)
 {
     static const char *const methods[] = {"direct", "winograd"};
     layer l = {0}, wide = {0};
     backend *b;
     double *exact, *got, square = 0;
-    OK(build(&l, way, channels, size));
-    OK(build(&wide, way, channels, size));
+    OK(build(&l, way, channels, size, taps));
+    OK(build(&wide, way, channels, size, taps));
     OK(pass_to_double(wide.g));
     OK(backend_open("cpu", &(backend_options){.max_isa = ISA_REF, .layout = LAYOUT_PLAIN}, &b));
     OK(compute(&wide, b, NULL, &exact));
@@ -98,9 +103,11 @@ static void check_layer(int way, int64_t channels, int64_t size)
             mean += error * error;
         }
         mean = sqrt(mean / (double)n);
-        snprintf(name, sizeof name, "%s, %s, %d channels: largest", methods[m], way_names[way], (int)channels);
+        snprintf(name, sizeof name, "%s, %s, %d taps, %d channels: largest", methods[m], way_names[way], (int)taps,
+                 (int)channels);
         test_max_error(name, worst, WORST);
-        snprintf(name, sizeof name, "%s, %s, %d channels: mean square", methods[m], way_names[way], (int)channels);
+        snprintf(name, sizeof name, "%s, %s, %d taps, %d channels: mean square", methods[m], way_names[way], (int)taps,
+                 (int)channels);
         test_max_error(name, mean, MEAN);
         ck_assert_msg(worst > 0 && worst <= WORST && mean <= MEAN, "%s: errors %g and %g", name, worst, mean);
         mem_free(got);
@@ -112,26 +119,49 @@ static void check_layer(int way, int64_t channels, int64_t size)
 
 START_TEST(forward_of_a_layer)
 {
-    check_layer(0, 16, 32);
-    check_layer(0, 64, 16);
-    check_layer(0, 256, 10);
+    check_layer(0, 16, 32, 9);
+    check_layer(0, 64, 16, 9);
+    check_layer(0, 256, 10, 9);
 }
 END_TEST
 
 START_TEST(gradient_of_its_data)
 {
-    check_layer(1, 16, 32);
-    check_layer(1, 64, 16);
-    check_layer(1, 256, 10);
+    check_layer(1, 16, 32, 9);
+    check_layer(1, 64, 16, 9);
+    check_layer(1, 256, 10, 9);
 }
 END_TEST
 
 START_TEST(gradient_of_its_weights)
 {
-    check_layer(2, 16, 32);
-    check_layer(2, 64, 16);
-    check_layer(2, 256, 10);
+    check_layer(2, 16, 32, 9);
+    check_layer(2, 64, 16, 9);
+    check_layer(2, 256, 10, 9);
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(forward_of_a_layer), TEST(gradient_of_its_data), TEST(gradient_of_its_weights), {0}};
+static void check_lines(int way)
+{
+    static const int64_t taps[] = {3, 5, 7, 11, 16};
+    for (size_t i = 0; i < sizeof taps / sizeof *taps; i++) {
+        check_layer(way, 16, 32, taps[i]);
+        check_layer(way, 64, 16, taps[i]);
+        check_layer(way, 256, 10, taps[i]);
+    }
+}
+
+START_TEST(forward_along_a_line)
+{
+    check_lines(0);
+}
+END_TEST
+
+START_TEST(gradient_of_data_along_a_line)
+{
+    check_lines(1);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(forward_of_a_layer), TEST(gradient_of_its_data), TEST(gradient_of_its_weights),
+                                 TEST(forward_along_a_line), TEST(gradient_of_data_along_a_line), {0}};

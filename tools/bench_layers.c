@@ -1,10 +1,10 @@
 /* bench_layers.c - single convolutions in all three directions, ours beside oneDNN's, one thread.
  *
- *     ninja -C BUILD bench_layers && BUILD/bench_layers [PART [METHOD]]     layers whose name holds PART; "" all
+ *     ninja -C BUILD bench_layers && BUILD/bench_layers [PART [METHOD [constant]]]     layers whose name holds PART; "" all
  *
  * One JSON object a line: layer, direction, GF/s of each (two operations for a multiply-accumulate of the definition, so
  * that Winograd may exceed what the multipliers do), our kernel's name. Ours gets operands as they lie in a blocked
- * region and packs its weights in the time; oneDNN chooses its own layouts, and bringing operands there is not
+ * region and packs its weights in the time, unless they are to be constant; oneDNN chooses its own layouts, and bringing operands there is not
  * counted. CPU time of the thread, the best of some runs, in turns. */
 #include "base/mem.h"
 #include "exec/backend.h"
@@ -59,8 +59,14 @@ static const layer layers[] = {
     {"r50 stage 4 1x1 in", 4, 2048, 7, 512, 1, 1, 1, 1, 2},
     {"r50 shortcut stride 2", 4, 256, 56, 512, 1, 2, 1, 1, 2},
     {"hifigan 256 k3", 2, 256, 256, 256, 3, 1, 1, 1, 1},
+    {"hifigan 256 k7 dilated", 2, 256, 256, 256, 7, 1, 3, 1, 1},
     {"hifigan 256 k11 dilated", 2, 256, 256, 256, 11, 1, 5, 1, 1},
     {"hifigan 128 k7", 2, 128, 2048, 128, 7, 1, 1, 1, 1},
+    {"hifigan 128 k11 dilated", 2, 128, 2048, 128, 11, 1, 3, 1, 1},
+    {"hifigan 64 k3", 2, 64, 4096, 64, 3, 1, 1, 1, 1},
+    {"hifigan 64 k7 dilated", 2, 64, 4096, 64, 7, 1, 5, 1, 1},
+    {"hifigan 64 short k7", 2, 64, 256, 64, 7, 1, 1, 1, 1},
+    {"hifigan 32 k3", 2, 32, 8192, 32, 3, 1, 1, 1, 1},
     {"hifigan 32 k11", 2, 32, 8192, 32, 11, 1, 1, 1, 1},
     {"hifigan 16 k3 dilated", 2, 16, 2048, 16, 3, 1, 3, 1, 1},
 };
@@ -125,6 +131,7 @@ typedef struct kernel_run {
     const kernel_row *row;
     kernel_args args;
     size_t bytes[3]; /* of in[0], in[1], out[0] */
+    size_t prepared_size;
 } kernel_run;
 
 static void run_kernel(void *what)
@@ -148,7 +155,7 @@ static void fill_tensor(kernel_tensor *t, size_t *bytes, uint32_t seed)
             p[i] = 0;
 }
 
-static bool open_kernel(const backend *b, op_id op, kernel_run *r)
+static bool open_kernel(const backend *b, op_id op, bool constant, kernel_run *r)
 {
     r->args.threads = b->threads;
     r->row = b->find_blocked ? b->find_blocked(b, op, &r->args) : NULL;
@@ -161,6 +168,11 @@ static bool open_kernel(const backend *b, op_id op, kernel_run *r)
     fill_tensor(&r->args.out[0], &r->bytes[2], 3);
     r->args.work_size = r->row->workspace ? r->row->workspace(&r->args) : 0;
     r->args.work = need(r->args.work_size);
+    if (constant && op != OP_CONV_GRAD_WEIGHT && r->row->prepared && (r->prepared_size = r->row->prepared(&r->args)) > 0) {
+        void *to = need(r->prepared_size);
+        r->row->prepare(&r->args, to);
+        r->args.prepared = to;
+    }
     return true;
 }
 
@@ -172,6 +184,8 @@ static void close_kernel(kernel_run *r)
     mem_unmap(r->args.in[1].data, r->bytes[1] + 64);
     mem_unmap(r->args.out[0].data, r->bytes[2] + 64);
     mem_unmap(r->args.work, r->args.work_size + 64);
+    if (r->args.prepared)
+        mem_unmap((void *)(uintptr_t)r->args.prepared, r->prepared_size + 64);
 }
 
 /* ---- oneDNN ---- */
@@ -285,7 +299,7 @@ static shape shape_of(const layer *l, int64_t a, int64_t b, int64_t side)
     return l->dims == 2 ? SHAPE(a, b, side, side) : SHAPE(a, b, side);
 }
 
-static void bench_layer(const backend *b, const layer *l)
+static void bench_layer(const backend *b, const layer *l, bool constant)
 {
     static const char *const directions[] = {"forward", "data", "weights"};
     static const op_id ops[] = {OP_CONV, OP_CONV_GRAD_DATA, OP_CONV_GRAD_WEIGHT};
@@ -306,7 +320,7 @@ static void bench_layer(const backend *b, const layer *l)
         kernel_tensor to = {NULL, DTYPE_F32, d == 0 ? y : d == 1 ? x : w, 0};
         kernel_run r = {.args = {.in = in, .out = &to, .n_in = 2, .n_out = 1, .attr = &at}};
         contest c[2] = {{0}};
-        if (open_kernel(b, ops[d], &r))
+        if (open_kernel(b, ops[d], constant, &r))
             c[0] = (contest){run_kernel, &r, 0};
 #ifdef HAVE_DNNL
         dnnl_run o = {0};
@@ -345,7 +359,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
         if (strstr(layers[i].name, part))
-            bench_layer(b, &layers[i]);
+            bench_layer(b, &layers[i], argc > 3);
     backend_close(b);
     return 0;
 }

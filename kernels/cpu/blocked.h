@@ -38,6 +38,20 @@ static inline void store_channels(float *p, int64_t block, int64_t count, vec v)
     memcpy(p + block * LANES, lanes, (size_t)min_of(LANES, count - block * LANES) * sizeof *lanes);
 }
 
+/* r[i] = LANES numbers from `from + i * stride` on, for i < rows; zeros for the others. Reads nothing at `end` or beyond. */
+ALWAYS_INLINE void load_rows(vec r[LANES], const float *from, int64_t stride, int64_t rows, const float *end)
+{
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < LANES; i++, from += stride) {
+        if (i >= rows)
+            r[i] = vec_set(0);
+        else if (end - from >= LANES)
+            r[i] = vec_load(from);
+        else
+            r[i] = load_channels(from, 0, end - from);
+    }
+}
+
 /* ---- kernels for plain tensors on blocked ones ---- */
 
 enum { BLOCKED_OPERANDS = 12 };

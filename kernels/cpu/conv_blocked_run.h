@@ -68,20 +68,6 @@ static size_t carve_job(job *j, void *work, int threads)
 
 /* ---- weights ---- */
 
-/* r[i] = LANES numbers from `from + i * stride` on, for i < rows; zeros for the others. Reads nothing at `end` or beyond. */
-ALWAYS_INLINE void load_rows(vec r[LANES], const float *from, int64_t stride, int64_t rows, const float *end)
-{
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < LANES; i++, from += stride) {
-        if (i >= rows)
-            r[i] = vec_set(0);
-        else if (end - from >= LANES)
-            r[i] = vec_load(from);
-        else
-            r[i] = load_channels(from, 0, end - from);
-    }
-}
-
 /* Where channel `r` of the data meets tap t in the packed panel. */
 static inline int64_t packed_row(const job *j, int64_t r, int64_t t)
 {

@@ -26,6 +26,7 @@
     X(conv_direct) \
     X(conv_entry) \
     X(conv_flat) \
+    X(conv_line) \
     X(conv_weight) \
     X(conv_winograd) \
     X(conv_winograd_weight) \
