@@ -38,6 +38,9 @@
     X(move) \
     X(pool) \
     X(pool_blocked) \
+    X(qconv_vnni) \
+    X(qconv) \
+    X(quant) \
     X(resize) \
     X(reduce) \
     X(reorder) \
