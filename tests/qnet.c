@@ -193,6 +193,83 @@ graph *qnet_end(qnet *n)
     return n->g;
 }
 
+/* ---- random portable nets ---- */
+
+/* The weight scale for shift k towards a result of scale y. */
+static float shifted(const qnet *n, float y, int k)
+{
+    return ldexpf(y / n->scale, -k);
+}
+
+static void portable_conv(qnet *n, bool s8)
+{
+    int64_t channels = graph_value(n->g, n->v)->sh.dim[1], side = graph_value(n->g, n->v)->sh.dim[2];
+    int64_t other = graph_value(n->g, n->v)->sh.dim[3];
+    uint32_t kind = rng_below(&n->r, 4);
+    qconv c = {.out = 2 + (int64_t)rng_below(&n->r, 5), .kernel = kind == 0 ? 1 : 3, .stride = side > 4 && rng_below(&n->r, 3) == 0 ? 2 : 1};
+    if (kind == 1) {
+        c.group = channels;
+        c.out = channels;
+    }
+    if (c.kernel == 3)
+        for (int i = 0; i < 4; i++)
+            c.pads[i] = side < 3 || other < 3 || rng_below(&n->r, 4) > 0;
+    bool relu = rng_below(&n->r, 3) > 0;
+    int k = rng_below(&n->r, 5) ? 6 + (int)rng_below(&n->r, 3) : 3; /* mostly in range, sometimes at the bound */
+    float y = ldexpf(1, -(int)rng_below(&n->r, 3) - 5);
+    qnet_conv(n, c, shifted(n, y, k));
+    if (relu)
+        qnet_relu(n);
+    qnet_round(n, y, relu && !s8 ? 0 : 128);
+}
+
+static void portable_residual(qnet *n)
+{
+    value_id x = n->v;
+    float y = n->scale;
+    qnet_conv(n, (qconv){.out = graph_value(n->g, x)->sh.dim[1], .kernel = 3, .pads = {1, 1, 1, 1}}, shifted(n, y, 7));
+    qnet_round(n, y, 128);
+    qnet_two(n, OP_ADD, x, NULL);
+    qnet_round(n, y, 128);
+}
+
+static void portable_move(qnet *n)
+{
+    static const int64_t two[2] = {2, 2}, one[2] = {1, 1};
+    static const double twice[4] = {1, 1, 2, 2};
+    value_id x = n->v;
+    uint32_t kind = rng_below(&n->r, 3);
+    if (graph_value(n->g, n->v)->sh.dim[2] > 8)
+        kind = 0;
+    if (kind == 0 && graph_value(n->g, n->v)->sh.dim[2] > 3 && graph_value(n->g, n->v)->sh.dim[3] > 3)
+        qnet_node(n, OP_MAX_POOL, &(pool_attrs){.kernel_shape = {2, two}, .strides = {2, two}, .dilations = {2, one}});
+    else if (kind == 1)
+        qnet_node(n, OP_RESIZE, &(resize_attrs){.mode = RESIZE_NEAREST, .coordinate_transformation_mode = COORD_ASYMMETRIC,
+                                                .nearest_mode = NEAREST_FLOOR, .scales = {4, twice}});
+    else
+        qnet_two(n, OP_CONCAT, x, &(axis_attrs){1});
+}
+
+graph *qnet_portable(uint64_t seed, dtype act, bool s8, int64_t batch)
+{
+    qnet n = qnet_new(act, true, SHAPE(batch, 2, 8, 8), QNET_INPUT_SCALE(s8), s8 ? 128 : 0, seed);
+    int layers = 3 + (int)rng_below(&n.r, 5);
+    portable_conv(&n, s8);
+    for (int i = 0; i < layers; i++) {
+        uint32_t kind = rng_below(&n.r, 6);
+        if (kind == 0)
+            portable_residual(&n);
+        else if (kind == 1)
+            portable_move(&n);
+        else
+            portable_conv(&n, s8);
+    }
+    qnet_node(&n, OP_FLATTEN, &(axis_attrs){1});
+    qnet_gemm(&n, 5, rng_below(&n.r, 2), shifted(&n, 1 / 16.0f, 8));
+    qnet_round(&n, 1 / 16.0f, 128);
+    return qnet_end(&n);
+}
+
 void qnet_run(const graph *g, uint64_t seed, float lo, float hi, float grid, float **x, float **y, bool fused)
 {
     backend *b = NULL;
@@ -203,6 +280,7 @@ void qnet_run(const graph *g, uint64_t seed, float lo, float hi, float grid, flo
     OK(graph_clone(g, &ran));
     if (fused) {
         OK(pass_drop_identity(ran));
+        OK(pass_integer_groups(ran));
         OK(pass_fuse_epilogues(ran));
     }
     OK(exec_open(ran, b, NULL, 0, &e));

@@ -35,6 +35,13 @@ void qnet_two(qnet *n, op_id op, value_id other, const void *attr);
 /* The graph with v as its output "y". */
 graph *qnet_end(qnet *n);
 
+/* A random net of five to nine layers inside the rules of portable INT8 (quant/portable.h): convolutions (also depthwise, strided,
+ * at the bounds of the shift), residuals, pools, concatenation, nearest resize, a Gemm; input [batch, 2, 8, 8] on the grid.
+ * `s8`: profile portable-s8 (act must be DTYPE_I8). */
+graph *qnet_portable(uint64_t seed, dtype act, bool s8, int64_t batch);
+/* The scale and zero point (in uint8 terms) of its input. */
+#define QNET_INPUT_SCALE(s8) ((s8) ? 1 / 128.0f : 1 / 256.0f)
+
 /* Uniform numbers into the input, and the graph's outputs from our executor (first output; caller frees with mem_free).
  * `grid` > 0: inputs are multiples of it. `fused`: what frozen models run with (integer groups among it). */
 void qnet_run(const graph *g, uint64_t seed, float lo, float hi, float grid, float **x, float **y, bool fused);

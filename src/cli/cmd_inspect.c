@@ -3,6 +3,7 @@
 #include "distill/frozen.h"
 #include "exec/exec.h"
 #include "onnx/import.h"
+#include "quant/portable.h"
 
 #include <string.h>
 
@@ -31,7 +32,7 @@ static void ports_json(json *j, const char *key, const graph *g, const value_id 
     json_end_array(j);
 }
 
-static void as_json(const inspected *x, text *t)
+static void as_json(const inspected *x, const portable_report *proof, text *t)
 {
     json j = {.out = t};
     json_put_object(&j, NULL);
@@ -51,6 +52,8 @@ static void as_json(const inspected *x, text *t)
         if (x->count[op])
             json_put_int(&j, op_of((op_id)op)->name, x->count[op]);
     json_end_object(&j);
+    if (proof)
+        portable_json(proof, &j);
     json_end_object(&j);
     text_add(t, "\n");
 }
@@ -122,6 +125,7 @@ status cmd_inspect(cli *c)
 {
     inspected x = {0};
     text t = {0};
+    portable_report proof = {0};
     status st = ST_OK;
     if (c->o.args.n != 1)
         return fail(ST_USAGE, "which model? distill inspect MODEL");
@@ -133,17 +137,25 @@ status cmd_inspect(cli *c)
     x.stats = graph_measure(x.g, x.rows);
     for (size_t k = 1; k < x.g->n_node; k++)
         x.count[graph_node(x.g, (node_id)k)->op]++;
+    if (c->o.portable)
+        TRY_DONE(portable_check(x.g, PROFILE_NONE, &proof));
     if (c->o.json) {
-        as_json(&x, &t);
+        as_json(&x, c->o.portable ? &proof : NULL, &t);
     } else {
         as_text(&x, &t);
         if (c->o.nodes)
             node_lines(x.g, &t);
         if (c->o.plan)
             TRY_DONE(add_plan(x.g, &t));
+        if (c->o.portable)
+            portable_print(&proof, &t);
     }
     st = cli_print(&t);
+    if (st == ST_OK && proof.n_fault)
+        st = fail(ST_GATE, "%s: not portable: %s: %s (rule %d)", x.m->path, proof.fault[0].node, proof.fault[0].what,
+                  proof.fault[0].rule);
 done:
+    portable_free(&proof);
     text_free(&t);
     graph_free(x.g);
     onnx_close(x.m);
