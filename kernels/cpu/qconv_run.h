@@ -126,6 +126,8 @@ static bool plan_conv(qjob *j, const kernel_args *a)
         j->in[1] = j->out[1] = j->in[1] * j->in[0];
         j->in[0] = j->out[0] = 1;
     }
+    if (j->in_lies == LIES_BLOCKED && 2 * s.channels < LANES) /* mostly empty: the row that reads plain data is for them */
+        return false;
     bool split = j->groups > 1 && (j->channels % LANES || j->outputs % LANES);
     if (split && (j->in_lies != LIES_PLAIN || j->out_lies != LIES_PLAIN))
         return false;

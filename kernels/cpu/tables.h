@@ -38,6 +38,7 @@
     X(move) \
     X(pool) \
     X(pool_blocked) \
+    X(qdepthwise) \
     X(qconv_vnni) \
     X(qconv) \
     X(quant) \
