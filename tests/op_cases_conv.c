@@ -10,6 +10,8 @@
     .kernel_shape = INTS(kh, kw), .strides = INTS(sh, sw), .dilations = INTS(dh, dw), .pads = INTS(__VA_ARGS__)
 #define CONV(...) .attr = &(const conv_attrs){.group = 1, __VA_ARGS__}
 #define TOL       .fwd_tol = 2e-6, .bwd_tol = 1e-5, .grad_tol = 1e-7
+#define NORM(C)   {F32(C)}, {F32(C), .lo = 0.5, .hi = 2}, {F32(C), .lo = 0.5, .hi = 2}, {F32(C)}
+#define RELU      .norm_relu = 1, .norm_epsilon = 1e-5
 #define SAME      WINDOW(3, 3, 1, 1, 1, 1, 1, 1, 1, 1)
 
 const op_case op_cases_conv[] = {
@@ -228,4 +230,40 @@ const op_case op_cases_conv[] = {
     {OP_CONV_TRANSPOSE, .in = {{F32(1, 2, 3, 3)}, {F32(2, 2, 3, 3)}}, CONV(.output_shape = INTS(0, 4)), .refuse = "output_shape"},
     {OP_CONV_TRANSPOSE, .in = {{F32(1, 2, 3, 3)}, {F32(2, 2, 3, 3)}}, .attr = &(const conv_attrs){.group = INT64_MAX},
      .refuse = "group"},
+    /* a norm before the convolution; NORM: mean, var, scale, shift */
+    {OP_NORM_CONV, "1x1", .in = {{F32(2, 33, 5, 5)}, {F32(34, 33, 1, 1)}, {0}, {0}, NORM(33)}, CONV(RELU), .fwd_tol = 2e-5},
+    {OP_NORM_CONV, "1x1, images together", .in = {{F32(33, 48, 4, 4)}, {F32(19, 48, 1, 1)}, {F32(19)}, {0}, NORM(48)},
+     CONV(.norm_epsilon = 1e-3), .fwd_tol = 2e-5},
+    {OP_NORM_CONV, "1x1 stride 2", .in = {{F32(2, 16, 7, 8)}, {F32(17, 16, 1, 1)}, {0}, {0}, NORM(16)},
+     CONV(WINDOW(1, 1, 2, 2, 1, 1, 0, 0, 0, 0), RELU), .fwd_tol = 2e-5},
+    {OP_NORM_CONV, "3x3, residual and relu", .in = {{F32(3, 17, 7, 9)}, {F32(24, 17, 3, 3)}, {F32(24)}, {F32(3, 24, 7, 9)}, NORM(17)},
+     CONV(SAME, .relu = 1, RELU, .norm_ceiling = 0.5), .fwd_tol = 3e-5, .winograd_tol = 2e-4},
+    {OP_NORM_CONV, "3x3, many tiles", .in = {{F32(2, 32, 19, 17)}, {F32(33, 32, 3, 3)}, {0}, {0}, NORM(32)}, CONV(SAME, RELU),
+     .fwd_tol = 3e-5, .winograd_tol = 4e-4},
+    {OP_NORM_CONV, "5x5 stride 2, dilated", .in = {{F32(2, 18, 15, 14)}, {F32(16, 18, 5, 5)}, {0}, {0}, NORM(18)},
+     CONV(WINDOW(5, 5, 2, 2, 2, 1, 4, 2, 4, 2), RELU), .fwd_tol = 5e-5},
+    {OP_NORM_CONV, "groups", .in = {{F32(2, 24, 6, 5)}, {F32(48, 8, 3, 3)}, {0}, {0}, NORM(24)},
+     .attr = &(const conv_attrs){SAME, .group = 3, RELU}, .fwd_tol = 3e-5},
+    {OP_NORM_CONV, "one axis", .in = {{F32(2, 16, 40)}, {F32(16, 16, 5)}, {0}, {0}, NORM(16)},
+     CONV(.kernel_shape = INTS(5), .strides = INTS(1), .dilations = INTS(2), .pads = INTS(4, 4), RELU), .fwd_tol = 3e-5},
+    {OP_NORM_CONV, "depthwise", .in = {{F32(2, 17, 9, 8)}, {F32(17, 1, 3, 3)}, {F32(17)}, {0}, NORM(17)},
+     .attr = &(const conv_attrs){SAME, .group = 17, RELU, .norm_ceiling = 1}, .fwd_tol = 1e-5},
+    {OP_NORM_CONV, "depthwise stride 2", .in = {{F32(2, 33, 12, 11)}, {F32(33, 1, 3, 3)}, {0}, {0}, NORM(33)},
+     .attr = &(const conv_attrs){WINDOW(3, 3, 2, 2, 1, 1, 1, 1, 1, 1), .group = 33, RELU}, .fwd_tol = 1e-5},
+    {OP_NORM_CONV, "no mean", .in = {{F32(2, 3, 5, 5)}, {F32(4, 3, 1, 1)}, {0}, {0}, {0}, {F32(3)}, {F32(3)}, {F32(3)}}, CONV(RELU),
+     .refuse = "input 4"},
+    {OP_NORM_CONV_GRAD_WEIGHT, "1x1", .in = {{F32(5, 33, 5, 5)}, {F32(5, 34, 5, 5)}, NORM(33)},
+     CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), RELU), .fwd_tol = 5e-5},
+    {OP_NORM_CONV_GRAD_WEIGHT, "1x1, many images", .in = {{F32(70, 48, 4, 4)}, {F32(70, 17, 4, 4)}, NORM(48)},
+     CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0)), .fwd_tol = 1e-4},
+    {OP_NORM_CONV_GRAD_WEIGHT, "3x3", .in = {{F32(3, 17, 19, 14)}, {F32(3, 33, 19, 14)}, NORM(17)}, CONV(SAME, RELU, .norm_ceiling = 1),
+     .fwd_tol = 1e-4, .winograd_tol = 1e-3},
+    {OP_NORM_CONV_GRAD_WEIGHT, "3x3 stride 2", .in = {{F32(4, 32, 13, 12)}, {F32(4, 17, 7, 6)}, NORM(32)},
+     CONV(WINDOW(3, 3, 2, 2, 1, 1, 1, 1, 1, 1), RELU), .fwd_tol = 1e-4},
+    {OP_NORM_CONV_GRAD_WEIGHT, "one axis", .in = {{F32(2, 16, 300)}, {F32(2, 16, 300)}, NORM(16)},
+     CONV(.kernel_shape = INTS(5), .strides = INTS(1), .dilations = INTS(2), .pads = INTS(4, 4), RELU), .fwd_tol = 1e-4},
+    {OP_NORM_CONV_GRAD_WEIGHT, "groups", .in = {{F32(2, 24, 6, 5)}, {F32(2, 48, 6, 5)}, NORM(24)},
+     .attr = &(const conv_attrs){SAME, .group = 3, RELU}, .fwd_tol = 1e-4},
+    {OP_NORM_CONV_GRAD_WEIGHT, "depthwise stride 2", .in = {{F32(5, 33, 12, 11)}, {F32(5, 33, 6, 6)}, NORM(33)},
+     .attr = &(const conv_attrs){WINDOW(3, 3, 2, 2, 1, 1, 1, 1, 1, 1), .group = 33, RELU}, .fwd_tol = 5e-5},
     OP_CASE_END};

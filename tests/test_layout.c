@@ -1,5 +1,5 @@
-/* test_layout.c - the layout pass: regions, where tensors change layout, and that results stay. The kernels themselves are
- * proved by the op cases. */
+/* test_layout.c - the layout pass: regions, where tensors change layout, and that results stay; norms that go into
+ * convolutions. The kernels themselves are proved by the op cases. */
 #include "base/rng.h"
 #include "exec/internal.h"
 #include "harness.h"
@@ -123,6 +123,78 @@ START_TEST(few_channels_stay_plain)
 }
 END_TEST
 
+/* conv - batch norm of the batch - relu - conv, its loss the sum of the result times numbers, with all gradients; keep: the
+ * normalised tensor is an output too. */
+static graph *norm_net(bool keep)
+{
+    enum { C = 32 };
+    graph *g;
+    value_id x, y[3], z, sum, loss, wrt[4], grad[4];
+    float ones[C];
+    for (int i = 0; i < C; i++)
+        ones[i] = 1 + (float)i / C;
+    OK(graph_new(&g));
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(3, C, 9, 11), &x));
+    OK(graph_add_data(g, "scale", VALUE_CONST, DTYPE_F32, SHAPE(C), ones, &wrt[1]));
+    OK(graph_add_data(g, "shift", VALUE_CONST, DTYPE_F32, SHAPE(C), ones, &wrt[2]));
+    z = conv(g, x, C, C, 1, 1);
+    wrt[0] = g->node[g->value[z].from].in[1];
+    batch_norm_attrs at = {.epsilon = 1e-5, .relu = 1, .ceiling = 2};
+    OK(graph_add(g, OP_BATCH_NORM_TRAIN, &at, (value_id[]){z, wrt[1], wrt[2]}, 3, y, 3));
+    z = conv(g, y[0], C, C, 3, 2);
+    wrt[3] = g->node[g->value[z].from].in[1];
+    OK(graph_add1(g, OP_MUL, NULL, z, random_const(g, SHAPE(3, C, 9, 11), 3), 0, &sum));
+    OK(graph_add1(g, OP_REDUCE_SUM, &(reduce_attrs){.keepdims = 0}, sum, 0, 0, &loss));
+    OK(graph_add_output(g, loss));
+    if (keep)
+        OK(graph_add_output(g, y[0]));
+    OK(graph_gradients(g, loss, wrt, 4, grad));
+    for (int i = 0; i < 4; i++)
+        OK(graph_add_output(g, grad[i]));
+    return g;
+}
+
+START_TEST(a_norm_goes_into_the_convolutions_that_read_it)
+{
+    for (int keep = 0; keep < 2; keep++) {
+        graph *g = norm_net(keep);
+        exec *e[2];
+        backend *b[2] = {open_backend(LAYOUT_PLAIN), open_backend(LAYOUT_AUTO)};
+        for (int i = 0; i < 2; i++) {
+            OK(exec_open(g, b[i], NULL, 0, &e[i]));
+            float *x = exec_data(e[i], g->input[0]);
+            for (int64_t k = 0; k < shape_count(&g->value[g->input[0]].sh); k++)
+                x[k] = (float)(k % 17) / 8 - 1;
+            exec_run(e[i], PHASE_MAIN);
+            bool in = i == 1 && !keep && b[i]->block;
+            const graph *low = exec_graph(e[i]);
+            ck_assert_uint_eq(count_of(low, OP_NORM_CONV), in);
+            ck_assert_uint_eq(count_of(low, OP_NORM_CONV_GRAD_WEIGHT), in);
+            ck_assert_uint_eq(count_of(low, OP_BATCH_NORM_MOMENTS), in);
+            ck_assert_uint_eq(count_of(low, OP_BATCH_NORM_TRAIN), !in);
+            OK(graph_validate(low));
+        }
+        double worst = 0;
+        for (size_t o = 1; o < g->n_output; o++) {
+            const float *one = exec_data(e[0], g->output[o]), *two = exec_data(e[1], g->output[o]);
+            double square = 0, off = 0;
+            for (int64_t k = 0; k < shape_count(&g->value[g->output[o]].sh); k++) {
+                square += (double)one[k] * (double)one[k];
+                off += ((double)one[k] - (double)two[k]) * ((double)one[k] - (double)two[k]);
+            }
+            worst = fmax(worst, sqrt(off / square));
+        }
+        test_max_error("norms in convolutions, gradients", worst, 1e-5);
+        ck_assert(worst < 1e-5);
+        for (int i = 0; i < 2; i++) {
+            exec_close(e[i]);
+            backend_close(b[i]);
+        }
+        graph_free(g);
+    }
+}
+END_TEST
+
 /* Every size of the last piece, in both directions; lanes beyond the channels are zeros. */
 START_TEST(reorder_goes_there_and_back)
 {
@@ -154,4 +226,4 @@ START_TEST(reorder_goes_there_and_back)
 END_TEST
 
 const test_entry test_table[] = {TEST(a_region_changes_layout_at_its_edges_only), TEST(few_channels_stay_plain),
-                                 TEST(reorder_goes_there_and_back), {0}};
+                                 TEST(a_norm_goes_into_the_convolutions_that_read_it), TEST(reorder_goes_there_and_back), {0}};

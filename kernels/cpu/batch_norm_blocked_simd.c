@@ -205,7 +205,7 @@ static size_t pass_size(const units *u)
 
 static vec top_of(const pass *p)
 {
-    return vec_set(p->at->ceiling > 0 ? (float)p->at->ceiling : INFINITY);
+    return vec_set(p->at && p->at->ceiling > 0 ? (float)p->at->ceiling : INFINITY);
 }
 
 static void reduce_unit(const pass *p, int64_t i)
@@ -289,6 +289,18 @@ static void finish_train(pass *p, int64_t block)
     p->f[block] = forward_of(p, block, all.mean, var);
 }
 
+static void finish_moments(pass *p, int64_t block)
+{
+    moments all = {0};
+    float *mean = p->a->out[0].data, *var = p->a->out[1].data;
+    for (int64_t i = 0; i < p->u.count; i++)
+        join(&all, &p->m[i * p->u.b.blocks + block]);
+    for (int l = 0; l < block_channels(&p->u.b, block); l++) {
+        mean[block * LANES + l] = (float)all.mean[l];
+        var[block * LANES + l] = (float)(all.m2[l] / all.n);
+    }
+}
+
 static void finish_inference(pass *p, int64_t block)
 {
     const float *mean = p->a->in[3].data, *var = p->a->in[4].data;
@@ -358,7 +370,7 @@ static void run(pass *p, void (*finish)(pass *p, int64_t block))
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < p->u.b.blocks; b++)
             finish(p, b);
-        for (int64_t i = end; i-- > begin;)
+        for (int64_t i = end; p->to && i-- > begin;)
             apply_unit(p, i);
     }
 }
@@ -369,6 +381,13 @@ static void batch_norm_train(const kernel_args *a)
               .residual = a->n_in > 3 ? a->in[3].data : NULL, .reduces = true};
     carve_pass(&p, a->work);
     run(&p, finish_train);
+}
+
+static void batch_norm_moments(const kernel_args *a)
+{
+    pass p = {.a = a, .u = units_of(&a->in[0].sh), .x = a->in[0].data, .reduces = true};
+    carve_pass(&p, a->work);
+    run(&p, finish_moments);
 }
 
 static void batch_norm(const kernel_args *a)
@@ -400,12 +419,19 @@ static size_t workspace(const kernel_args *a)
     units u = units_of(&a->out[0].sh);
     return pass_size(&u);
 }
+static size_t moments_workspace(const kernel_args *a)
+{
+    units u = units_of(&a->in[0].sh);
+    return pass_size(&u);
+}
 
 KERNEL_TABLE(batch_norm_blocked) = {
     {OP_BATCH_NORM, REAL_DTYPE, REAL_ISA, "batch_norm_blocked", batch_norm, workspace, is_inference, .blocked_in = 1,
      .blocked_out = 1},
     {OP_BATCH_NORM_TRAIN, REAL_DTYPE, REAL_ISA, "batch_norm_train_blocked", batch_norm_train, workspace,
      .blocked_in = 1 | 1 << 3, .blocked_out = 1},
+    {OP_BATCH_NORM_MOMENTS, REAL_DTYPE, REAL_ISA, "batch_norm_moments_blocked", batch_norm_moments, moments_workspace,
+     .blocked_in = 1},
     {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_blocked", batch_norm_grad, workspace,
      .blocked_in = 1 | 1 << 1 | 1 << 5, .blocked_out = 1 | 1 << 3},
     KERNEL_END};

@@ -634,6 +634,11 @@ static void batch_norm_grad(const kernel_args *a)
     run(&p);
 }
 
+static bool has_result(const kernel_args *a)
+{
+    return !((const batch_norm_attrs *)a->attr)->relu || (a->n_in > 5 && a->in[5].type != DTYPE_NONE);
+}
+
 static void finish_instance(const pass *p, int64_t c, moments m, sums s, affine *f)
 {
     int64_t channels = p->a->in[0].sh.dim[1];
@@ -658,7 +663,7 @@ static size_t instance_norm_work(const kernel_args *a)
 KERNEL_TABLE(batch_norm) = {
     {OP_BATCH_NORM, REAL_DTYPE, REAL_ISA, "batch_norm_f32", batch_norm, batch_norm_work},
     {OP_BATCH_NORM_TRAIN, REAL_DTYPE, REAL_ISA, "batch_norm_train_f32", batch_norm_train, batch_norm_work},
-    {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_f32", batch_norm_grad, batch_norm_work},
+    {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_f32", batch_norm_grad, batch_norm_work, has_result},
     {OP_INSTANCE_NORM, REAL_DTYPE, REAL_ISA, "instance_norm_f32", instance_norm, instance_norm_work},
     KERNEL_END,
 };

@@ -14,7 +14,7 @@
 #ifndef DISTILL_KERNELS_CONV_BLOCKED_H
 #define DISTILL_KERNELS_CONV_BLOCKED_H
 
-#include "kernels/cpu/blocked.h"
+#include "kernels/cpu/conv_norm.h"
 #include "kernels/cpu/spatial.h"
 
 #include <limits.h>
@@ -118,10 +118,10 @@ static inline void bconv_split(bconv *g)
     bconv_count_tasks(g);
 }
 
-/* `x` and `y`: shapes of the convolution's data and windows, whatever the direction. False: the shapes are not for these
- * kernels. */
+/* `x` and `y`: shapes of the convolution's data and windows, whatever the direction. copy: the data have to be copied, as
+ * there is a norm before the convolution. False: the shapes are not for these kernels. */
 static inline bool bconv_make(bconv *g, const conv_attrs *at, const shape *x, const shape *y, bool forward,
-                              int64_t most_vectors)
+                              int64_t most_vectors, bool copy)
 {
     *g = (bconv){.s = conv_spatial(at, x, y), .forward = forward, .images = x->dim[0]};
     const spatial *s = &g->s;
@@ -155,6 +155,7 @@ static inline bool bconv_make(bconv *g, const conv_attrs *at, const shape *x, co
         g->src[1] = g->dst[1] *= g->dst[0]; /* one long row */
         g->src[0] = g->dst[0] = 1;
     }
+    g->packed |= copy;
     bconv_split(g);
     int64_t rows = g->src[0], cols = g->src[1];
     if (g->packed) {
@@ -214,12 +215,14 @@ static inline void bconv_list(const bconv *g, bconv_tables *l)
 
 /* ---- data ---- */
 
-/* One row of `width` pixels: zeros, pixels of x `step` apart, zeros. */
-static inline void copy_pixels(float *to, const float *x, range in, int64_t step, int64_t width)
+/* One row of `width` pixels: zeros, pixels of x `step` apart, zeros. norm: of blocked data; NULL: none. */
+static inline void copy_pixels(float *to, const float *x, range in, int64_t step, int64_t width, const conv_norm *norm)
 {
     if (in.begin)
         memset(to, 0, (size_t)(in.begin * PITCH) * sizeof *to);
-    if (step == 1)
+    if (norm && PITCH > 1)
+        copy_normed(norm, to + in.begin * PITCH, x, in.end - in.begin, step * PITCH);
+    else if (step == 1)
         copy_floats(to + in.begin * PITCH, x, (in.end - in.begin) * PITCH);
     else if (PITCH == 1)
         for (int64_t q = in.begin; q < in.end; q++, x += step)
@@ -233,7 +236,7 @@ static inline void copy_pixels(float *to, const float *x, range in, int64_t step
 
 /* All slots of one block: rows x cols positions from (top, left) on. */
 static inline void copy_slots(const bconv *g, float *to, const float *from, int64_t top, int64_t rows, int64_t left,
-                              int64_t cols)
+                              int64_t cols, const conv_norm *norm)
 {
     for (int64_t a = 0; a < g->slots[0]; a++)
         for (int64_t b = 0; b < g->slots[1]; b++, to += g->slot_pitch) {
@@ -244,7 +247,7 @@ static inline void copy_slots(const bconv *g, float *to, const float *from, int6
             for (int64_t i = 0; i < rows; i++, row += g->stride[0], out += g->width) {
                 range here = row < 0 || row >= g->src[0] ? (range){0, 0} : in;
                 const float *x = here.end ? from + (row * g->src[1] + col + in.begin * g->stride[1]) * PITCH : from;
-                copy_pixels(out, x, here, g->stride[1], cols);
+                copy_pixels(out, x, here, g->stride[1], cols, norm);
             }
         }
 }
@@ -274,8 +277,9 @@ static inline btask btask_at(const bconv *g, int64_t index, const float *x)
     return t;
 }
 
-/* Copies the data of a task into `pack` (image_pitch * task_images floats) where that is needed. */
-static inline void btask_pack(const bconv *g, btask *t, float *pack)
+/* Copies the data of a task into `pack` (image_pitch * task_images floats) where that is needed. norm: [groups * blocks]
+ * or NULL. */
+static inline void btask_pack(const bconv *g, btask *t, float *pack, const conv_norm *norm)
 {
     int64_t plane = g->src[0] * g->src[1] * PITCH;
     if (!g->packed)
@@ -283,7 +287,8 @@ static inline void btask_pack(const bconv *g, btask *t, float *pack)
     for (int64_t n = 0; n < t->images; n++)
         for (int64_t b = 0; b < g->blocks; b++)
             copy_slots(g, pack + n * g->image_pitch + b * g->block_pitch, t->x + (n * g->groups * g->blocks + b) * plane,
-                       t->origin[0], t->positions[0], t->origin[1], t->positions[1]);
+                       t->origin[0], t->positions[0], t->origin[1], t->positions[1],
+                       norm ? norm + t->group * g->blocks + b : NULL);
     t->x = pack;
 }
 

@@ -23,6 +23,7 @@ typedef struct job {
     bconv_tables t;
     float *w;         /* [groups][panels][entries][PITCH][vectors of the panel * LANES] */
     /* parts of the workspace */
+    conv_norm *norm;  /* [groups * blocks]; NULL: none */
     float *bias;      /* [groups * vectors * LANES] */
     float *pack;      /* per thread, like the next two */
     tile_run *runs;   /* [TILE_VECTORS][runs_most] */
@@ -33,11 +34,11 @@ typedef struct job {
     float *y;
 } job;
 
-static bool plan(job *j, const conv_attrs *at, const shape *x, const shape *y, bool forward)
+static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, bool forward)
 {
     *j = (job){0};
     bconv *g = &j->g;
-    if (!bconv_make(g, at, x, y, forward, TILE_VECTORS))
+    if (!bconv_make(g, a->attr, x, y, forward, TILE_VECTORS, has_norm(a, NORM_OF_CONV)))
         return false;
     j->runs_most = g->task_images * g->strip[0] * g->strip[1];
     j->pack_size = round_up(g->packed ? g->task_images * g->image_pitch : 0, 16);
@@ -54,11 +55,13 @@ static void carve_weights(job *j, carver *c)
     j->w = carve(c, g->groups * g->vectors * LANES * g->entries * PITCH, sizeof *j->w);
 }
 
-static size_t carve_job(job *j, void *work, int threads)
+static size_t carve_job(job *j, const kernel_args *a, void *work)
 {
     const bconv *g = &j->g;
     carver c = {.base = work};
+    int threads = a->threads;
     carve_weights(j, &c);
+    j->norm = has_norm(a, NORM_OF_CONV) ? carve(&c, g->groups * g->blocks, sizeof *j->norm) : NULL;
     j->bias = carve(&c, g->groups * g->vectors * LANES, sizeof *j->bias);
     j->pack = carve(&c, j->pack_size * threads, sizeof *j->pack);
     j->runs = carve(&c, TILE_VECTORS * j->runs_most * threads, sizeof *j->runs);
@@ -220,7 +223,7 @@ static void run_task(const job *j, int64_t index, int thread)
     const bconv *g = &j->g;
     btask t = btask_at(g, index, j->x);
     tile_ahead later = look_at(j, index);
-    btask_pack(g, &t, j->pack + thread * j->pack_size);
+    btask_pack(g, &t, j->pack + thread * j->pack_size, j->norm);
     tile_run *runs = j->runs + thread * TILE_VECTORS * j->runs_most;
     run_list *lists = j->lists + thread * TILE_VECTORS * g->phases;
     bool listed[TILE_VECTORS] = {false};
@@ -259,7 +262,9 @@ static void run(job *j, const kernel_args *a)
 {
     const bconv *g = &j->g;
     int64_t packs = a->prepared ? 0 : g->groups * g->vectors;
-    carve_job(j, a->work, a->threads);
+    carve_job(j, a, a->work);
+    if (j->norm)
+        list_norms(a, NORM_OF_CONV, j->norm);
     if (a->prepared)
         carve_weights(j, &(carver){.base = (char *)(uintptr_t)a->prepared}); /* is only read */
     else

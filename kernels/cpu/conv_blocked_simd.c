@@ -12,7 +12,7 @@
 /* x [N, C, in] blocked, w [M, C/g, k], b [M], residual like y -> y [N, M, out] blocked */
 static bool plan_conv(job *j, const kernel_args *a)
 {
-    return plan(j, a->attr, &a->in[0].sh, &a->out[0].sh, true);
+    return plan(j, a, &a->in[0].sh, &a->out[0].sh, true);
 }
 static void conv(const kernel_args *a)
 {
@@ -31,7 +31,7 @@ static size_t conv_workspace(const kernel_args *a)
 {
     job j;
     plan_conv(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
 }
 static size_t conv_prepared(const kernel_args *a)
 {
@@ -55,7 +55,7 @@ static double conv_cost(const kernel_args *a)
 /* dy [N, M, out] blocked, w [M, C/g, k], b [C] -> dx [N, C, in] blocked */
 static bool plan_data(job *j, const kernel_args *a)
 {
-    return plan(j, a->attr, &a->out[0].sh, &a->in[0].sh, false);
+    return plan(j, a, &a->out[0].sh, &a->in[0].sh, false);
 }
 static void conv_data(const kernel_args *a)
 {
@@ -72,7 +72,7 @@ static size_t conv_data_workspace(const kernel_args *a)
 {
     job j;
     plan_data(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
 }
 static size_t conv_data_prepared(const kernel_args *a)
 {
@@ -103,4 +103,7 @@ KERNEL_TABLE(conv_blocked) = {
     {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_blocked", conv_data, conv_data_workspace, conv_data_takes,
      "direct", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost,
      .prepared = conv_data_prepared, .prepare = conv_data_prepare},
+    {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "conv_blocked, norm", conv, conv_workspace, conv_takes, "direct",
+     .blocked_in = 1 | 1 << 3, .blocked_out = 1, .cost = conv_cost,
+     .prepared = conv_prepared, .prepare = conv_prepare},
     KERNEL_END};

@@ -7,7 +7,7 @@
  * windows of a unit (some rows, or some images) go by; the unit's data stay in the first-level cache. Units are shared
  * out over a number of partial sums that depends on the sizes alone, added up in a fixed order at the end; where the
  * weight is large, its blocks are shared out instead. */
-#include "kernels/cpu/blocked.h"
+#include "kernels/cpu/conv_norm.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/spatial.h"
 
@@ -102,7 +102,8 @@ typedef struct job {
     int64_t unit_images, unit_rows, unit_cols, row_units, col_units, units;
     int64_t shares;
     int64_t sums_size;            /* floats of one share */
-    int64_t pack_rows, pack_cols, pack_size; /* plain data: a padded copy of a unit */
+    conv_norm *norm;              /* [groups * blocks]; NULL: none */
+    int64_t pack_rows, pack_cols, pack_size; /* plain data: a padded copy of a unit; with a norm: what a unit sees */
     float *sums, *pack;
     int64_t *at;                  /* plain data: [blocks * lanes] */
     const float *x, *dy;
@@ -168,17 +169,20 @@ static bool plan(job *j, const kernel_args *a, bool plain)
     j->shares = (TASKS_WANTED + j->tiles * j->groups - 1) / (j->tiles * j->groups);
     j->shares = min_of(j->shares, SHARES_BYTES / (int64_t)sizeof(float) / j->sums_size);
     j->shares = max_of(1, min_of(j->shares, j->units));
-    if (plain) {
-        j->pack_rows = (j->unit_rows - 1) * s->stride[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-        j->pack_cols = (j->unit_cols - 1) * s->stride[2] + (s->kernel[2] - 1) * s->dilation[2] + 1;
+    j->pack_rows = (j->unit_rows - 1) * s->stride[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
+    j->pack_cols = (j->unit_cols - 1) * s->stride[2] + (s->kernel[2] - 1) * s->dilation[2] + 1;
+    if (plain)
         j->pack_size = round_up(c * j->pack_rows * j->pack_cols, 16);
-    }
+    else if (has_norm(a, NORM_OF_WEIGHT))
+        j->pack_size = j->task_blocks * j->unit_images * j->pack_rows * j->pack_cols * LANES;
     return j->merged <= MERGED_MOST && j->sums_size < INT_MAX && j->pack_size < INT_MAX;
 }
 
-static size_t carve_job(job *j, void *work, int threads)
+static size_t carve_job(job *j, const kernel_args *a, void *work)
 {
     carver c = {.base = work};
+    int threads = a->threads;
+    j->norm = has_norm(a, NORM_OF_WEIGHT) ? carve(&c, j->groups * j->blocks, sizeof *j->norm) : NULL;
     j->sums = carve(&c, j->sums_size * j->shares, sizeof *j->sums);
     j->pack = carve(&c, j->pack_size * threads, sizeof *j->pack);
     j->at = carve(&c, j->plain ? j->blocks * j->lanes : 0, sizeof *j->at);
@@ -227,8 +231,35 @@ typedef struct task {
     int64_t share, group, block, block_end, panel, panel_end;
 } task;
 
-/* Blocked data: one tap of one block, all channels, for unit `index`. */
-static void sum_tap(const job *j, const task *t, int64_t index, int64_t block, int64_t tap, int64_t panel)
+/* Blocked data that unit u sees, normed, to pack [task_blocks][unit_images][pack_rows][pack_cols][LANES]; asks for those of
+ * the next unit. Where there are no data nothing is written: no window of a tap reads there. */
+static void norm_unit(const job *j, const task *t, const unit *u, const unit *next, float *pack)
+{
+    const spatial *s = &j->s;
+    int64_t top = u->row * s->stride[1] - s->pad[1], left = u->col * s->stride[2] - s->pad[2];
+    int64_t begin = max_of(0, -left), end = min_of(j->pack_cols, s->in[2] - left), plane = s->in[1] * s->in[2] * LANES;
+    int64_t ahead = (next->image - u->image) * j->groups * j->blocks * plane +
+                    ((next->row - u->row) * s->stride[1] * s->in[2] + (next->col - u->col) * s->stride[2]) * LANES;
+    for (int64_t b = t->block; b < t->block_end; b++) {
+        const conv_norm norm = j->norm[t->group * j->blocks + b];
+        float *to = pack + (b - t->block) * j->unit_images * j->pack_rows * j->pack_cols * LANES;
+        for (int64_t i = 0; i < u->images; i++) {
+            const float *x = j->x + (((u->image + i) * j->groups + t->group) * j->blocks + b) * plane;
+            for (int64_t row = top; row < top + j->pack_rows; row++, to += j->pack_cols * LANES) {
+                if (row < 0 || row >= s->in[1])
+                    continue;
+                const float *from = x + (row * s->in[2] + left) * LANES;
+                for (int64_t q = begin; q < end; q++) {
+                    __builtin_prefetch(from + q * LANES + ahead);
+                    vec_store(to + q * LANES, normed(&norm, vec_load(from + q * LANES)));
+                }
+            }
+        }
+    }
+}
+
+/* Blocked data: one tap of one block, all channels, for unit `index`; pack: of norm_unit. */
+static void sum_tap(const job *j, const task *t, int64_t index, int64_t block, int64_t tap, int64_t panel, const float *pack)
 {
     const spatial *s = &j->s;
     const unit here = unit_of(j, index), *u = &here;
@@ -249,6 +280,14 @@ static void sum_tap(const job *j, const task *t, int64_t index, int64_t block, i
     const float *x = j->x + u->image * r.x_image + (t->group * j->blocks + block) * in +
                      ((rows.begin * s->stride[1] + kh * s->dilation[1] - s->pad[1]) * s->in[2] + cols.begin * s->stride[2] +
                       kw * s->dilation[2] - s->pad[2]) * LANES;
+    if (j->norm) {
+        int64_t row = (rows.begin - u->row) * s->stride[1] + kh * s->dilation[1];
+        int64_t col = (cols.begin - u->col) * s->stride[2] + kw * s->dilation[2];
+        r.x_image = j->pack_rows * j->pack_cols * LANES;
+        r.x_row = s->stride[1] * j->pack_cols * LANES;
+        r.x_ahead = 0;
+        x = pack + (block - t->block) * j->unit_images * r.x_image + (row * j->pack_cols + col) * LANES;
+    }
     const float *dy = j->dy + u->image * r.d_image + (t->group * j->vectors + first) * out +
                       (rows.begin * s->out[2] + cols.begin) * LANES;
     float *sums = sums_at(j, t->share, t->group, block, tap, panel);
@@ -305,13 +344,17 @@ static void run_task(const job *j, int64_t index, int thread)
         unit u = unit_of(j, i);
         if (j->plain)
             pack_unit(j, &u, pack);
+        if (j->norm) {
+            unit next = unit_of(j, i + 1); /* as above */
+            norm_unit(j, &t, &u, &next, pack);
+        }
         for (int64_t p = t.panel; p < t.panel_end; p++)
             for (int64_t b = t.block; b < t.block_end; b++)
                 for (int64_t k = 0; k < j->taps; k++) {
                     if (j->plain)
                         sum_plain(j, &t, &u, pack, i, b, p);
                     else
-                        sum_tap(j, &t, i, b, k, p);
+                        sum_tap(j, &t, i, b, k, p, pack);
                 }
     }
 }
@@ -381,7 +424,9 @@ static void list_entries(const job *j)
 
 static void run(job *j, const kernel_args *a)
 {
-    carve_job(j, a->work, a->threads);
+    carve_job(j, a, a->work);
+    if (j->norm)
+        list_norms(a, NORM_OF_WEIGHT, j->norm);
     j->x = a->in[0].data;
     j->dy = a->in[1].data;
     j->dw = a->out[0].data;
@@ -416,7 +461,7 @@ static size_t weight_workspace(const kernel_args *a)
 {
     job j;
     plan(&j, a, false);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
 }
 
 /* x [N, C, in] plain, dy [N, M, out] blocked -> dw [M, C, k] plain */
@@ -435,7 +480,7 @@ static size_t weight_plain_workspace(const kernel_args *a)
 {
     job j;
     plan(&j, a, true);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
 }
 
 /* Estimated cycles of one core. */
@@ -469,4 +514,6 @@ KERNEL_TABLE(conv_blocked_weight) = {
      .blocked_in = 3, .cost = weight_cost},
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_entry", weight_plain, weight_plain_workspace,
      weight_plain_takes, "direct", .blocked_in = 2, .cost = weight_plain_cost},
+    {OP_NORM_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_blocked, norm", weight, weight_workspace, weight_takes,
+     "direct", .blocked_in = 3, .cost = weight_cost},
     KERNEL_END};

@@ -8,7 +8,7 @@
 /* x [N, C, in] plain, w [M, C, k], b [M], residual like y -> y [N, M, out] blocked */
 static bool plan_conv(job *j, const kernel_args *a)
 {
-    return plan(j, a->attr, &a->in[0].sh, &a->out[0].sh, true);
+    return plan(j, a, &a->in[0].sh, &a->out[0].sh, true);
 }
 static void conv(const kernel_args *a)
 {
@@ -27,7 +27,7 @@ static size_t conv_workspace(const kernel_args *a)
 {
     job j;
     plan_conv(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
 }
 static size_t conv_prepared(const kernel_args *a)
 {

@@ -3,6 +3,8 @@
  * The innermost loop runs along a row of windows, so that double precision is usable on real batches. */
 #include "kernels/cpu/spatial.h"
 
+#include <math.h>
+
 /* What one tap does with a row of windows y and the row of data x below it (every step-th element). */
 typedef void row_fn(real *y, real *x, real *w, int64_t count, int64_t step);
 
@@ -101,9 +103,54 @@ static void conv_weight(const kernel_args *a)
     }
 }
 
+/* NormConv, NormConvGradWeight: the same with the norm of x, made in the workspace; operands mean, var, scale, bias [C]
+ * from `first` on. */
+static void run_normed(const kernel_args *a, int first, void (*run)(const kernel_args *a))
+{
+    enum { MOST = 4 };
+    const conv_attrs *at = a->attr;
+    const real *x = a->in[0].data, *mean = a->in[first].data, *var = a->in[first + 1].data, *scale = a->in[first + 2].data,
+               *bias = a->in[first + 3].data;
+    int64_t planes = a->in[0].sh.dim[0] * a->in[0].sh.dim[1], channels = a->in[0].sh.dim[1];
+    int64_t pixels = planes ? shape_count(&a->in[0].sh) / planes : 0;
+    kernel_tensor in[MOST];
+    kernel_args b = *a;
+    real *y = a->work;
+    for (int64_t p = 0; p < planes; p++) {
+        int64_t c = p % channels;
+        double each = (double)scale[c] / sqrt((double)var[c] + at->norm_epsilon);
+        for (int64_t i = p * pixels; i < (p + 1) * pixels; i++) {
+            double v = ((double)x[i] - (double)mean[c]) * each + (double)bias[c];
+            v = at->norm_relu && v < 0 ? 0 : v;
+            y[i] = (real)(at->norm_relu && at->norm_ceiling > 0 && v > at->norm_ceiling ? at->norm_ceiling : v);
+        }
+    }
+    for (int i = 0; i < first; i++)
+        in[i] = a->in[i];
+    in[0].data = y;
+    b.in = in;
+    b.n_in = first;
+    run(&b);
+}
+
+static void norm_conv(const kernel_args *a)
+{
+    run_normed(a, 4, conv_forward);
+}
+static void norm_conv_weight(const kernel_args *a)
+{
+    run_normed(a, 2, conv_weight);
+}
+static size_t norm_workspace(const kernel_args *a)
+{
+    return (size_t)shape_count(&a->in[0].sh) * sizeof(real);
+}
+
 KERNEL_TABLE(conv) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_ref", conv_forward, NULL, NULL},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_ref", conv_data, NULL, NULL},
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_ref", conv_weight, NULL, NULL},
     {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_ref", conv_data, NULL, NULL},
+    {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "norm_conv_ref", norm_conv, norm_workspace},
+    {OP_NORM_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "norm_conv_grad_weight_ref", norm_conv_weight, norm_workspace},
     KERNEL_END};

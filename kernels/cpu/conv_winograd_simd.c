@@ -36,6 +36,7 @@ typedef struct job {
     float *u_made;  /* the same where this call makes it; NULL: it was prepared */
     float *work; /* of a thread: V [point][chunk][block][most][LANES], M [point][group][tile][vectors of the group * LANES] */
     wino_window *windows; /* of a thread: [tile] */
+    conv_norm *norm; /* [blocks]; NULL: none */
     const float *x, *weight;
     float *y, *bias;
     conv_epilogue end;
@@ -89,6 +90,7 @@ static size_t carve_job(job *j, const kernel_args *a, void *work)
     j->work = carve(&c, j->thread_size * threads, sizeof *j->work);
     j->windows = carve(&c, j->batch * threads, sizeof *j->windows);
     j->bias = carve(&c, j->vectors * LANES, sizeof *j->bias);
+    j->norm = has_norm(a, NORM_OF_CONV) ? carve(&c, j->blocks, sizeof *j->norm) : NULL;
     return c.used;
 }
 
@@ -264,7 +266,8 @@ static void transform_data(const job *j, float *v, wino_window *w, int64_t first
         wino_place(&w[t], WINO_WINDOW, image, i / j->tiles.across * WINO_TILE - j->pad[0],
                    i % j->tiles.across * WINO_TILE - j->pad[1], j->in[0], j->in[1]);
     }
-    wino_transform_windows(WINO_WINDOW, v, j->v_step, j->v_chunk, j->most, j->x, &b, j->in[1], 0, j->blocks, w, count);
+    wino_transform_windows(WINO_WINDOW, v, j->v_step, j->v_chunk, j->most, j->x, &b, j->in[1], 0, j->blocks, w, count,
+                           j->norm);
 }
 
 /* Asks for the 4x4 pixels `ahead` floats behind y, which may lie anywhere, to be written. */
@@ -336,6 +339,8 @@ static double job_cost(const job *j)
 static void run(job *j, const kernel_args *a)
 {
     carve_job(j, a, a->work);
+    if (j->norm)
+        list_norms(a, NORM_OF_CONV, j->norm);
     j->x = a->in[0].data;
     j->weight = a->in[1].data;
     j->y = a->out[0].data;
@@ -455,6 +460,9 @@ static double conv_data_cost(const kernel_args *a)
 
 KERNEL_TABLE(conv_winograd) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd", conv, conv_workspace, conv_takes, "winograd",
+     .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
+     .prepare = conv_prepare},
+    {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd, norm", conv, conv_workspace, conv_takes, "winograd",
      .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
      .prepare = conv_prepare},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_winograd", conv_data, conv_data_workspace,

@@ -29,6 +29,7 @@ typedef struct job {
     int64_t sum_size, thread_size;    /* floats of a share, of a thread */
     float *sums; /* [share][point][group][channel][vectors of the group * LANES] */
     float *work; /* of a thread: V [point][block][tile][LANES], Y [point][vector][tile][LANES] */
+    conv_norm *norm;      /* [blocks]; NULL: none */
     wino_window *windows; /* of a thread: [tile] of data, [tile] of gradients */
     const float *x, *dy;
     float *dw;
@@ -62,9 +63,11 @@ static bool plan(job *j, const kernel_args *a)
     return true;
 }
 
-static size_t carve_job(job *j, void *work, int threads)
+static size_t carve_job(job *j, const kernel_args *a, void *work)
 {
     carver c = {.base = work};
+    int threads = a->threads;
+    j->norm = has_norm(a, NORM_OF_WEIGHT) ? carve(&c, j->blocks, sizeof *j->norm) : NULL;
     j->sums = carve(&c, j->shares * j->sum_size, sizeof *j->sums);
     j->work = carve(&c, j->thread_size * max_of(1, threads), sizeof *j->work);
     j->windows = carve(&c, 2 * j->batch * max_of(1, threads), sizeof *j->windows);
@@ -139,8 +142,10 @@ static void transform(const job *j, float *v, float *y, wino_window *w, int64_t 
         wino_place(&w[i], WINO_WINDOW, image, row - s->pad[1], col - s->pad[2], s->in[1], s->in[2]);
         wino_place(&w[j->batch + i], WINO_TILE, image, row, col, s->out[1], s->out[2]);
     }
-    wino_transform_windows(WINO_WINDOW, v, j->v_step, 0, j->batch, j->x, &x, s->in[2], 0, j->blocks, w, count);
-    wino_transform_windows(WINO_TILE, y, j->y_step, 0, j->batch, j->dy, &d, s->out[2], begin, end, w + j->batch, count);
+    wino_transform_windows(WINO_WINDOW, v, j->v_step, 0, j->batch, j->x, &x, s->in[2], 0, j->blocks, w, count,
+                           j->norm);
+    wino_transform_windows(WINO_TILE, y, j->y_step, 0, j->batch, j->dy, &d, s->out[2], begin, end, w + j->batch, count,
+                           NULL);
 }
 
 /* Adds the products of `tiles` transformed tiles to the sums of groups [begin, end). */
@@ -212,7 +217,9 @@ static void conv_weight(const kernel_args *a)
 {
     job made, *j = &made;
     plan(j, a);
-    carve_job(j, a->work, a->threads);
+    carve_job(j, a, a->work);
+    if (j->norm)
+        list_norms(a, NORM_OF_WEIGHT, j->norm);
     j->x = a->in[0].data;
     j->dy = a->in[1].data;
     j->dw = a->out[0].data;
@@ -239,7 +246,7 @@ static size_t conv_weight_workspace(const kernel_args *a)
 {
     job j;
     plan(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL);
 }
 static double conv_weight_cost(const kernel_args *a)
 {
@@ -258,5 +265,7 @@ static double conv_weight_cost(const kernel_args *a)
 
 KERNEL_TABLE(conv_winograd_weight) = {
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_winograd", conv_weight, conv_weight_workspace,
+     conv_weight_takes, "winograd", .blocked_in = 1u << 0 | 1u << 1, .cost = conv_weight_cost},
+    {OP_NORM_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "conv_grad_weight_winograd, norm", conv_weight, conv_weight_workspace,
      conv_weight_takes, "winograd", .blocked_in = 1u << 0 | 1u << 1, .cost = conv_weight_cost},
     KERNEL_END};

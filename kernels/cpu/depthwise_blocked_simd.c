@@ -6,6 +6,7 @@
  * neighbouring pixels of the result are a stride apart. Backward, the pixels fall into stride phases that see their own
  * taps each, and the pixels of a phase are a stride apart. */
 #include "kernels/cpu/conv_epilogue.h"
+#include "kernels/cpu/conv_norm.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/spatial.h"
 
@@ -26,6 +27,7 @@ typedef struct job {
     int64_t strip, strips;       /* rows of the result in a task */
     int64_t copy_size;           /* floats of a thread */
     int64_t shares;              /* of the images: the weight's gradient */
+    conv_norm *norm;             /* [blocks], of the data; NULL: none */
     float *w, *bias, *copies;    /* [blocks][taps][LANES] weights or sums; [blocks][LANES]; a thread's copy each */
 } job;
 
@@ -58,9 +60,12 @@ static bool plan(job *j, const conv_attrs *at, const shape *x, const shape *y, b
     return true;
 }
 
-static size_t carve_job(job *j, void *work, int threads)
+/* first: of the norm's operands. */
+static size_t carve_job(job *j, const kernel_args *a, void *work, int first)
 {
     carver c = {.base = work};
+    int threads = a->threads;
+    j->norm = has_norm(a, first) ? carve(&c, j->blocks, sizeof *j->norm) : NULL;
     j->w = carve(&c, j->shares * j->blocks * j->taps * LANES, sizeof *j->w);
     j->bias = carve(&c, j->blocks * LANES, sizeof *j->bias);
     j->copies = carve(&c, j->copy_size * threads, sizeof *j->copies);
@@ -68,15 +73,20 @@ static size_t carve_job(job *j, void *work, int threads)
 }
 
 /* Rows of a plane of data from row `top` on, with zeros where there are none; asks for what lies `ahead` floats behind. */
-static void copy_rows(const job *j, const float *x, int64_t top, int64_t rows, int64_t ahead, float *to)
+static void copy_rows(const job *j, int64_t block, const float *x, int64_t top, int64_t rows, int64_t ahead, float *to)
 {
+    const conv_norm norm = j->norm ? j->norm[block] : (conv_norm){0};
     range in = range_inside(j->origin, 1, j->width, j->src[1]);
     for (int64_t row = top; row < top + rows; row++, to += j->width * LANES) {
         range here = row < 0 || row >= j->src[0] ? (range){0, 0} : in;
         const float *from = x + (row * j->src[1] + j->origin) * LANES;
         for (int64_t q = 0; q < here.begin; q++)
             vec_store(to + q * LANES, vec_set(0));
-        for (int64_t q = here.begin; q < here.end; q++) {
+        for (int64_t q = here.begin; q < here.end && j->norm; q++) {
+            __builtin_prefetch(from + q * LANES + ahead);
+            vec_store(to + q * LANES, normed(&norm, vec_load(from + q * LANES)));
+        }
+        for (int64_t q = here.begin; q < here.end && !j->norm; q++) {
             __builtin_prefetch(from + q * LANES + ahead);
             vec_store(to + q * LANES, vec_load(from + q * LANES));
         }
@@ -178,7 +188,7 @@ static void run_task(const job *j, const float *x, const conv_epilogue *end, flo
     const float *w = j->w + block * j->taps * LANES;
     vec bias = vec_load(j->bias + block * LANES);
     tap_list l;
-    copy_rows(j, x + plane * j->src[0] * j->src[1] * LANES, top, last - top + 1, 0, copy);
+    copy_rows(j, block, x + plane * j->src[0] * j->src[1] * LANES, top, last - top + 1, 0, copy);
     const float *ahead = x + (plane * j->src[0] + min_of(last + 1, j->src[0])) * j->src[1] * LANES; /* the next task's data */
     int64_t lines = (j->forward ? s->stride[1] : 1) * j->src[1];
     y += plane * j->dst[0] * j->dst[1] * LANES;
@@ -225,7 +235,9 @@ static void run(job *j, const kernel_args *a, const float *residual, bool relu)
     const float *x = a->in[0].data;
     float *y = a->out[0].data;
     int64_t tasks = j->images * j->blocks * j->strips, work = tasks * j->strip * j->dst[1] * LANES;
-    carve_job(j, a->work, a->threads);
+    carve_job(j, a, a->work, NORM_OF_CONV);
+    if (j->norm)
+        list_norms(a, NORM_OF_CONV, j->norm);
     conv_epilogue end = {.bias = j->bias, .y = y, .residual = residual, .relu = relu};
     pack_weight(j, a->in[1].data);
     conv_pack_bias(a->n_in > 2 ? a->in[2].data : NULL, 1, j->channels, j->bias);
@@ -255,7 +267,7 @@ static size_t conv_workspace(const kernel_args *a)
 {
     job j;
     plan_conv(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL, NORM_OF_CONV);
 }
 
 /* dy [N, C, out], w [C, 1, k], b [C] -> dx [N, C, in] */
@@ -278,7 +290,7 @@ static size_t conv_data_workspace(const kernel_args *a)
 {
     job j;
     plan_data(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL, NORM_OF_CONV);
 }
 
 /* ---- ConvGradWeight ---- */
@@ -344,7 +356,7 @@ static void weight_task(const job *j, const float *x, const float *dy, int64_t i
             bool ends = row + rows == s->out[1]; /* the next strip is that of another image */
             int64_t x_ahead = ends ? j->blocks * s->in[1] - row * s->stride[1] : rows * s->stride[1];
             int64_t d_ahead = ends ? j->blocks * s->out[1] - row : rows;
-            copy_rows(j, x + plane * s->in[1] * s->in[2] * LANES, row * s->stride[1] - s->pad[1],
+            copy_rows(j, block, x + plane * s->in[1] * s->in[2] * LANES, row * s->stride[1] - s->pad[1],
                       (rows - 1) * s->stride[1] + (s->kernel[1] - 1) * s->dilation[1] + 1, x_ahead * s->in[2] * LANES, copy);
             sum_taps(j, &l, sums, copy, dy + (plane * s->out[1] + row) * s->out[2] * LANES, rows, d_ahead * s->out[2] * LANES);
         }
@@ -362,7 +374,9 @@ static void weight(const kernel_args *a)
 {
     job j;
     plan_weight(&j, a);
-    carve_job(&j, a->work, a->threads);
+    carve_job(&j, a, a->work, NORM_OF_WEIGHT);
+    if (j.norm)
+        list_norms(a, NORM_OF_WEIGHT, j.norm);
     float *dw = a->out[0].data;
     PARALLEL_FOR(i, j.shares * j.blocks, a->threads, kernel_elements(&a->in[1]))
     {
@@ -386,7 +400,7 @@ static size_t weight_workspace(const kernel_args *a)
 {
     job j;
     plan_weight(&j, a);
-    return carve_job(&j, NULL, a->threads);
+    return carve_job(&j, a, NULL, NORM_OF_WEIGHT);
 }
 
 /* Estimated cycles of one core: loads of the sums, the copies, and memory that is read and written. */
@@ -424,4 +438,8 @@ KERNEL_TABLE(depthwise_blocked) = {
      "direct", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost},
     {OP_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "depthwise_grad_weight_blocked", weight, weight_workspace, weight_takes,
      "direct", .blocked_in = 3, .cost = weight_cost},
+    {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "depthwise_blocked, norm", conv, conv_workspace, conv_takes, "direct",
+     .blocked_in = 1 | 1 << 3, .blocked_out = 1, .cost = conv_cost},
+    {OP_NORM_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "depthwise_grad_weight_blocked, norm", weight, weight_workspace,
+     weight_takes, "direct", .blocked_in = 3, .cost = weight_cost},
     KERNEL_END};

@@ -43,9 +43,9 @@ static real after_norm(const batch_norm_attrs *at, double v, const real *residua
 }
 
 /* The gradient before it, from the one after it and the result y. */
-static double before_relu(const batch_norm_attrs *at, double dy, const real *y, int64_t i)
+static double before_relu(const batch_norm_attrs *at, double dy, double y)
 {
-    bool flat = at->relu && (!(y[i] > 0) || (at->ceiling > 0 && !((double)y[i] < at->ceiling)));
+    bool flat = at->relu && (!(y > 0) || (at->ceiling > 0 && !(y < at->ceiling)));
     return flat ? 0 : dy;
 }
 
@@ -97,6 +97,18 @@ static void batch_norm_train(const kernel_args *a)
     }
 }
 
+static void batch_norm_moments(const kernel_args *a)
+{
+    real *mean = a->out[0].data, *var = a->out[1].data;
+    layout l = layout_of(&a->in[0].sh);
+    for (int64_t c = 0; c < l.c; c++) {
+        double m, v;
+        channel_stats(a->in[0].data, l, c, &m, &v);
+        mean[c] = (real)m;
+        var[c] = (real)v;
+    }
+}
+
 static void batch_norm_grad(const kernel_args *a)
 {
     const batch_norm_attrs *at = a->attr;
@@ -104,6 +116,7 @@ static void batch_norm_grad(const kernel_args *a)
                *var = a->in[4].data, *y = a->n_in > 5 ? a->in[5].data : NULL;
     real *dx = a->out[0].data, *dscale = a->n_out > 1 ? a->out[1].data : NULL,
          *dbias = a->n_out > 2 ? a->out[2].data : NULL, *dresidual = a->n_out > 3 ? a->out[3].data : NULL;
+    const real *shift = a->n_in > 6 ? a->in[6].data : NULL;
     layout l = layout_of(&a->in[1].sh);
     for (int64_t c = 0; c < l.c; c++) {
         double inv = 1 / sqrt((double)var[c] + at->epsilon), m = (double)mean[c], count = (double)(l.n * l.s);
@@ -111,14 +124,16 @@ static void batch_norm_grad(const kernel_args *a)
         for (int64_t n = 0; n < l.n; n++)
             for (int64_t i = 0; i < l.s; i++) {
                 int64_t k = (n * l.c + c) * l.s + i;
-                double g = before_relu(at, (double)dy[k], y, k);
+                double made = shift ? ((double)x[k] - m) * inv * (double)scale[c] + (double)shift[c] : 0;
+                double g = before_relu(at, (double)dy[k], y ? (double)y[k] : made);
                 sum += g;
                 sum_xhat += g * ((double)x[k] - m) * inv;
             }
         for (int64_t n = 0; n < l.n; n++)
             for (int64_t i = 0; i < l.s; i++) {
                 int64_t k = (n * l.c + c) * l.s + i;
-                double g = before_relu(at, (double)dy[k], y, k);
+                double made = shift ? ((double)x[k] - m) * inv * (double)scale[c] + (double)shift[c] : 0;
+                double g = before_relu(at, (double)dy[k], y ? (double)y[k] : made);
                 if (dresidual)
                     dresidual[k] = (real)g;
                 if (at->training_mode)
@@ -326,6 +341,7 @@ KERNEL_TABLE(norm) = {
     {OP_BATCH_NORM, REAL_DTYPE, REAL_ISA, "batch_norm_ref", batch_norm},
     {OP_BATCH_NORM_TRAIN, REAL_DTYPE, REAL_ISA, "batch_norm_train_ref", batch_norm_train},
     {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_ref", batch_norm_grad},
+    {OP_BATCH_NORM_MOMENTS, REAL_DTYPE, REAL_ISA, "batch_norm_moments_ref", batch_norm_moments},
     {OP_BATCH_NORM_STATS, REAL_DTYPE, REAL_ISA, "batch_norm_stats_ref", batch_norm_stats},
     {OP_LAYER_NORM, REAL_DTYPE, REAL_ISA, "layer_norm_ref", layer_norm},
     {OP_LAYER_NORM_GRAD, REAL_DTYPE, REAL_ISA, "layer_norm_grad_ref", layer_norm_grad, layer_norm_grad_work},

@@ -19,7 +19,7 @@
 #ifndef DISTILL_KERNELS_WINOGRAD_H
 #define DISTILL_KERNELS_WINOGRAD_H
 
-#include "kernels/cpu/blocked.h"
+#include "kernels/cpu/conv_norm.h"
 #include "kernels/cpu/spatial.h"
 
 enum { WINO_TILE = 4, WINO_WINDOW = 6, WINO_POINTS = 36, WINO_TAPS = 9 };
@@ -177,15 +177,29 @@ ALWAYS_INLINE void wino_load_row(vec *d, const int S, const bool inside, const f
         d[j] = inside ? vec_load(p + j * LANES) : (vec)((vec_int)vec_load(p + w->col[j]) & ((vec_int){0} + w->in[j]));
 }
 
-/* to[point] = B^T d B; `step`: floats from one point to the next. */
+/* The same of a window of data, normed; zeros outside stay. */
+ALWAYS_INLINE void wino_norm_row(vec *d, const bool inside, const conv_norm *norm, const wino_window *w, const int i)
+{
+    if (!inside && w->row[i] < 0)
+        return;
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) {
+        vec v = normed(norm, d[j]);
+        d[j] = inside ? v : (vec)((vec_int)v & ((vec_int){0} + w->in[j]));
+    }
+}
+
+/* to[point] = B^T d B; `step`: floats from one point to the next. norm: of the block; NULL: none. */
 ALWAYS_INLINE void wino_data_body(const bool inside, float *to, int64_t step, const float *plane, int64_t pitch,
-                                  const wino_window *w)
+                                  const wino_window *w, const conv_norm *norm)
 {
     vec r[6][6];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         vec d[6];
         wino_load_row(d, 6, inside, plane, pitch, w, i);
+        if (norm)
+            wino_norm_row(d, inside, norm, w, i);
         wino_data(r[i], d);
     }
 #pragma GCC unroll 6
@@ -225,9 +239,18 @@ ALWAYS_INLINE void wino_gradient_body(const bool inside, float *to, int64_t step
 static inline void wino_data_window(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
 {
     if (w->inside)
-        wino_data_body(true, to, step, plane, pitch, w);
+        wino_data_body(true, to, step, plane, pitch, w, NULL);
     else
-        wino_data_body(false, to, step, plane, pitch, w);
+        wino_data_body(false, to, step, plane, pitch, w, NULL);
+}
+static inline void wino_normed_window(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w,
+                                      const conv_norm *norm)
+{
+    const conv_norm n = *norm;
+    if (w->inside)
+        wino_data_body(true, to, step, plane, pitch, w, &n);
+    else
+        wino_data_body(false, to, step, plane, pitch, w, &n);
 }
 static inline void wino_gradient_window(float *to, int64_t step, const float *plane, int64_t pitch, const wino_window *w)
 {
@@ -249,10 +272,11 @@ ALWAYS_INLINE void wino_prefetch(const int S, const float *plane, int64_t pitch,
 }
 
 /* Points of `count` windows for blocks [begin, end) of a map. Window t and block c go to chunk t / most, there to
- * [point][c - begin][t % most][LANES]; points are `step` floats apart, chunks `chunk`. */
+ * [point][c - begin][t % most][LANES]; points are `step` floats apart, chunks `chunk`. norm: of every block, of data;
+ * NULL: none. */
 ALWAYS_INLINE void wino_transform_windows(const int S, float *to, int64_t step, int64_t chunk, int64_t most,
                                           const float *x, const blocked *b, int64_t cols, int64_t begin, int64_t end,
-                                          const wino_window *w, int64_t count)
+                                          const wino_window *w, int64_t count, const conv_norm *norm)
 {
     enum { AHEAD = 8 };
     int64_t pitch = cols * LANES, plane = b->pixels * LANES;
@@ -263,7 +287,9 @@ ALWAYS_INLINE void wino_transform_windows(const int S, float *to, int64_t step, 
                 float *p = to + first / most * chunk + ((c - begin) * most + i) * LANES;
                 const wino_window *ahead = w + (t + AHEAD < count ? t + AHEAD : min_of(t + AHEAD - count, count - 1));
                 wino_prefetch(S, x + (ahead->image * b->blocks + c + (t + AHEAD >= count)) * plane, pitch, ahead);
-                if (S == WINO_WINDOW)
+                if (S == WINO_WINDOW && norm)
+                    wino_normed_window(p, step, x + (w[t].image * b->blocks + c) * plane, pitch, &w[t], norm + c);
+                else if (S == WINO_WINDOW)
                     wino_data_window(p, step, x + (w[t].image * b->blocks + c) * plane, pitch, &w[t]);
                 else
                     wino_gradient_window(p, step, x + (w[t].image * b->blocks + c) * plane, pitch, &w[t]);

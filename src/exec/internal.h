@@ -13,6 +13,9 @@ void plan_constant_operands(const graph *g, const node *n, kernel_tensor *in, ke
  * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */
 MUST_USE status pass_layout(graph *g, const backend *b);
 
+/* fuse_conv.c: batch norms whose result only convolutions read, into these, after the layout. */
+MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
+
 MUST_USE status cpu_open(const backend_options *o, backend **out);
 
 #endif

@@ -40,6 +40,8 @@ typedef struct conv_attrs {
     int64_t relu;              /* hidden: epilogue max(x, 0), after in[3] (same shape as the output) was added */
     attr_ints data_shape;      /* hidden, ConvGradData: shape of the data whose gradient is made */
     attr_ints output_padding, output_shape; /* ConvTranspose only */
+    double norm_epsilon, norm_ceiling; /* NormConv, NormConvGradWeight: of the norm before it; as in batch_norm_attrs */
+    int64_t norm_relu;
 } conv_attrs;
 typedef struct pool_attrs {
     attr_ints kernel_shape, strides, dilations, pads;

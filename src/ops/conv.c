@@ -8,15 +8,22 @@
 #include <inttypes.h>
 #include <stddef.h>
 
-static const attr_desc conv_rows[] = {
-    {ATTR(conv_attrs, kernel_shape), .type = ATTR_INTS, .min = 1, .max = INT32_MAX},
-    {ATTR(conv_attrs, strides), .type = ATTR_INTS, .min = 1, .max = INT32_MAX},
-    {ATTR(conv_attrs, dilations), .type = ATTR_INTS, .min = 1, .max = INT32_MAX},
-    {ATTR(conv_attrs, pads), .type = ATTR_INTS, .min = 0, .max = INT32_MAX},
-    {ATTR(conv_attrs, group), .type = ATTR_INT, .def = 1, .min = 1, .max = INT32_MAX},
-    {ATTR(conv_attrs, auto_pad), .type = ATTR_CHOICE, .choices = "NOTSET SAME_UPPER SAME_LOWER VALID"},
-    {ATTR(conv_attrs, relu), .type = ATTR_INT, .flags = ATTR_HIDDEN, .min = 0, .max = 1},
-    {ATTR(conv_attrs, data_shape), .type = ATTR_INTS, .flags = ATTR_HIDDEN},
+/* What Conv and its relatives have. */
+#define CONV_ROWS                                                                                                 \
+    {ATTR(conv_attrs, kernel_shape), .type = ATTR_INTS, .min = 1, .max = INT32_MAX},                              \
+    {ATTR(conv_attrs, strides), .type = ATTR_INTS, .min = 1, .max = INT32_MAX},                                   \
+    {ATTR(conv_attrs, dilations), .type = ATTR_INTS, .min = 1, .max = INT32_MAX},                                 \
+    {ATTR(conv_attrs, pads), .type = ATTR_INTS, .min = 0, .max = INT32_MAX},                                      \
+    {ATTR(conv_attrs, group), .type = ATTR_INT, .def = 1, .min = 1, .max = INT32_MAX},                            \
+    {ATTR(conv_attrs, auto_pad), .type = ATTR_CHOICE, .choices = "NOTSET SAME_UPPER SAME_LOWER VALID"},           \
+    {ATTR(conv_attrs, relu), .type = ATTR_INT, .flags = ATTR_HIDDEN, .min = 0, .max = 1},                         \
+    {ATTR(conv_attrs, data_shape), .type = ATTR_INTS, .flags = ATTR_HIDDEN}
+static const attr_desc conv_rows[] = {CONV_ROWS, {0}};
+static const attr_desc norm_conv_rows[] = {
+    CONV_ROWS,
+    {ATTR(conv_attrs, norm_epsilon), .type = ATTR_FLOAT, .flags = ATTR_HIDDEN, .def = 1e-5},
+    {ATTR(conv_attrs, norm_ceiling), .type = ATTR_FLOAT, .flags = ATTR_HIDDEN},
+    {ATTR(conv_attrs, norm_relu), .type = ATTR_INT, .flags = ATTR_HIDDEN, .min = 0, .max = 1},
     {0}};
 
 static const attr_desc conv_transpose_rows[] = {
@@ -261,6 +268,47 @@ const op_desc op_conv_grad_weight = {.name = "ConvGradWeight", .in = {2, 2}, .ou
                                      .attrs = conv_rows, .attr_size = sizeof(conv_attrs),
                                      .infer = conv_grad_weight_infer, .grad = conv_grad_weight_grad,
                                      .macs = conv_grad_weight_macs};
+
+/* ---- NormConv (x, w, bias, residual, mean, var, scale, shift), NormConvGradWeight (x, dy, mean, var, scale, shift) ----
+ * The two with n(x) in place of x: a batch norm of given statistics, and its relu,
+ *   n(x) = min(max((x - mean[c]) / sqrt(var[c] + norm_epsilon) * scale[c] + shift[c], 0), norm_ceiling)   with norm_relu
+ * exec/fuse_conv.c makes them, so they need no gradient. */
+
+static status check_norm(const graph *g, const node *n, int first)
+{
+    const conv_attrs *a = n->attr;
+    int64_t channels = op_in(g, n, 0)->sh.dim[1];
+    for (int i = first; i < first + 4; i++) {
+        if (!op_in(g, n, i))
+            return op_fail(n, "input %d, of the norm, is missing", i);
+        TRY(op_check_same_type(g, n, 0, i));
+        TRY(op_check_shape(g, n, i, SHAPE(channels), "operand of the norm"));
+    }
+    if (!(a->norm_epsilon >= 0))
+        return op_fail(n, "epsilon %g of the norm", a->norm_epsilon);
+    return ST_OK;
+}
+
+static status norm_conv_infer(graph *g, node *n)
+{
+    TRY(conv_infer(g, n));
+    return check_norm(g, n, 4);
+}
+
+const op_desc op_norm_conv = {.name = "NormConv", .in = {2, 8}, .out = {1, 1}, .flags = OP_INTERNAL, .attrs = norm_conv_rows,
+                              .attr_size = sizeof(conv_attrs), .infer = norm_conv_infer, .macs = conv_macs,
+                              NO_GRAD("it is made after the gradients")};
+
+static status norm_conv_grad_weight_infer(graph *g, node *n)
+{
+    TRY(conv_grad_weight_infer(g, n));
+    return check_norm(g, n, 2);
+}
+
+const op_desc op_norm_conv_grad_weight = {.name = "NormConvGradWeight", .in = {6, 6}, .out = {1, 1}, .flags = OP_INTERNAL,
+                                          .attrs = norm_conv_rows, .attr_size = sizeof(conv_attrs),
+                                          .infer = norm_conv_grad_weight_infer, .macs = conv_grad_weight_macs,
+                                          NO_GRAD("it is made after the gradients")};
 
 /* ---- ConvTranspose (x [N, C, ...], w [C, M/group, kernel...], b [M]) ----
  * The gradient of a Conv with weight w with respect to its data, for dy = x; plus the bias (ONNX ConvTranspose-22). */

@@ -132,8 +132,25 @@ const op_desc op_batch_norm_train = {
     .infer = batch_norm_train_infer, .grad = batch_norm_train_grad, .params = 1 << 1 | 1 << 2,
 };
 
+/* BatchNormMoments: input x; outputs mean [C], var [C] of the batch, as BatchNormTrain gives them (exec/fuse_conv.c). */
+static status batch_norm_moments_infer(graph *g, node *n)
+{
+    const value *x = op_in(g, n, 0);
+    TRY(op_check_float(g, n, 0));
+    if (x->sh.rank < 2 || per_channel(&x->sh) < 1)
+        return op_fail(n, "input '%s' has no element per channel", x->name);
+    for (int i = 0; i < 2; i++)
+        op_set_out(g, n, i, x->type, SHAPE(x->sh.dim[1]));
+    return ST_OK;
+}
+
+const op_desc op_batch_norm_moments = {
+    .name = "BatchNormMoments", .in = {1, 1}, .out = {2, 2}, .flags = OP_INTERNAL, .infer = batch_norm_moments_infer,
+    NO_GRAD("it is made after the gradients"),
+};
+
 /* BatchNormGrad: inputs dy, x, scale, mean, var, y (with relu), bias (optional, with relu and without a residual: where the
- * relu is flat may be computed from x instead of read from y); outputs dx, dscale, dbias, dresidual. dy is 0 where the relu
+ * relu is flat may be computed from x instead of read from y, which then may be absent); outputs dx, dscale, dbias, dresidual. dy is 0 where the relu
  * is flat, which makes dresidual of it. With
  * xhat = (x - mean) / sqrt(var + epsilon) and m elements per channel (Ioffe and Szegedy 2015, section 3):
  *   dbias = sum dy,  dscale = sum dy * xhat,
@@ -145,7 +162,7 @@ static status batch_norm_grad_infer(graph *g, node *n)
     TRY(op_check_same_type(g, n, 0, 1));
     TRY(op_check_same_shape(g, n, 0, 1));
     if (((const batch_norm_attrs *)n->attr)->relu) {
-        if (!op_in(g, n, 5))
+        if (!op_in(g, n, 5) && (!op_in(g, n, 6) || (n->n_out > 3 && n->out[3])))
             return op_fail(n, "input 5, the result of the forward direction, is missing");
         TRY(op_check_same_type(g, n, 5, 1));
         TRY(op_check_same_shape(g, n, 5, 1));
