@@ -5,6 +5,8 @@
 #include "exec/exec.h"
 #include "harness.h"
 #include "ops/attrs.h"
+#include "onnx/export.h"
+#include "program.h"
 #include "qnet.h"
 #include "student/student.h"
 #include "tflite/flatbuffer.h"
@@ -195,8 +197,13 @@ static const char script[] =
     "            shape = list(a['shape']); sig = list(a['shape_signature'])\n"
     "            if sig[0] == -1: shape[0] = int(batch); i.resize_tensor_input(a['index'], shape, strict=True)\n"
     "            i.allocate_tensors()\n"
-    "            i.set_tensor(a['index'], np.fromfile(f'{d}/{name}.in', np.float32).reshape(shape)); i.invoke()\n"
-    "            y = i.get_tensor(b['index']).ravel().astype(np.float64); w = np.fromfile(f'{d}/{name}.want', np.float32).astype(np.float64)\n"
+    "            x = np.fromfile(f'{d}/{name}.in', np.float32).reshape(shape)\n"
+    "            if a['dtype'] == np.int8: x = np.clip(np.rint(x / np.float32(a['quantization'][0])) + a['quantization'][1], -128, 127).astype(np.int8)\n"
+    "            i.set_tensor(a['index'], x); i.invoke()\n"
+    "            y = i.get_tensor(b['index']).ravel().astype(np.float64)\n"
+    "            if name.endswith('_ports'): assert a['dtype'] == np.int8 and b['dtype'] == np.int8, 'ports are not int8'\n"
+    "            if b['dtype'] == np.int8: y = (y - b['quantization'][1]) * b['quantization'][0]\n"
+    "            w = np.fromfile(f'{d}/{name}.want', np.float32).astype(np.float64)\n"
     "            e = np.abs(y - w); ok = e.size == w.size and e.max() <= float(tol) * 1.001 and (e > 1e-6 * np.abs(w).max()).mean() <= float(share)\n"
     "            if not ok: bad += 1; print('BAD', name, kind, 'error', e.max(), 'tolerance', tol, 'differ', (e > 1e-6).mean(), 'of', share)\n"
     "        except Exception as x:\n"
@@ -246,6 +253,8 @@ static void quantised(dtype act, const char *test)
         double step = (double)n.scale;
         graph *g = qnet_end(&n);
         put_case(dir, &list, cases[i].name, g, NULL, -2.5f, 2.5f, step, 0.15);
+        if (cases[i].build == residual)
+            put_case(dir, &list, "int8_ports", g, &(tflite_options){.int8_ports = true}, -2.5f, 2.5f, step, 0.15);
         graph_free(g);
     }
     judge(dir, &list, test);
@@ -287,6 +296,41 @@ START_TEST(resnet_in_litert)
     graph_free(g);
     config_free(j);
     judge(dir, &list, "resnet_in_litert");
+}
+END_TEST
+
+/* ---- the command ---- */
+
+START_TEST(export_writes_tflite)
+{
+    const char *dir = test_tmp_dir(), *onnx = test_path(dir, "m.onnx");
+    export_pair meta = {"distill.input", "pixel/256"};
+    qnet n = qnet_new(DTYPE_U8, false, (shape)IMAGE, 1 / 50.0f, 128, 1);
+    residual(&n);
+    graph *g = qnet_end(&n);
+    text want = {0};
+    unsigned char *got;
+    size_t size;
+    OK(onnx_export_file(g, &(export_options){.meta = &meta, .n_meta = 1}, onnx));
+    OK(tflite_write(g, &(tflite_options){.meta = &meta, .n_meta = 1}, &want, NULL));
+    ran r = program_run(&(program_options){0}, ARGS("export", onnx));
+    ck_assert_msg(r.code == 0, "%s", r.err);
+    ck_assert_ptr_nonnull(strstr(r.out, "any batch"));
+    ck_assert_ptr_nonnull(strstr(r.out, "4 operators, 3 of them int8"));
+    ran_free(&r);
+    OK(io_read_file(test_path(dir, "m.tflite"), 1 << 20, &got, &size));
+    ck_assert_uint_eq(size, want.n); /* the same from the graph and from its ONNX file */
+    ck_assert_ptr_nonnull(memmem(got, size, "pixel/256", 9));
+    mem_free(got);
+    r = program_run(&(program_options){0}, ARGS("export", "--json", "--batch", "4", "--out", test_path(dir, "four.tflite"), onnx));
+    ck_assert_int_eq(r.code, 0);
+    ck_assert_ptr_nonnull(strstr(r.out, "\"dynamic_batch\":false,\"batch\":4"));
+    ran_free(&r);
+    r = program_run(&(program_options){0}, ARGS("export", "--out", test_path(dir, "m.bin"), onnx));
+    ck_assert_int_eq(r.code, 64);
+    ran_free(&r);
+    text_free(&want);
+    graph_free(g);
 }
 END_TEST
 
@@ -390,4 +434,4 @@ END_TEST
 
 const test_entry test_table[] = {TEST(tables_strings_and_vectors), TEST(sizes_are_bounded), TEST(what_is_refused),
                                  TEST(float_operators_in_litert), TEST(uint8_operators_in_litert), TEST(int8_operators_in_litert),
-                                 TEST(resnet_in_litert), {0}};
+                                 TEST(resnet_in_litert), TEST(export_writes_tflite), {0}};

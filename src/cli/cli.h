@@ -55,6 +55,7 @@ status cmd_validate(cli *c);
 status cmd_step(cli *c);
 status cmd_bench(cli *c);
 status cmd_quant(cli *c);
+status cmd_export(cli *c);
 status cmd_report(cli *c);
 status cmd_config(cli *c);
 status cmd_cache(cli *c);

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 /* ---- what is known before the walk ---- */
 
@@ -255,9 +256,17 @@ static status walk(writer *w)
 status tflite_write(const graph *g, const tflite_options *o, text *out, tflite_facts *facts)
 {
     static const tflite_options defaults = {0};
-    writer w = {.g = g, .o = o ? o : &defaults};
+    writer w = {.o = o ? o : &defaults};
+    graph *own = NULL; /* borrows the data of g, which stays as it is */
     size_t start = out->n;
-    status st = walk(&w);
+    status st = graph_share(g, &own);
+    if (st == ST_OK)
+        st = pass_fold_batch_norm(own);
+    if (st == ST_OK)
+        st = pass_dead_nodes(own);
+    w.g = own;
+    if (st == ST_OK)
+        st = walk(&w);
     if (st == ST_OK)
         st = tfl_model_bytes(&w.m, w.o, out);
     if (st == ST_OK && facts)
@@ -270,6 +279,7 @@ status tflite_write(const graph *g, const tflite_options *o, text *out, tflite_f
     mem_free(w.uses);
     mem_free(w.first);
     mem_free(w.user);
+    graph_free(own);
     if (st != ST_OK)
         out->n = start;
     return st;
@@ -287,6 +297,23 @@ status tflite_write_file(const graph *g, const tflite_options *o, const char *pa
     else
         st = fail_within(st, "%s", path);
     text_free(&out);
+    return st;
+}
+
+status tflite_write_beside(const graph *g, const tflite_options *o, const char *path)
+{
+    size_t n = strlen(path), stem = n > 5 && strcmp(path + n - 5, ".onnx") == 0 ? n - 5 : n;
+    arena mem = {0};
+    const char *to;
+    status st = arena_printf(&mem, &to, "%.*s.tflite", (int)stem, path);
+    if (st == ST_OK)
+        st = tflite_write_file(g, o, to);
+    if (st == ST_BAD_DATA) {
+        log_info("no TFLite file: %s", status_message());
+        status_clear();
+        st = ST_OK;
+    }
+    arena_free(&mem);
     return st;
 }
 

@@ -16,16 +16,13 @@
 #define DISTILL_TFLITE_WRITE_H
 
 #include "graph/graph.h"
-
-typedef struct tflite_pair {
-    const char *key, *value;
-} tflite_pair;
+#include "onnx/export.h"
 
 typedef struct tflite_options {
     bool int8_ports;   /* inputs and outputs that are quantised at the edge of the graph are int8 in the file: no QUANTIZE, no
                           DEQUANTIZE there. False: float32 */
     bool fixed_batch;  /* the graph's batch, also where it could be open */
-    const tflite_pair *meta; /* Model.metadata, in this order */
+    const export_pair *meta; /* Model.metadata, in this order */
     size_t n_meta;
 } tflite_options;
 
@@ -40,6 +37,9 @@ typedef struct tflite_facts { /* about what was written */
 MUST_USE status tflite_write(const graph *g, const tflite_options *o, text *out, tflite_facts *facts);
 /* The same into a file, written durably; a batch that could not stay open is said in the log. */
 MUST_USE status tflite_write_file(const graph *g, const tflite_options *o, const char *path);
+
+/* Beside an ONNX file: PATH.tflite for PATH.onnx. A model that TFLite has no form of gets none, which is said in the log. */
+MUST_USE status tflite_write_beside(const graph *g, const tflite_options *o, const char *path);
 
 /* Whether an operator has a row here (`distill help operators`). */
 bool tflite_takes(op_id op);

@@ -2,6 +2,7 @@
 #include "train/variants.h"
 #include "onnx/export.h"
 #include "onnx/import.h"
+#include "tflite/write.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -173,7 +174,8 @@ static status export_variant(maker *x, graph *g, const char *path)
     if (*x->facts)
         meta[n++] = (export_pair){"distill.variant.facts", x->facts};
     export_options o = {.opset = j->export.opset, .fixed_batch = x->fixed, .meta = meta, .n_meta = n};
-    st = onnx_export_file(g, &o, path);
+    TRY_DONE(onnx_export_file(g, &o, path));
+    st = tflite_write_beside(g, &(tflite_options){.fixed_batch = x->fixed, .meta = meta, .n_meta = n}, path);
 done:
     mem_free(meta);
     return st;
