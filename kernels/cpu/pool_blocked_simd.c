@@ -29,16 +29,75 @@ ALWAYS_INLINE vec larger(vec best, vec x)
     return (vec)(((vec_int)best & keep) | ((vec_int)x & ~keep));
 }
 
+/* Windows that lie beside each other, all inside the data: the usual pool. */
+static bool are_tiles(const spatial *s)
+{
+    for (int i = 0; i < 3; i++)
+        if (s->pad[i] || s->dilation[i] != 1 || s->stride[i] != s->kernel[i] || s->out[i] * s->stride[i] > s->in[i])
+            return false;
+    return s->in[0] == 1;
+}
+
+ALWAYS_INLINE void max_tiles(const spatial *s, const int64_t H, const int64_t W, const float *x, float *y)
+{
+    for (int64_t row = 0; row < s->out[1]; row++, x += H * s->in[2] * LANES)
+        for (int64_t col = 0; col < s->out[2]; col++, y += LANES) {
+            const float *p = x + col * W * LANES;
+            vec best = vec_load(p);
+#pragma GCC unroll 4
+            for (int64_t h = 0; h < H; h++)
+#pragma GCC unroll 4
+                for (int64_t w = 0; w < W; w++)
+                    best = larger(best, vec_load(p + (h * s->in[2] + w) * LANES));
+            vec_store(y, best);
+        }
+}
+
+/* The gradient of tiles: every element is written once, those of no tile are zeros. */
+ALWAYS_INLINE void max_tiles_grad(const spatial *s, const int64_t H, const int64_t W, const float *dy, const float *x, float *dx)
+{
+    int64_t pitch = s->in[2] * LANES, rest = (s->in[2] - s->out[2] * W) * LANES;
+    for (int64_t row = 0; row < s->out[1]; row++, x += H * pitch, dx += H * pitch) {
+        for (int64_t col = 0; col < s->out[2]; col++, dy += LANES) {
+            const float *p = x + col * W * LANES;
+            float *to = dx + col * W * LANES;
+            vec best = vec_load(p), left = vec_load(dy);
+#pragma GCC unroll 4
+            for (int64_t h = 0; h < H; h++)
+#pragma GCC unroll 4
+                for (int64_t w = 0; w < W; w++)
+                    best = larger(best, vec_load(p + h * pitch + w * LANES));
+#pragma GCC unroll 4
+            for (int64_t h = 0; h < H; h++)
+#pragma GCC unroll 4
+                for (int64_t w = 0; w < W; w++) {
+                    vec v = vec_load(p + h * pitch + w * LANES);
+                    vec_int hit = (v == best) | ((v != v) & (best != best));
+                    vec_store(to + h * pitch + w * LANES, (vec)((vec_int)left & hit));
+                    left = (vec)((vec_int)left & ~hit);
+                }
+        }
+        for (int64_t h = 0; rest && h < H; h++)
+            memset(dx + (h + 1) * pitch - rest, 0, (size_t)rest * sizeof *dx);
+    }
+    memset(dx, 0, (size_t)((s->in[1] - s->out[1] * H) * pitch) * sizeof *dx);
+}
+
 static void max_pool(const kernel_args *a)
 {
     spatial s = pool_spatial(a->attr, &a->in[0].sh, &a->out[0].sh);
     blocked b = blocked_of(&a->in[0].sh);
     int64_t out = spatial_out(&s), full = b.channels % LANES;
+    bool tiles = are_tiles(&s), pairs = tiles && s.kernel[1] == 2 && s.kernel[2] == 2;
     EACH_PLANE(p, b)
     {
         const float *x = (const float *)a->in[0].data + p * b.pixels * LANES;
         float *y = (float *)a->out[0].data + p * out * LANES;
-        for (int64_t o = 0; o < out; o++) {
+        if (pairs)
+            max_tiles(&s, 2, 2, x, y);
+        else if (tiles)
+            max_tiles(&s, s.kernel[1], s.kernel[2], x, y);
+        for (int64_t o = 0; o < out && !tiles; o++) {
             pool_window w;
             vec best = vec_set(-INFINITY);
             window_at(&s, o, false, &w);
@@ -57,13 +116,19 @@ static void max_pool_grad(const kernel_args *a)
     spatial s = pool_spatial(a->attr, &a->in[1].sh, &a->in[0].sh);
     blocked b = blocked_of(&a->in[1].sh);
     int64_t out = spatial_out(&s);
+    bool tiles = are_tiles(&s), pairs = tiles && s.kernel[1] == 2 && s.kernel[2] == 2;
     EACH_PLANE(p, b)
     {
         const float *dy = (const float *)a->in[0].data + p * out * LANES;
         const float *x = (const float *)a->in[1].data + p * b.pixels * LANES;
         float *dx = (float *)a->out[0].data + p * b.pixels * LANES;
-        memset(dx, 0, (size_t)(b.pixels * LANES) * sizeof *dx);
-        for (int64_t o = 0; o < out; o++) {
+        if (pairs)
+            max_tiles_grad(&s, 2, 2, dy, x, dx);
+        else if (tiles)
+            max_tiles_grad(&s, s.kernel[1], s.kernel[2], dy, x, dx);
+        else
+            memset(dx, 0, (size_t)(b.pixels * LANES) * sizeof *dx);
+        for (int64_t o = 0; o < out && !tiles; o++) {
             pool_window w;
             vec best = vec_set(-INFINITY), left = vec_load(dy + o * LANES);
             window_at(&s, o, false, &w);
