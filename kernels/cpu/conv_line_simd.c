@@ -405,7 +405,7 @@ static void conv(const kernel_args *a)
 static bool conv_takes(const kernel_args *a)
 {
     job j;
-    return plan_conv(&j, a);
+    return !((const conv_attrs *)a->attr)->exact && plan_conv(&j, a);
 }
 static size_t conv_workspace(const kernel_args *a)
 {

@@ -74,6 +74,23 @@ MUST_USE status cli_print(text *t);
 void cli_end_line(cli *c);
 void cli_version(bool as_json, text *out);
 
+/* train_variant.c: a variant that trains (session_qat.h) on session s, into the file `path`, and its row in the validation, with the
+ * images that the file wants. */
+typedef struct cli_variant {
+    const char *key;
+    const char *dir, *run; /* where it trains; the folder for --resume, NULL: it begins anew each time */
+    const char *file, *path; /* as the validation names it; where it is written */
+    const struct export_pair *facts;
+    size_t n_facts;
+    const float *reference; /* outputs of the float model, [samples, width] */
+    size_t width;
+} cli_variant;
+struct session;
+struct prove_options;
+struct validation;
+MUST_USE status cli_train_variant(cli *c, struct session *s, const cli_variant *v, const struct prove_options *o,
+                                  struct validation *out);
+
 /* help.c */
 void help_text(const char *topic, text *out);
 void completion_text(text *out);

@@ -6,8 +6,10 @@
 #include "cli/summary.h"
 #include "deploy/prove.h"
 #include "onnx/import.h"
+#include "onnx/export.h"
 #include "train/job_spec.h"
 #include "train/sensitivity.h"
+#include "train/session_qat.h"
 
 #include <math.h>
 #include <string.h>
@@ -55,6 +57,38 @@ done:
     return st;
 }
 
+/* A variant that trains: the model is the student, and the teacher too where none is named. */
+static status train_variant(quantised *x)
+{
+    session s = {0};
+    const char *dir;
+    status st = ST_OK;
+    x->j->student.onnx = x->model;
+    if (!*x->j->teacher.path) {
+        log_info("no --teacher: the model in float is the teacher");
+        x->j->teacher.path = x->model;
+    }
+    TRY(arena_printf(&x->mem, &dir, "%s.train", x->out));
+    TRY(session_open(x->j, &s));
+    const prove_options o = {.b = s.b, .ds = s.ds, .ort = x->c->o.ort, .atol = 1e-4, .rtol = 1e-4, .lim = &x->j->limits,
+                             .numbers = s.numbers};
+    TRY_DONE(prove(&o, NULL, x->model, &x->v, &x->p));
+    const export_pair facts[] = {{"distill.teacher", s.teacher_file ? s.teacher_file->sha256 : "none"}, {"distill.student", s.title}};
+    const cli_variant v = {.key = x->key, .dir = dir, .file = x->out, .path = x->out, .facts = facts, .n_facts = 2,
+                           .reference = x->p.student, .width = (size_t)x->p.width};
+    st = cli_train_variant(x->c, &s, &v, &o, &x->v);
+done:
+    session_close(&s);
+    return st;
+}
+
+static status show(quantised *x)
+{
+    summary m = {.v = &x->v, .student = {x->model, x->p.student_parameters, x->p.student_macs, x->bytes}};
+    TRY(summary_print(&m, x->c->o.json));
+    return prove_held(&x->v) ? ST_OK : fail(ST_GATE, "not all checks held");
+}
+
 static status make_variant(quantised *x)
 {
     const job *j = x->j;
@@ -64,6 +98,10 @@ static status make_variant(quantised *x)
     text line = {0};
     if (strcmp(x->out, x->model) == 0)
         return fail(ST_USAGE, "--out is the model itself");
+    if (qat_variant(x->key)) {
+        TRY(train_variant(x));
+        return show(x);
+    }
     status st = variant_write(&vj, x->key, x->out, &line);
     if (st == ST_OK)
         log_info("variant %s", line.s);
@@ -71,9 +109,7 @@ static status make_variant(quantised *x)
     TRY(st);
     TRY(prove(&o, NULL, x->model, &x->v, &x->p));
     TRY(prove_variant(&o, x->key, "student", x->out, x->out, x->p.student, (size_t)x->p.width, &x->v));
-    summary m = {.v = &x->v, .student = {x->model, x->p.student_parameters, x->p.student_macs, x->bytes}};
-    TRY(summary_print(&m, x->c->o.json));
-    return prove_held(&x->v) ? ST_OK : fail(ST_GATE, "not all checks held");
+    return show(x);
 }
 
 static void sensitivity_lines(const sensitivity *s, text *t)

@@ -9,6 +9,7 @@
 #include "onnx/export.h"
 #include "train/job_spec.h"
 #include "train/loop.h"
+#include "train/session_qat.h"
 #include "train/variants.h"
 
 #include <inttypes.h>
@@ -241,6 +242,22 @@ static status check_export(job_run *x)
     return prove_add_check(&x->v, held, "student.onnx is the trained student", detail);
 }
 
+/* A variant that trains, in a folder of its own below the run's. */
+static status train_variant(job_run *x, const prove_options *o, const char *key, const char *file, const char *path)
+{
+    session *s = &x->s;
+    char hash[65];
+    const char *dir;
+    TRY(config_hash(s->j, hash));
+    TRY(arena_printf(&x->mem, &dir, "%s/%s", x->dir, key));
+    const export_pair facts[] = {{"distill.config", hash},
+                                 {"distill.teacher", s->teacher_file ? s->teacher_file->sha256 : "none"},
+                                 {"distill.student", s->title}};
+    const cli_variant v = {.key = key, .dir = dir, .run = x->dir, .file = file, .path = path, .facts = facts,
+                           .n_facts = sizeof facts / sizeof *facts, .reference = x->p.student, .width = (size_t)x->p.width};
+    return cli_train_variant(x->c, s, &v, o, &x->v);
+}
+
 /* The variants that the job asks for besides student.onnx: made, and proved on the same samples. */
 static status add_variants(job_run *x, const prove_options *o)
 {
@@ -258,6 +275,10 @@ static status add_variants(job_run *x, const prove_options *o)
         TRY(io_make_dirs(path));
         TRY(arena_printf(&x->mem, &file, "export/student.%s.onnx", key));
         TRY(arena_printf(&x->mem, &path, "%s/%s", x->dir, file));
+        if (qat_variant(key)) {
+            TRY(train_variant(x, o, key, file, path));
+            continue;
+        }
         status st = variant_write(&vj, key, path, &line);
         if (st == ST_OK)
             log_info("variant %s", line.s);

@@ -97,6 +97,9 @@ typedef struct dataset dataset;
 MUST_USE status dataset_open(const data_options *o, dataset **out);
 void dataset_close(dataset *ds); /* after its loaders; NULL allowed */
 const data_info *dataset_info(const dataset *ds);
+/* From now on images are normalised by these numbers [channels] (data_info.mean and std change); no loader is open. Nothing
+ * happens where samples are no images. */
+void dataset_normalise(dataset *ds, const float *mean, const float *std);
 /* Memory that the data takes: arrays, and the cache of decoded images when it is full. */
 size_t dataset_bytes(const dataset *ds);
 

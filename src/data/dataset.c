@@ -245,7 +245,15 @@ static void recognise(dataset *ds)
     }
 }
 
-/* mean, std and the table of normalised pixels. float32 in PyTorch's order: divide, subtract, divide. */
+/* float32 in PyTorch's order: divide, subtract, divide. */
+static void fill_table(dataset *ds)
+{
+    for (uint32_t k = 0; k < (uint32_t)ds->channels; k++)
+        for (int v = 0; v < 256; v++)
+            ds->lut[k * 256 + (uint32_t)v] = ((float)v / 255.0f - ds->mean[k]) / ds->std[k];
+}
+
+/* mean, std and the table of normalised pixels. */
 static status make_tables(dataset *ds)
 {
     const data_options *o = &ds->o;
@@ -260,10 +268,19 @@ static status make_tables(dataset *ds)
     for (uint32_t k = 0; k < C; k++) {
         ds->mean[k] = o->n_mean ? o->mean[o->n_mean > 1 ? k : 0] : 0.0f;
         ds->std[k] = o->n_std ? o->std[o->n_std > 1 ? k : 0] : 1.0f;
-        for (int v = 0; v < 256; v++)
-            ds->lut[k * 256 + (uint32_t)v] = ((float)v / 255.0f - ds->mean[k]) / ds->std[k];
     }
+    fill_table(ds);
     return ST_OK;
+}
+
+void dataset_normalise(dataset *ds, const float *mean, const float *std)
+{
+    for (int64_t k = 0; ds->info.mean && k < ds->channels; k++) {
+        ds->mean[k] = mean[k];
+        ds->std[k] = std[k];
+    }
+    if (ds->info.mean)
+        fill_table(ds);
 }
 
 /* ---- labels ---- */

@@ -2,6 +2,7 @@
 #include "distill/train_graph.h"
 #include "base/hash.h"
 #include "ops/attrs.h"
+#include "quant/qat.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -192,6 +193,11 @@ static status add_optimizer_node(train_graph *t, const optimizer_spec *o, double
     return graph_add(t->g, OP_ADAM_UPDATE, &at, in, n, NULL, 0);
 }
 
+static bool decays_at_all(const optimizer_spec *o, uint32_t flags)
+{
+    return !(flags & (o->no_decay | VALUE_QUANT_SCALE));
+}
+
 /* One node for the parameters that decay, one for those that do not; more only when there are very many. */
 static status add_optimizer(train_graph *t, const optimizer_spec *o, bool decays)
 {
@@ -206,7 +212,7 @@ static status add_optimizer(train_graph *t, const optimizer_spec *o, bool decays
     if (o->kind != OPTIMIZER_SGD)
         in[UPDATE_STEP] = t->step;
     for (size_t i = 0; i < t->n_param; i++) {
-        if (!(t->g->value[t->param[i]].flags & o->no_decay) == decays)
+        if (decays_at_all(o, t->g->value[t->param[i]].flags) == decays)
             TRY_DONE(add_operands(t, o, i, in + head + each * n++));
         if (n == PARAMETERS_MAX || (n && i + 1 == t->n_param)) {
             TRY_DONE(add_optimizer_node(t, o, decays ? o->weight_decay : 0, in, head + each * n));
@@ -347,6 +353,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
     TRY(pass_join_gelu(g));
     TRY(pass_fuse_attention_graded(g));
     TRY(pass_fuse_norms(g)); /* after the hints: what they read stays */
+    TRY(qat_training_mode(g));
     for (size_t v = 1; v < g->n_value; v++)
         t->n_param += g->value[v].kind == VALUE_PARAM;
     TRY(mem_alloc(&t->param, t->n_param, sizeof *t->param));
@@ -356,6 +363,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
         if (g->value[v].kind == VALUE_PARAM)
             t->param[n++] = (value_id)v;
     TRY(graph_gradients(g, t->total, t->param, n, t->grad));
+    TRY(qat_add_updates(g));
     size_t used = 0;
     for (size_t i = 0; i < n; i++) /* a parameter that the loss does not depend on is left as it is */
         if (t->grad[i]) {

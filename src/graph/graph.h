@@ -31,7 +31,9 @@ typedef enum value_kind {
 enum { /* value flags */
     VALUE_NO_DECAY_NORM = 1, /* scale or bias of a normalisation */
     VALUE_NO_DECAY_BIAS = 2, /* bias of a convolution or linear layer */
-    VALUE_BATCHED = 4        /* inputs: dimension 0 is the batch */
+    VALUE_BATCHED = 4,       /* inputs: dimension 0 is the batch */
+    VALUE_QUANT_SCALE = 8,   /* parameters: a learned scale of integers */
+    VALUE_FIXED = 16         /* constants: no weight, not to be trained */
 };
 
 typedef struct value {

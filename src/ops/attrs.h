@@ -38,6 +38,7 @@ typedef struct conv_attrs {
     attr_ints kernel_shape, strides, dilations, pads;
     int64_t group, auto_pad;
     int64_t relu;              /* hidden: epilogue max(x, 0), after in[3] (same shape as the output) was added */
+    int64_t exact;             /* hidden: sums of products as they stand, nothing transformed (integers in float) */
     attr_ints data_shape;      /* hidden, ConvGradData: shape of the data whose gradient is made */
     attr_ints output_padding, output_shape; /* ConvTranspose only */
     double norm_epsilon, norm_ceiling; /* NormConv, NormConvGradWeight: of the norm before it; as in batch_norm_attrs */

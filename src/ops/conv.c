@@ -17,6 +17,7 @@
     {ATTR(conv_attrs, group), .type = ATTR_INT, .def = 1, .min = 1, .max = INT32_MAX},                            \
     {ATTR(conv_attrs, auto_pad), .type = ATTR_CHOICE, .choices = "NOTSET SAME_UPPER SAME_LOWER VALID"},           \
     {ATTR(conv_attrs, relu), .type = ATTR_INT, .flags = ATTR_HIDDEN, .min = 0, .max = 1},                         \
+    {ATTR(conv_attrs, exact), .type = ATTR_INT, .flags = ATTR_HIDDEN, .min = 0, .max = 1},                        \
     {ATTR(conv_attrs, data_shape), .type = ATTR_INTS, .flags = ATTR_HIDDEN}
 static const attr_desc conv_rows[] = {CONV_ROWS, {0}};
 static const attr_desc norm_conv_rows[] = {

@@ -80,9 +80,11 @@ typedef struct inserter {
     const places *p;
     const quant_scheme *s;
     const quant_params *params;
+    const given_integers *given; /* NULL: integers follow from the numbers */
     graph *q;
     value_id *plain, *rounded; /* [g->n_value] in q; 0: not there yet */
     value_id *scale, *zero;    /* [p->n_group] constants in q */
+    value_id *own_zero;        /* [g->n_value] with `given` */
     uint8_t *renamed;          /* [g->n_value] an output whose name goes to the rounded numbers */
     arena scratch;
 } inserter;
@@ -117,17 +119,32 @@ static status group_constants(inserter *x, uint32_t k)
     return add_constant(x, base, "_zero", x->s->activations, (shape){0}, &zero, &x->zero[k]);
 }
 
+/* The zero point of v: that of its group, unless it was given another one. */
+static status zero_constant(inserter *x, value_id v, value_id *out)
+{
+    uint32_t k = x->p->value[v].group;
+    *out = x->zero[k];
+    if (!x->given || x->given->zero[v] == x->params[k].zero)
+        return ST_OK;
+    uint8_t zero = (uint8_t)x->given->zero[v];
+    if (!x->own_zero[v])
+        TRY(add_constant(x, x->g->value[v].name, "_zero", x->s->activations, (shape){0}, &zero, &x->own_zero[v]));
+    *out = x->own_zero[v];
+    return ST_OK;
+}
+
 /* The numbers of v, rounded. */
 static status round_value(inserter *x, value_id v)
 {
     uint32_t k = x->p->value[v].group;
     const char *base = x->g->value[v].name;
-    value_id q;
+    value_id q, zero;
     if (x->rounded[v])
         return ST_OK;
     TRY(group_constants(x, k));
-    TRY(add_linear(x, OP_QUANTIZE_LINEAR, base, "_q", 1, x->plain[v], x->scale[k], x->zero[k], &q));
-    return add_linear(x, OP_DEQUANTIZE_LINEAR, base, x->renamed[v] ? "" : "_dq", 1, q, x->scale[k], x->zero[k], &x->rounded[v]);
+    TRY(zero_constant(x, v, &zero));
+    TRY(add_linear(x, OP_QUANTIZE_LINEAR, base, "_q", 1, x->plain[v], x->scale[k], zero, &q));
+    return add_linear(x, OP_DEQUANTIZE_LINEAR, base, x->renamed[v] ? "" : "_dq", 1, q, x->scale[k], zero, &x->rounded[v]);
 }
 
 /* A constant is copied when it is first read as it is. */
@@ -149,7 +166,10 @@ static status put_weight(inserter *x, const node *n, value_id *weight, value_id 
     int_weight iw;
     value_id q, scale, zero;
     void *zeros;
-    TRY(int_weight_make(x->g, n, x->s, x->params[x->p->value[n->in[0]].group].scale, &x->scratch, &iw));
+    if (x->given)
+        TRY(x->given->weight(x->given->ctx, x->g, n, &x->scratch, &iw));
+    else
+        TRY(int_weight_make(x->g, n, x->s, x->params[x->p->value[n->in[0]].group].scale, &x->scratch, &iw));
     if (iw.widened)
         log_info("node '%s': %zu scales of its weight were widened, so that bias and sums fit int32", n->name, iw.widened);
     shape each = iw.n_scale > 1 ? SHAPE(iw.n_scale) : (shape){0};
@@ -228,12 +248,19 @@ static status copy_graph(inserter *x)
 
 status quant_insert(const graph *g, const places *p, const quant_scheme *s, const quant_params *params, graph **out)
 {
-    inserter x = {.g = g, .p = p, .s = s, .params = params};
+    return quant_insert_given(g, p, s, params, NULL, out);
+}
+
+status quant_insert_given(const graph *g, const places *p, const quant_scheme *s, const quant_params *params,
+                          const given_integers *given, graph **out)
+{
+    inserter x = {.g = g, .p = p, .s = s, .params = params, .given = given};
     status st = ST_OK;
     TRY_DONE(graph_new(&x.q));
     TRY_DONE(mem_alloc(&x.plain, g->n_value, sizeof *x.plain));
     TRY_DONE(mem_alloc(&x.rounded, g->n_value, sizeof *x.rounded));
     TRY_DONE(mem_alloc(&x.renamed, g->n_value, 1));
+    TRY_DONE(mem_alloc(&x.own_zero, g->n_value, sizeof *x.own_zero));
     TRY_DONE(mem_alloc(&x.scale, p->n_group, sizeof *x.scale));
     TRY_DONE(mem_alloc(&x.zero, p->n_group, sizeof *x.zero));
     TRY_DONE(copy_graph(&x));
@@ -244,6 +271,7 @@ done:
     mem_free(x.plain);
     mem_free(x.rounded);
     mem_free(x.renamed);
+    mem_free(x.own_zero);
     mem_free(x.scale);
     mem_free(x.zero);
     arena_free(&x.scratch);

@@ -2,13 +2,13 @@
 #include "onnx/export.h"
 #include "train/job_spec.h"
 #include "train/session.h"
+#include "train/session_qat.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Brings the weights that are judged and exported into eval_params: the averages where they are kept. */
-static status sync_weights(session *s)
+status session_sync_weights(session *s)
 {
     char name[1200];
     for (size_t i = 0; i < s->eval_params.n; i++) {
@@ -144,7 +144,7 @@ status session_evaluate(session *s, evaluation *out)
     bool teach = s->t.e && !s->teacher_val;
     status st = ST_OK;
     *out = (evaluation){.n = s->info->part[DATA_VAL].n};
-    TRY_DONE(sync_weights(s));
+    TRY_DONE(session_sync_weights(s));
     TRY_DONE(mem_alloc(&out->logits, (size_t)out->n * (size_t)s->width, sizeof *out->logits));
     if (teach)
         TRY_DONE(mem_alloc(&s->teacher_val, (size_t)out->n * s->t.width[0], sizeof *s->teacher_val));
@@ -175,7 +175,9 @@ status session_export(session *s, const char *path, const struct export_pair *me
     graph *g = NULL;
     status st = ST_OK;
     export_options o = {.opset = e->opset, .fixed_batch = e->batch != 0, .meta = meta, .n_meta = n_meta};
-    TRY_DONE(sync_weights(s));
+    TRY_DONE(session_sync_weights(s));
+    if (s->qat)
+        return qat_export(s, e->batch ? e->batch : 1, &o, path);
     TRY_DONE(student_build(&s->spec, e->batch ? e->batch : 1, &g));
     g->n_output = 1;
     TRY_DONE(store_bake(&s->eval_params, g));

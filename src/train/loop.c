@@ -376,7 +376,7 @@ static status train(run *x, uint64_t from)
             TRY(save(x, step + 1));
             TRY(metrics_event(&x->m, "stop", step + 1, NULL, 0, NULL, NULL));
             return fail(ST_STOPPED, "stopped after step %" PRIu64 " of %" PRIu64 "; go on with --resume --out %s",
-                        step + 1, s->steps, x->o->dir);
+                        step + 1, s->steps, x->o->out ? x->o->out : x->o->dir);
         }
     }
     return ST_OK;

@@ -12,6 +12,7 @@
 
 typedef struct loop_options {
     const char *dir;
+    const char *out;   /* what --out says of the whole run, where `dir` is a part of its folder; NULL: dir */
     bool resume;       /* go on from the newest checkpoint that is whole (from the start when there is none) */
     bool force;        /* remove an earlier run's files from the folder */
     bool force_resume; /* although config, data or teacher changed */

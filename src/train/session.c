@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "onnx/import.h"
 #include "train/job_spec.h"
+#include "train/session_qat.h"
 
 #include <math.h>
 #include <string.h>
@@ -86,13 +87,18 @@ status session_tap_shapes(session *s, const graph *teacher)
     return ST_OK;
 }
 
-static status open_training(session *s)
+status session_student(const session *s, int64_t rows, graph **out)
+{
+    return s->qat ? qat_student(s, rows, out) : student_build(&s->spec, rows, out);
+}
+
+status session_open_training(session *s)
 {
     graph *g = NULL;
     train_spec spec;
     status st = ST_OK;
     TRY_DONE(job_train_spec(s, &spec));
-    TRY_DONE(student_build(&s->spec, s->j->train.batch, &g));
+    TRY_DONE(session_student(s, s->j->train.batch, &g));
     TRY_DONE(train_graph_build(g, &spec, &s->tg));
     TRY_DONE(session_match(s));
     st = exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train);
@@ -129,17 +135,26 @@ status session_match(session *s)
     return feed_check_ids(g, &s->x, s->ds, "the student");
 }
 
-static status open_evaluation(session *s)
+status session_open_evaluation(session *s)
 {
     int64_t n = s->info->part[DATA_VAL].n;
     int64_t most = s->j->train.batch < TEACHER_BATCH ? TEACHER_BATCH : s->j->train.batch; /* a batch that fits can be small */
     most = most < EVAL_BATCH ? most : EVAL_BATCH;
     s->eval_batch = n < 1 ? 1 : n < most ? n : most;
-    TRY(student_build(&s->spec, s->eval_batch, &s->eval_graph));
+    TRY(session_student(s, s->eval_batch, &s->eval_graph));
     s->eval_graph->n_output = 1;
     TRY(pass_drop_identity(s->eval_graph));
     TRY(feed_match(s->eval_graph, s->eval_graph->input, s->eval_graph->n_input, s->info, "the student", &s->eval_x));
     return exec_open(s->eval_graph, s->b, &s->eval_params, job_memory_limit(s->j), &s->eval);
+}
+
+status session_place_taps(session *s)
+{
+    TRY(arena_alloc(&s->mem, &s->taps, s->t.n_out, sizeof *s->taps));
+    s->taps[0] = s->tg.teacher_logits ? exec_data(s->train, s->tg.teacher_logits) : NULL;
+    for (size_t i = 0; i < s->n_hint; i++)
+        s->taps[i + 1] = exec_data(s->train, s->tg.tap[i]);
+    return ST_OK;
 }
 
 static status open_teacher(session *s)
@@ -152,14 +167,11 @@ static status open_teacher(session *s)
     TRY(session_open_frozen_teacher(s, rows));
     if (s->kd)
         TRY(match_outputs(s, frozen_shape(&s->t, 0)));
-    TRY(arena_alloc(&s->mem, &s->taps, s->t.n_out, sizeof *s->taps));
-    s->taps[0] = s->tg.teacher_logits ? exec_data(s->train, s->tg.teacher_logits) : NULL;
-    for (size_t i = 0; i < s->n_hint; i++)
-        s->taps[i + 1] = exec_data(s->train, s->tg.tap[i]);
+    TRY(session_place_taps(s));
     return session_open_cache(s);
 }
 
-static status open_loader(session *s)
+status session_open_loader(session *s)
 {
     loader_options o = job_loader_options(s->j);
     TRY(loader_open(s->ds, &o, &s->in));
@@ -192,12 +204,12 @@ status session_open(const job *j, session *out)
         TRY_DONE(session_tap_shapes(s, teacher));
     graph_free(teacher); /* it may be large, and open_teacher makes the one that runs */
     teacher = NULL;
-    TRY_DONE(open_training(s));
+    TRY_DONE(session_open_training(s));
     TRY_DONE(open_teacher(s));
     if (s->teacher_file)
         onnx_release(s->teacher_file);
-    TRY_DONE(open_evaluation(s));
-    TRY_DONE(open_loader(s));
+    TRY_DONE(session_open_evaluation(s));
+    TRY_DONE(session_open_loader(s));
 done:
     graph_free(teacher);
     if (st != ST_OK)

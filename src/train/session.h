@@ -57,6 +57,7 @@ typedef struct session {
     session_watcher seen; /* NULL: nobody watches */
     void *seen_ctx;
     float *teacher_val; /* [validation samples, width], made by the first evaluation */
+    struct session_qat *qat; /* session_qat.h: the student trains as the integer model that it will be; NULL: in float */
 } session;
 
 /* Opens all of it. Errors of the job name the key and where it was set. */
@@ -92,7 +93,15 @@ MUST_USE status session_open_cache(session *s);
 /* The same for its first output on the validation samples, exactly and on disk only; *out NULL when there is no disk. */
 MUST_USE status session_open_val_cache(session *s, tap_cache **out);
 
-/* Pieces of session_open, for parity.c. */
+/* Pieces of session_open, for parity.c and session_qat.c. */
+/* The student that trains, in inference form. */
+MUST_USE status session_student(const session *s, int64_t rows, graph **out);
+MUST_USE status session_open_training(session *s);
+MUST_USE status session_open_evaluation(session *s);
+MUST_USE status session_open_loader(session *s);
+MUST_USE status session_place_taps(session *s); /* where the teacher's outputs go */
+/* Brings the weights that are judged and exported into eval_params: the averages where they are kept. */
+MUST_USE status session_sync_weights(session *s);
 MUST_USE status session_open_teacher_file(session *s);
 /* The teacher's graph for `rows` samples, outputs: the logits, then (with_hints) the hints' values. */
 MUST_USE status session_import_teacher(const session *s, int64_t rows, bool with_hints, graph **out);

@@ -1,0 +1,48 @@
+/* train_variant.c - trains a variant and proves its file: for runs and for `distill quant`. */
+#include "base/io.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "deploy/prove.h"
+#include "onnx/export.h"
+#include "train/session_qat.h"
+
+#include <inttypes.h>
+
+/* The validation sees images as the file wants them. */
+static status prove_file(session *s, const cli_variant *v, const prove_options *o, const float *mean, const float *std, validation *out)
+{
+    const data_info *d = s->info;
+    const size_t channels = d->image ? (size_t)d->input[0].sh.dim[0] : 0;
+    float own_mean[DATA_CHANNELS] = {0}, own_std[DATA_CHANNELS] = {0};
+    for (size_t k = 0; k < channels && k < DATA_CHANNELS; k++) {
+        own_mean[k] = d->mean[k];
+        own_std[k] = d->std[k];
+    }
+    dataset_normalise(s->ds, mean, std);
+    status st = prove_variant(o, v->key, "student", v->file, v->path, v->reference, v->width, out);
+    dataset_normalise(s->ds, own_mean, own_std);
+    return st;
+}
+
+status cli_train_variant(cli *c, session *s, const cli_variant *v, const prove_options *o, validation *out)
+{
+    const options *given = &c->o;
+    arena mem = {0};
+    const char *ckpt;
+    float mean[DATA_CHANNELS] = {0}, std[DATA_CHANNELS] = {0};
+    loop_result r = {0};
+    status st = ST_OK;
+    TRY_DONE(arena_printf(&mem, &ckpt, "%s/ckpt", v->dir));
+    const bool resume = v->run && io_is_dir(ckpt) && !given->force;
+    const loop_options lo = {.dir = v->dir, .out = v->run, .resume = resume, .force = !v->run || given->force,
+                             .force_resume = given->force_resume, .sink = given->quiet ? NULL : &c->sink, .stop = c->stop};
+    log_info("variant %s: training with rounding, %g epochs", v->key, s->j->quant.epochs);
+    TRY_DONE(session_train_variant(s, v->key, &lo, v->path, v->facts, v->n_facts, &r, mean, std));
+    cli_end_line(c);
+    log_info("variant %s: trained %" PRIu64 " steps in %.1f s", v->key, r.steps_done, r.seconds);
+    st = prove_file(s, v, o, mean, std, out);
+done:
+    evaluation_free(&r.last);
+    arena_free(&mem);
+    return st;
+}

@@ -1,0 +1,117 @@
+/* test_qat_session.c - a session that goes on with rounding: resume, and the file that leaves. */
+#include "harness.h"
+#include "base/hash.h"
+#include "deploy/prove.h"
+#include "toy.h"
+#include "train/checkpoint.h"
+#include "train/session_qat.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static uint64_t store_hash(const store *s)
+{
+    uint64_t h = s->n;
+    for (size_t i = 0; i < s->n; i++)
+        h = h * 0x9E3779B97F4A7C15u + hash_xxh3(s->at[i].t.data, tensor_bytes(&s->at[i].t));
+    return h;
+}
+
+static void steps(session *s, uint64_t from, uint64_t to, uint64_t *hash)
+{
+    double hint[8];
+    for (uint64_t k = from; k < to; k++) {
+        step_result r = {.hint = hint};
+        OK(session_step(s, k, &r));
+        ck_assert_msg(r.finite, "step %llu: %s is not finite", (unsigned long long)k, r.nonfinite);
+        hash[k + 1] = store_hash(&s->params);
+    }
+}
+
+/* The file that leaves, on the validation samples, against the trained graph: in steps of its output (0: the same bits). */
+static double file_apart(session *q, const char *path)
+{
+    evaluation e;
+    float mean[DATA_CHANNELS], std[DATA_CHANNELS], own_mean[1] = {q->info->mean[0]}, own_std[1] = {q->info->std[0]}, *y, step = 0;
+    const limits lim = limits_default();
+    const prove_options o = {.b = q->b, .ds = q->ds, .lim = &lim};
+    shape sh;
+    latency time;
+    double apart = 0;
+    const char *output = q->eval_graph->value[q->eval_graph->output[0]].name;
+    OK(session_evaluate(q, &e));
+    OK(session_export(q, path, NULL, 0));
+    session_input_numbers(q, mean, std);
+    dataset_normalise(q->ds, mean, std);
+    OK(prove_outputs(&o, path, false, &y, &sh, &time));
+    dataset_normalise(q->ds, own_mean, own_std);
+    ck_assert_int_eq(shape_count(&sh), (int64_t)e.n * q->width);
+    for (size_t i = 0; i < q->qat->ranges.n; i++)
+        step = strcmp(q->qat->ranges.at[i].name, output) == 0 ? q->qat->ranges.at[i].at.scale : step;
+    for (size_t i = 0; i < q->eval_params.n; i++) { /* a scale that trained or moved */
+        const tensor *t = &q->eval_params.at[i].t;
+        if (strncmp(t->name, output, strlen(output)) != 0)
+            continue;
+        step = strstr(t->name, ".log_scale") ? step * expf(*(const float *)t->data) : step;
+        step = strstr(t->name, ".scale") ? *(const float *)t->data : step;
+    }
+    ck_assert(step > 0);
+    for (int64_t i = 0; i < (int64_t)e.n * q->width; i++)
+        apart = fmax(apart, fabs((double)e.logits[i] - (double)y[i]) / (double)step);
+    mem_free(y);
+    evaluation_free(&e);
+    return apart;
+}
+
+static void check_session(const char *key, const char *learn)
+{
+    const char *set[] = {learn, "quant.epochs=1.5", "quant.samples=48", "quant.lr=0.003", "hint.auto.pairs=1", NULL};
+    const char *dir = test_tmp_dir(), *half = test_path(dir, "half.safetensors"), *path = test_path(dir, "q.onnx");
+    limits lim = limits_default();
+    uint64_t whole[64], part[64], before;
+    session s, q;
+    checkpoint c;
+    toy_make(dir);
+    job *j = toy_job(dir, set);
+    OK(session_open(j, &s));
+    steps(&s, 0, s.steps, whole);
+    before = store_hash(&s.params);
+    OK(session_open_qat(&s, key, &q));
+    ck_assert_uint_eq(q.steps, 9);
+    ck_assert_uint_eq(q.n_hint, 1);
+    whole[0] = store_hash(&q.params);
+    steps(&q, 0, 4, whole);
+    OK(checkpoint_write(half, &q.params, NULL, 0));
+    steps(&q, 4, 9, whole);
+    for (int k = 0; k < 9; k++)
+        ck_assert_msg(whole[k] != whole[k + 1], "%s %s: step %d changed nothing", key, learn, k);
+    double apart = file_apart(&q, path);
+    session_close_qat(&q);
+    OK(session_open_qat(&s, key, &q));
+    ck_assert(store_hash(&q.params) == whole[0]);
+    OK(checkpoint_read(half, &lim, &c));
+    OK(checkpoint_restore(&c, &q.params));
+    checkpoint_free(&c);
+    session_seek(&q, 4);
+    steps(&q, 4, 9, part);
+    for (int k = 5; k <= 9; k++)
+        ck_assert_msg(whole[k] == part[k], "%s %s: resumed at 4, step %d differs", key, learn, k);
+    session_close_qat(&q);
+    ck_assert(store_hash(&s.params) == before);
+    session_close(&s);
+    config_free(j);
+    printf("%s %s: file and trained graph %g steps apart\n", key, learn, apart);
+    ck_assert_msg(strcmp(key, "int8-qat") == 0 ? apart <= 1.001 : apart == 0, "%s %s: %g steps apart", key, learn, apart);
+}
+
+START_TEST(a_session_goes_on_with_rounding_and_resumes_bitwise)
+{
+    check_session("int8-qat", "quant.learn=none");
+    check_session("int8-qat", "quant.learn=ema");
+    check_session("int8-qat", "quant.learn=lsq");
+    check_session("portable", "quant.learn=lsq");
+    check_session("portable-s8", "quant.learn=lsq");
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), {0}};
