@@ -25,7 +25,7 @@ static bool plan(dwise *d, const kernel_args *a)
     int64_t reach = (s->kernel[1] - 1) * s->dilation[1];
     d->blocks = (s->channels + LANES - 1) / LANES;
     d->cols = (s->out[2] - 1) * s->stride[2] + (s->kernel[2] - 1) * s->dilation[2] + 1;
-    d->part = max_of(1, min_of(s->out[1], (96 << 10) / max_of(1, d->cols * LANES * 4) / s->stride[1]));
+    d->part = max_of(1, min_of(s->out[1], (24 << 10) / max_of(1, d->cols * LANES * 4) / s->stride[1]));
     d->parts = (s->out[1] + d->part - 1) / d->part;
     d->rows = (d->part - 1) * s->stride[1] + reach + 1;
     return s->group == s->channels && s->outputs == s->channels && s->channels > 1 &&
@@ -139,6 +139,8 @@ static void run_part(const dwise *d, const kernel_args *a, const dweights *q, in
         int64_t o = 0;
         for (; o + ROW_PIXELS <= s->out[2]; o += ROW_PIXELS, y += ROW_PIXELS * LANES)
             sum_windows(d, row + o * s->stride[2] * LANES, w, y, factor, bias, mask, &r, ROW_PIXELS);
+        for (; o + 4 <= s->out[2]; o += 4, y += 4 * LANES)
+            sum_windows(d, row + o * s->stride[2] * LANES, w, y, factor, bias, mask, &r, 4);
         for (; o < s->out[2]; o++, y += LANES)
             sum_windows(d, row + o * s->stride[2] * LANES, w, y, factor, bias, mask, &r, 1);
     }

@@ -57,4 +57,5 @@
     X(qconv) \
     X(quant) \
     X(reduce) \
+    X(resize) \
     X(unary)

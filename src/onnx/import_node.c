@@ -249,31 +249,19 @@ status draft_end(draft *d)
     return ST_OK;
 }
 
-#define MICROSOFT "com.microsoft" /* ONNX Runtime's own operators */
-
-/* An operator of that domain that we have; OP_NONE: none. Its QuantizeLinear and DequantizeLinear are ONNX's. */
-static op_id microsoft_op(const Onnx__NodeProto *n)
-{
-    op_id op = strcmp(n->domain, MICROSOFT) == 0 ? op_from_name(n->op_type) : OP_NONE;
-    return op_of(op)->flags & OP_MICROSOFT || op == OP_QUANTIZE_LINEAR || op == OP_DEQUANTIZE_LINEAR ? op : OP_NONE;
-}
-
 /* The model's own functions come first; then only ONNX's own operators and some of ONNX Runtime's are known. */
 static status import_foreign(importer *im, scope *s, const Onnx__NodeProto *n)
 {
-    draft d;
+    bool known = false;
     const char *key;
     TRY(arena_printf(&im->mem, &key, "%s %s", n->domain, n->op_type));
     uint32_t f = name_map_get(&im->functions, key);
     if (f)
         return inline_function(im, s, n, f - 1);
-    op_id op = microsoft_op(n);
-    if (op != OP_NONE) {
-        TRY(draft_begin(im, s, n, op, &d));
-        TRY(attributes_read(im, &d, NULL));
-        TRY(draft_add(im, &d));
-        return draft_end(&d);
-    }
+    if (strcmp(n->domain, MICROSOFT) == 0)
+        TRY(microsoft_node(im, s, n, &known));
+    if (known)
+        return ST_OK;
     return node_fail(s, n, "operators of the domain '%s' are not supported%s", n->domain,
                      im->o->trainable ? "" : "; cut the graph before it with --teacher-output NAME");
 }

@@ -133,6 +133,10 @@ const rewrite *rewrite_find(const char *op_type, int64_t opset); /* NULL: none *
 typedef status (*special_fn)(importer *im, scope *s, const Onnx__NodeProto *n);
 special_fn special_find(const char *op_type); /* NULL: none */
 
+/* microsoft.c: operators of the domain com.microsoft; *known false: not one of them, nothing was done */
+#define MICROSOFT "com.microsoft"
+MUST_USE status microsoft_node(importer *im, scope *s, const Onnx__NodeProto *n, bool *known);
+
 /* inline.c: bodies within bodies */
 MUST_USE status inline_if(importer *im, scope *s, const Onnx__NodeProto *n);
 MUST_USE status inline_function(importer *im, scope *s, const Onnx__NodeProto *call, size_t function);

@@ -73,8 +73,11 @@ static status resized_shape(const node *n, const shape *x, shape *y)
 static status resize_infer(graph *g, node *n)
 {
     shape y;
-    TRY(op_check_float(g, n, 0));
-    shape x = op_in(g, n, 0)->sh;
+    const value *in = op_in(g, n, 0);
+    bool bytes = in && (in->type == DTYPE_U8 || in->type == DTYPE_I8);
+    if (!bytes || ((const resize_attrs *)n->attr)->mode != RESIZE_NEAREST) /* bytes may move; they are not averaged */
+        TRY(op_check_float(g, n, 0));
+    shape x = in->sh;
     TRY(resized_shape(n, &x, &y));
     op_set_out(g, n, 0, op_in(g, n, 0)->type, y);
     return ST_OK;
