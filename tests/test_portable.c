@@ -161,6 +161,39 @@ START_TEST(one_number_outside_a_rule)
 }
 END_TEST
 
+/* The same at a random product of random nets, whose type and profile vary too. */
+START_TEST(random_nets_broken_at_a_random_place)
+{
+    static const struct {
+        const char *end;
+        double to, times;
+        unsigned rule;
+    } way[] = {{"_w", 68, 0, RULE(2)}, {"_w", -68, 0, RULE(2)}, {"_w", 2, 0, RULE(3)}, {"_w", -63, 0, RULE(3)},
+               {"_b", 0, 0, RULE(3)}, {"_b", 5, 0, RULE(3)}, {"_b", -16777218, 0, RULE(4)}, {"_bs", NAN, 0.5, RULE(1)},
+               {"_ws", NAN, 0.75, RULE(1)}, {"_ws", NAN, 0, RULE(1)}};
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        rng r = rng_make(seed, RNG_TEST, 9, 0);
+        size_t w = rng_below(&r, sizeof way / sizeof *way);
+        graph *g = qnet_portable(seed, seed % 2 ? DTYPE_I8 : DTYPE_U8, seed % 4 == 3, 1);
+        value_id found = 0;
+        uint32_t seen = 0;
+        for (value_id v = 1; v < g->n_value; v++) {
+            const char *name = graph_value(g, v)->name;
+            size_t n = strlen(name), k = strlen(way[w].end);
+            if (graph_value(g, v)->kind == VALUE_CONST && n > k && strcmp(name + n - k, way[w].end) == 0 && !rng_below(&r, ++seen))
+                found = v;
+        }
+        ck_assert_uint_ne(found, 0);
+        const value *c = graph_value(g, found);
+        int64_t at = rng_below(&r, (uint32_t)shape_count(&c->sh));
+        double was = dtype_load(c->type, c->data, at);
+        dtype_store(c->type, (void *)(uintptr_t)c->data, at, isnan(way[w].to) ? was * way[w].times : way[w].to);
+        refused(c->name, g, way[w].rule);
+        graph_free(g);
+    }
+}
+END_TEST
+
 /* Weights and biases scaled so that the smallest shift of conv1 is k: exactly 3 is taken, 2 is not. */
 START_TEST(the_shift_at_its_bound)
 {
@@ -459,6 +492,7 @@ START_TEST(the_same_bits_everywhere)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(nets_inside_the_rules_are_proven), TEST(one_number_outside_a_rule), TEST(the_shift_at_its_bound),
+const test_entry test_table[] = {TEST(nets_inside_the_rules_are_proven), TEST(one_number_outside_a_rule), TEST(random_nets_broken_at_a_random_place),
+                                 TEST(the_shift_at_its_bound),
                                  TEST(the_accumulator_at_its_bound), TEST(one_node_outside_a_rule), TEST(parameters_of_activations),
                                  TEST(inspect_says_whether), TEST(the_same_bits_everywhere), {0}};

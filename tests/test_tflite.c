@@ -38,6 +38,9 @@ static void depthwise(qnet *n) { qnet_conv(n, (qconv){.out = 4, .kernel = 3, .gr
 static void depth_multiplied(qnet *n) { qnet_conv(n, (qconv){.out = 8, .kernel = 3, .group = 4, .stride = 2, .pads = {1, 1, 1, 1}}, 0.01f); qnet_round(n, OUT, 128); }
 static void relu6(qnet *n) { qnet_conv(n, (qconv){.out = 5, .kernel = 3}, 0.02f); qnet_node(n, OP_CLIP, &(clip_attrs){0, 6}); qnet_round(n, 0.04f, 10); }
 static void clip(qnet *n) { qnet_node(n, OP_CLIP, &(clip_attrs){-0.5, 0.75}); qnet_round(n, 0.02f, 128); }
+static void clip_nothing(qnet *n) { qnet_node(n, OP_CLIP, &(clip_attrs){-INFINITY, INFINITY}); qnet_relu(n); qnet_round(n, 0.02f, 0); }
+static void clip_implied(qnet *n) { qnet_node(n, OP_CLIP, &(clip_attrs){0, 9}); qnet_round(n, 0.02f, 0); }
+static void clip_below(qnet *n) { qnet_node(n, OP_CLIP, &(clip_attrs){-INFINITY, 0.5}); qnet_round(n, 0.02f, 128); }
 static void relu_alone(qnet *n) { qnet_relu(n); qnet_round(n, 0.01f, 0); }
 
 static void residual(qnet *n)
@@ -123,7 +126,8 @@ static const net_case cases[] = {
     {"same", IMAGE, same}, {"strided", IMAGE, strided}, {"lopsided", IMAGE, lopsided}, {"valid", IMAGE, valid},
     {"no_bias_relu", IMAGE, no_bias_relu}, {"per_tensor", IMAGE, per_tensor}, {"dilated", IMAGE, dilated}, {"grouped", IMAGE, grouped},
     {"depthwise", IMAGE, depthwise}, {"depth_multiplied", IMAGE, depth_multiplied}, {"relu6", IMAGE, relu6},
-    {"clip", IMAGE, clip}, {"relu_alone", IMAGE, relu_alone}, {"residual", IMAGE, residual},
+    {"clip", IMAGE, clip}, {"clip_nothing", IMAGE, clip_nothing}, {"clip_implied", IMAGE, clip_implied},
+    {"clip_below", IMAGE, clip_below}, {"relu_alone", IMAGE, relu_alone}, {"residual", IMAGE, residual},
     {"add_const", IMAGE, add_const}, {"mul_const", IMAGE, mul_const}, {"sub_const", IMAGE, sub_const}, {"div_const", IMAGE, div_const},
     {"max_pool", IMAGE, max_pool}, {"max_pool_padded", IMAGE, max_pool_padded}, {"max_pool_ceil", IMAGE, max_pool_ceil},
     {"average_pool", IMAGE, average_pool}, {"average_pool_padded", IMAGE, average_pool_padded},

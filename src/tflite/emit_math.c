@@ -57,6 +57,8 @@ status emit_clamp(writer *w, const node *n, const tfl_row *row)
     int32_t in, out, middle;
     group gr;
     row->clamp(n, &lo, &hi);
+    if (isinf(lo) && isinf(hi))
+        return emit_same(w, n, row);
     group_find(w, n, row, &gr);
     if (gr.act == TFL_ACT_RELU_N1_TO_1 && gr.q) { /* its int8 form is not in every runtime */
         tfl_row float_row = *row;
@@ -68,9 +70,8 @@ status emit_clamp(writer *w, const node *n, const tfl_row *row)
     TRY(elementwise_result(w, n, &gr, &out));
     if (gr.act != TFL_ACT_NONE)
         return writer_op(w, (tfl_op){.code = code_of[gr.act], .version = gr.q ? 2 : 1}, &in, 1, out);
-    if (gr.q || (isinf(lo) && isinf(hi))) /* the codes' range is the bound, or there is none */
-        return writer_op(w, (tfl_op){.code = gr.q ? TFL_QUANTIZE : TFL_RESHAPE, .version = gr.q ? 2 : 1,
-                                     .option_type = gr.q ? TFL_OPT_QUANTIZE : TFL_OPT_NONE}, &in, 1, out);
+    if (gr.q) /* the codes' range is the bound */
+        return writer_op(w, (tfl_op){.code = TFL_QUANTIZE, .version = 2, .option_type = TFL_OPT_QUANTIZE}, &in, 1, out);
     if (isinf(lo) || isinf(hi))
         return bound(w, n, isinf(hi) ? TFL_MAXIMUM : TFL_MINIMUM, isinf(hi) ? lo : hi, in, out);
     TRY(writer_like(w, out, "bounded", w->m.tensor[out].sh, &middle));
