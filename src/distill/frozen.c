@@ -1,5 +1,6 @@
 /* frozen.c - runs a frozen model by full batches, and only over what is not remembered. */
 #include "distill/frozen.h"
+#include "graph/widen_half.h"
 
 #include <string.h>
 
@@ -42,6 +43,7 @@ status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, froz
     frozen_net *t = out;
     status st = ST_OK;
     *t = (frozen_net){.g = g, .bf16 = bf16};
+    TRY_DONE(pass_widen_half(g));
     TRY_DONE(feed_plain(g, &t->in));
     TRY_DONE(check_outputs(g));
     TRY_DONE(frozen_passes(g));

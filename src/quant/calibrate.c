@@ -129,8 +129,12 @@ status calibration_params(const calibration *c, const places *p, const quant_sch
             return fail(ST_BAD_DATA, "calibration: input '%s' is %g everywhere in all %llu samples: no range can come from "
                         "that; are these the right data?", v->name, h->min, (unsigned long long)c->samples);
     }
-    for (size_t k = 0; k < p->n_group; k++)
-        out[k] = histogram_params(&c->hist[k], s, p->group[k].positive);
+    for (size_t k = 0; k < p->n_group; k++) {
+        quant_scheme of = *s;
+        if (p->group[k].output && s->method != QUANT_MSE) /* logits that are cut are equal: no class could be told */
+            of.method = QUANT_MINMAX;
+        out[k] = histogram_params(&c->hist[k], &of, p->group[k].positive);
+    }
     return ST_OK;
 }
 

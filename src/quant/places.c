@@ -329,6 +329,9 @@ static status number_groups(finder *f)
         }
         p->group[p->value[v].group].positive &= positive;
     }
+    for (size_t i = 0; i < g->n_output; i++)
+        if (p->value[g->output[i]].rounded)
+            p->group[p->value[g->output[i]].group].output = true;
 done:
     mem_free(number);
     return st;

@@ -34,6 +34,7 @@ typedef struct place {
 
 typedef struct place_group {
     bool positive; /* nothing in it can be negative (all of it comes out of Relu and the like) */
+    bool output;    /* holds an output of the graph, which calibration by entropy or percentile does not cut */
     value_id first; /* its first value, for messages */
 } place_group;
 

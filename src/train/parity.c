@@ -55,6 +55,8 @@ static status open_teacher(bench *b)
     TRY(session_import_teacher(s, s->j->train.batch, true, &b->teacher));
     TRY(feed_match(b->teacher, b->teacher->input, b->teacher->n_input, s->info, "the teacher", &b->teach_x));
     TRY(feed_check_ids(b->teacher, &b->teach_x, s->ds, "the teacher"));
+    if (s->j->teacher.precision == TEACHER_INT8 && !b->wide)
+        TRY(session_quantise_teacher(s, &b->teacher));
     if (b->wide) {
         TRY(pass_drop_identity(b->teacher));
         TRY(pass_to_double(b->teacher)); /* before folding, which then rounds to double */

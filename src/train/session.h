@@ -29,6 +29,7 @@ typedef struct session {
     onnx_model *teacher_file; /* NULL: no teacher; released (onnx_release) once the teacher is open */
     const char *teacher_output; /* the model's first output */
     frozen_net t;
+    uint64_t teacher_int8; /* of the integers and scales of a teacher in int8: a hash; 0: it is not */
     graph_stats teacher_stats;
     bool kd;                  /* the teacher's outputs are learned from */
     bool numbers;             /* outputs are numbers to come close to, not logits of classes */
@@ -66,6 +67,10 @@ void session_close(session *s);
 
 /* The teacher for `rows` samples at a time in the precision of teacher.precision, into s->t (session_precision.c). */
 MUST_USE status session_open_frozen_teacher(session *s, int64_t rows);
+
+/* The teacher's graph becomes one in QDQ form by the scheme of [quant], calibrated on training samples; what follows from
+ * that is hashed into s->teacher_int8. *g is freed and replaced; also after failure the caller owns what is in it. */
+MUST_USE status session_quantise_teacher(session *s, graph **g);
 
 /* Bytes by item, for the plan table. */
 typedef struct session_memory {

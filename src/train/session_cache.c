@@ -19,6 +19,8 @@ static status identity_text(const session *s, data_part part, const size_t *widt
     text_printf(t, "\nteacher %s batch %lld\n", s->teacher_file->sha256, (long long)s->t.batch);
     if (s->t.bf16)
         text_add(t, "precision bf16\n");
+    if (s->teacher_int8)
+        text_printf(t, "precision int8 %016llx\n", (unsigned long long)s->teacher_int8);
     for (size_t i = 0; i < s->t.n_out; i++)
         if (width[i])
             text_printf(t, "output %s %zu\n", graph_value(s->t.g, s->t.g->output[i])->name, width[i]);

@@ -1,13 +1,15 @@
 /* variants.c - imports a float32 file, makes the variant, exports it with the facts. */
 #include "train/variants.h"
+#include "base/log.h"
 #include "onnx/export.h"
 #include "onnx/import.h"
+#include "quant/half.h"
 #include "tflite/write.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { CALIBRATION_BYTES = 64 << 20 };
+enum { CALIBRATION_BYTES = 64 << 20, HALF_ROWS = 8 };
 
 quant_scheme job_quant_scheme(const job *j)
 {
@@ -124,6 +126,7 @@ done:
 static status make_int8_ptq(maker *x, graph **out)
 {
     quant_scheme s = job_quant_scheme(x->v->j);
+    s.n_keep_float = variant_of_teacher(x->key) ? 0 : s.n_keep_float; /* the patterns are the student's */
     calibration_data data = {0};
     ptq_facts f;
     status st = ST_OK;
@@ -138,14 +141,43 @@ done:
     return st;
 }
 
+/* What float16 cannot hold is named; the file is written all the same. */
+static void tell_over(const half_report *r, maker *x)
+{
+    for (size_t i = 0; i < r->n_over; i++)
+        log_warn("variant %s: %s '%s' reaches %.4g, beyond float16 (%g): it becomes infinite", x->key,
+                 r->over[i].weight ? "weight" : "value", r->over[i].name, r->over[i].largest, HALF_MAX);
+    snprintf(x->facts, sizeof x->facts, "%zu tensors overflow float16 on %llu samples, %llu weights become 0", r->n_over,
+             (unsigned long long)r->samples, (unsigned long long)r->tiny);
+}
+
+static status make_fp16(maker *x, graph **out)
+{
+    calibration_data data = {0};
+    half_report report = {0};
+    status st = ST_OK;
+    if (!x->fixed)
+        TRY_DONE(import_rows(x, HALF_ROWS));
+    TRY_DONE(calibration_data_open(x->v->j, x->v->ds, x->g, x->path, &data));
+    sample_source from = calibration_data_source(&data);
+    TRY_DONE(half_check(x->g, x->v->b, &from, &report));
+    tell_over(&report, x);
+    st = half_make(x->g, x->v->j->quant.fp16_io == QUANT_IO_FLOAT16, out);
+done:
+    half_report_free(&report);
+    calibration_data_close(&data);
+    return st;
+}
+
 static const struct variant_kind_row {
     const char *key;
-    bool teacher;
     status (*make)(maker *x, graph **out);
-} kinds[] = {{"fp32", false, make_fp32},
-             {"int8-ptq", false, make_int8_ptq},
-             {"teacher-fp32", true, make_fp32},
-             {"teacher-int8-ptq", true, make_int8_ptq}};
+} kinds[] = {{"fp32", make_fp32},
+             {"fp16", make_fp16},
+             {"int8-ptq", make_int8_ptq},
+             {"teacher-fp32", make_fp32},
+             {"teacher-fp16", make_fp16},
+             {"teacher-int8-ptq", make_int8_ptq}};
 
 static const struct variant_kind_row *find_kind(const char *key)
 {
