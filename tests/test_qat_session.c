@@ -1,7 +1,9 @@
 /* test_qat_session.c - a session that goes on with rounding: resume, and the file that leaves. */
 #include "harness.h"
 #include "base/hash.h"
+#include "base/io.h"
 #include "deploy/prove.h"
+#include "quant/portable.h"
 #include "toy.h"
 #include "train/checkpoint.h"
 #include "train/session_qat.h"
@@ -114,4 +116,86 @@ START_TEST(a_session_goes_on_with_rounding_and_resumes_bitwise)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), {0}};
+/* Every preset that is made of convolutions: proven, and the file is the trained graph. */
+START_TEST(presets_become_portable)
+{
+    static const char *const student[][4] = {
+        {"student.arch=resnet", "student.depth=8", "student.widths=4 8 8"},
+        {"student.arch=mobilenetv2", "student.depth=auto", "student.widths="},
+        {"student.arch=dscnn", "student.depth=auto", "student.widths="},
+        {"student.arch=wrn", "student.depth=10", "student.widths=4 8 8"}, /* norms before their convolutions */
+        {"student.arch=mlp", "student.hidden=12", "student.depth=auto", "student.widths="},
+    };
+    for (size_t i = 0; i < sizeof student / sizeof *student; i++)
+        for (int bytes = 0; bytes < 2; bytes++) {
+            const char *set[8] = {"quant.epochs=0.3", "quant.samples=32"};
+            const char *dir = test_tmp_dir(), *key = bytes ? "portable-s8" : "portable";
+            uint64_t hash[64];
+            session s, q;
+            graph *g;
+            portable_report r;
+            for (int k = 0; k < 4; k++)
+                set[k + 2] = student[i][k];
+            toy_make(dir);
+            job *j = toy_job(dir, set);
+            OK(session_open(j, &s));
+            steps(&s, 0, 8, hash);
+            OK(session_open_qat(&s, key, &q));
+            steps(&q, 0, q.steps, hash);
+            OK(session_sync_weights(&q));
+            OK(qat_leave(&q, 1, &g));
+            OK(portable_check(g, PROFILE_NONE, &r));
+            ck_assert_msg(r.n_fault == 0, "%s %s: node %s breaks rule %d: %s", student[i][0], key, r.fault[0].node, r.fault[0].rule,
+                          r.fault[0].what);
+            portable_free(&r);
+            graph_free(g);
+            double apart = file_apart(&q, test_path(dir, "p.onnx"));
+            ck_assert_msg(apart == 0, "%s %s: %g steps apart", student[i][0], key, apart);
+            session_close_qat(&q);
+            session_close(&s);
+            config_free(j);
+        }
+}
+END_TEST
+
+/* Stopped by a signal after a step and run again: the same file. */
+START_TEST(a_stopped_variant_goes_on_to_the_same_file)
+{
+    const char *set[] = {"quant.epochs=1.5", "quant.samples=48", "train.checkpoint_every=1", NULL};
+    const char *dir = test_tmp_dir(), *whole = test_path(dir, "whole.onnx"), *parts = test_path(dir, "parts.onnx");
+    volatile sig_atomic_t stop = 1;
+    uint64_t hash[64];
+    float mean[DATA_CHANNELS], std[DATA_CHANNELS];
+    loop_result r;
+    session s;
+    toy_make(dir);
+    job *j = toy_job(dir, set);
+    OK(session_open(j, &s));
+    steps(&s, 0, 6, hash);
+    loop_options o = {.dir = test_path(dir, "a")};
+    OK(session_train_variant(&s, "int8-qat", &o, whole, NULL, 0, &r, mean, std));
+    ck_assert(mean[0] == s.info->mean[0] && std[0] == s.info->std[0]);
+    evaluation_free(&r.last);
+    o = (loop_options){.dir = test_path(dir, "b"), .out = "RUN", .stop = &stop};
+    for (int k = 1; k < 9; k++) {
+        FAILS(ST_STOPPED, "--out RUN", session_train_variant(&s, "int8-qat", &o, parts, NULL, 0, &r, mean, std));
+        ck_assert_uint_eq(r.steps_done, (uint64_t)k);
+        ck_assert(!io_exists(parts));
+        o.resume = true;
+    }
+    OK(session_train_variant(&s, "int8-qat", &o, parts, NULL, 0, &r, mean, std));
+    evaluation_free(&r.last);
+    size_t n, m;
+    unsigned char *a, *b;
+    OK(io_read_file(whole, 1 << 24, &a, &n));
+    OK(io_read_file(parts, 1 << 24, &b, &m));
+    ck_assert(n == m && n > 1000 && memcmp(a, b, n) == 0);
+    mem_free(a);
+    mem_free(b);
+    session_close(&s);
+    config_free(j);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), TEST(presets_become_portable),
+                                 TEST(a_stopped_variant_goes_on_to_the_same_file), {0}};

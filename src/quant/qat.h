@@ -46,9 +46,10 @@ typedef struct qat_pixels {
 } qat_pixels;
 
 /* For portable profiles, in place; g: frozen, batch norm folded.
- *   - MatMul + Add of a vector becomes Gemm with a bias;
+ *   (quant_prepare has made Gemm of MatMul + Add by then)
  *   - GlobalAveragePool, AveragePool (full windows) become depthwise convolutions with weights 4 (bias 2 is what rounding makes of
  *     0), scale 2^-n by the next power of two; what is missing from an area that is none goes into the weights behind it;
+ *   - a batch norm that no convolution could take in becomes a convolution of 1 x 1 for each channel;
  *   - Clip from 0 becomes Relu: saturation is the upper bound;
  *   - pixels not NULL and the image read by one Conv alone: the input becomes pixel / 256, its normalisation goes into that
  *     convolution's weights and bias. The border is then padded with black pixels instead of mean ones: QAT learns it.

@@ -109,6 +109,35 @@ static status scale_weights(graph *g, node_id k, double factor)
 
 /* ---- pools ---- */
 
+/* Node k becomes a depthwise convolution of its first input with the windows of p. bias 0: none. */
+static status make_depthwise(graph *g, node_id k, const pool *p, int64_t channels, value_id weight, value_id bias)
+{
+    conv_attrs *at;
+    value_id *in;
+    int64_t *lists;
+    TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+    TRY(arena_alloc(&g->mem, &in, 3, sizeof *in));
+    TRY(arena_alloc(&g->mem, &lists, 5 * SPATIAL_MAX, sizeof *lists));
+    op_default_attrs(OP_CONV, at);
+    for (int64_t i = 0; i < p->n; i++) {
+        lists[i] = p->kernel[i];
+        lists[SPATIAL_MAX + i] = p->stride[i];
+        lists[2 * SPATIAL_MAX + i] = 1;
+    }
+    at->kernel_shape = (attr_ints){p->n, lists};
+    at->strides = (attr_ints){p->n, lists + SPATIAL_MAX};
+    at->dilations = (attr_ints){p->n, lists + 2 * SPATIAL_MAX};
+    at->pads = (attr_ints){2 * p->n, lists + 3 * SPATIAL_MAX};
+    at->group = channels;
+    node *c = &g->node[k];
+    in[0] = c->in[0];
+    in[1] = weight;
+    in[2] = bias;
+    *c = (node){.op = OP_CONV, .name = c->name, .n_in = bias ? 3 : 2, .n_out = 1, .in = in, .out = c->out, .attr = at,
+                .when = c->when};
+    return ST_OK;
+}
+
 /* The node becomes a depthwise convolution with the weights 2^-n, area <= 2^n. */
 static status pool_to_conv(graph *g, node_id k, const pool *p)
 {
@@ -128,7 +157,7 @@ static status pool_to_conv(graph *g, node_id k, const pool *p)
     for (int64_t i = 0; i < p->n; i++)
         sh.dim[i + 2] = p->kernel[i];
     float *w;
-    int64_t count = shape_count(&sh), *lists;
+    int64_t count = shape_count(&sh);
     TRY(arena_alloc(&g->mem, &w, (size_t)count, sizeof *w));
     for (int64_t i = 0; i < count; i++)
         w[i] = (float)exp2(-n);
@@ -136,27 +165,44 @@ static status pool_to_conv(graph *g, node_id k, const pool *p)
     snprintf(name, sizeof name, "%s.pool", g->value[g->node[k].out[0]].name);
     TRY(graph_add_data(g, name, VALUE_CONST, DTYPE_F32, sh, w, &weight));
     g->value[weight].flags |= VALUE_FIXED;
-    conv_attrs *at;
-    value_id *in;
-    TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
-    TRY(arena_alloc(&g->mem, &in, 2, sizeof *in));
-    TRY(arena_alloc(&g->mem, &lists, 5 * SPATIAL_MAX, sizeof *lists));
-    op_default_attrs(OP_CONV, at);
-    for (int64_t i = 0; i < p->n; i++) {
-        lists[i] = p->kernel[i];
-        lists[SPATIAL_MAX + i] = p->stride[i];
-        lists[2 * SPATIAL_MAX + i] = 1;
+    return make_depthwise(g, k, p, x.dim[1], weight, 0);
+}
+
+/* ---- batch norms that no convolution takes in ---- */
+
+/* y = a x + b for each channel: a convolution of 1 x 1. */
+static status norm_to_conv(graph *g, node_id k)
+{
+    static const bool norms[OP_COUNT] = {[OP_BATCH_NORM] = true};
+    const node n = g->node[k];
+    const batch_norm_attrs *at = n.attr;
+    if (!norms[n.op] || at->training_mode || at->relu)
+        return ST_OK;
+    const shape x = g->value[n.in[0]].sh;
+    pool p = {.n = x.rank - 2, .area = 1};
+    if (x.rank < 3 || p.n > SPATIAL_MAX || g->value[n.in[0]].type != DTYPE_F32)
+        return ST_OK;
+    for (int i = 1; i < 5; i++)
+        if (g->value[n.in[i]].kind != VALUE_CONST)
+            return ST_OK;
+    const char *name = g->value[n.in[1]].name, *shift = g->value[n.in[2]].name;
+    const float *scale = g->value[n.in[1]].data, *bias = g->value[n.in[2]].data, *mean = g->value[n.in[3]].data,
+                *var = g->value[n.in[4]].data;
+    shape sh = {.rank = x.rank, .dim = {x.dim[1], 1}};
+    float *a, *b;
+    value_id av, bv;
+    for (int64_t i = 0; i < p.n; i++)
+        sh.dim[i + 2] = p.kernel[i] = p.stride[i] = 1;
+    TRY(arena_alloc(&g->mem, &a, (size_t)x.dim[1], sizeof *a));
+    TRY(arena_alloc(&g->mem, &b, (size_t)x.dim[1], sizeof *b));
+    for (int64_t c = 0; c < x.dim[1]; c++) {
+        double f = (double)scale[c] / sqrt((double)var[c] + at->epsilon);
+        a[c] = (float)f;
+        b[c] = (float)((double)bias[c] - (double)mean[c] * f);
     }
-    at->kernel_shape = (attr_ints){p->n, lists};
-    at->strides = (attr_ints){p->n, lists + SPATIAL_MAX};
-    at->dilations = (attr_ints){p->n, lists + 2 * SPATIAL_MAX};
-    at->pads = (attr_ints){2 * p->n, lists + 3 * SPATIAL_MAX};
-    at->group = x.dim[1];
-    in[0] = g->node[k].in[0];
-    in[1] = weight;
-    node *c = &g->node[k];
-    *c = (node){.op = OP_CONV, .name = c->name, .n_in = 2, .n_out = 1, .in = in, .out = c->out, .attr = at, .when = c->when};
-    return ST_OK;
+    TRY(graph_add_data(g, name, VALUE_CONST, DTYPE_F32, sh, a, &av));
+    TRY(graph_add_data(g, shift, VALUE_CONST, DTYPE_F32, SHAPE(x.dim[1]), b, &bv));
+    return make_depthwise(g, k, &p, x.dim[1], av, bv);
 }
 
 /* ---- pixels ---- */
@@ -287,8 +333,10 @@ status qat_rewrite(graph *g, const qat_options *o, const qat_pixels *pixels, boo
         pool p;
         if (pools[g->node[k].op] && g->value[g->node[k].in[0]].type == DTYPE_F32 && pools[g->node[k].op](g, &g->node[k], &p))
             TRY(pool_to_conv(g, (node_id)k, &p));
+        TRY(norm_to_conv(g, (node_id)k));
     }
     if (pixels)
         TRY(take_pixels(g, o, pixels, pixel_input));
+    TRY(pass_dead_nodes(g)); /* values that nobody reads any more */
     return graph_validate(g);
 }
