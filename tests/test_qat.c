@@ -8,6 +8,7 @@
 #include "quant/insert.h"
 #include "quant/portable.h"
 #include "quant/qat.h"
+#include "quant/qat_weight.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -239,6 +240,81 @@ START_TEST(ordinary_training_is_the_integer_model_within_a_step)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(gradients_are_straight_through_and_lsq),
+/* ---- scales of portable weights ---- */
+
+START_TEST(powers_of_weights_keep_the_rules)
+{
+    enum { CHANNELS = 4, EACH = 5000 };
+    static float w[CHANNELS * EACH];
+    const value v = {.name = "w", .type = DTYPE_F32, .sh = SHAPE(CHANNELS, EACH), .data = w};
+    float scale[CHANNELS], fixed;
+    rng r = rng_make(1, RNG_TEST, 5, 6);
+    for (int i = 0; i < EACH; i++) {
+        w[EACH + i] = i < 20 ? (float)(rng_uniform(&r) * 2 - 1) : 0; /* channel 0: zeros */
+        w[2 * EACH + i] = 1;                                         /* its sum would pass 2^24 */
+        w[3 * EACH + i] = i < 20 ? 100 * w[EACH + i] : 0;            /* finer than its largest number would have it */
+    }
+    OK(weight_choose_powers(&v, 0, CHANNELS, 64, 0x1p-2, scale));
+    for (int c = 0; c < CHANNELS; c++) {
+        int e;
+        double sum = 0;
+        ck_assert(scale[c] > 0 && frexpf(scale[c], &e) == 0.5f);
+        ck_assert_msg((double)scale[c] <= 0.25, "channel %d: scale %g", c, (double)scale[c]);
+        for (int i = 0; i < EACH; i++)
+            sum += fmin(fabs(4 * nearbyint((double)w[c * EACH + i] / (double)scale[c] / 4)), 64);
+        ck_assert_msg(255 * sum <= 8388608, "channel %d: sum %g", c, sum);
+    }
+    ck_assert(scale[1] <= 0x1p-6f && scale[1] >= 0x1p-9f); /* 1 / 64, or a little finer */
+    ck_assert(scale[2] == 0.25f);
+    ck_assert(scale[3] == 0.25f);
+    for (int i = 0; i < 16; i++)
+        w[i] = 0x1p-4f;
+    const value pool = {.name = "pool", .type = DTYPE_F32, .sh = SHAPE(1, 16), .data = w, .flags = VALUE_FIXED};
+    OK(weight_choose_powers(&pool, 0, 1, 64, 1, &fixed));
+    ck_assert(fixed == 0x1p-6f); /* as 4 */
+    OK(weight_choose_powers(&pool, 0, 1, 64, 0x1p-8, &fixed));
+    ck_assert(fixed == 0x1p-8f); /* as 16: the shift wants it */
+    w[7] = NAN;
+    FAILS(ST_BAD_DATA, "not finite", weight_choose_powers(&pool, 0, 1, 64, 1, &fixed));
+}
+END_TEST
+
+START_TEST(faults_are_said)
+{
+    const qat_options o = {.scheme = quant_scheme_default(), .learn = QAT_NONE};
+    const qat_ranges none = {0};
+    backend *b = open_backend();
+    graph *g = small_net(1, 8, SIDE), *q, *out;
+    calibration c;
+    qat_ranges r;
+    float x[BATCH * SIDE * SIDE], pixels[BATCH * SIDE * SIDE];
+    const void *samples = x;
+    draw_images(1, SIDE, false, x, pixels);
+    OK(qat_open_calibration(g, &o, b, &c));
+    FAILS(ST_BAD_DATA, "needs samples", qat_find_ranges(g, &o, &c, &r));
+    OK(calibration_add(&c, &samples, BATCH));
+    OK(qat_find_ranges(g, &o, &c, &r));
+    calibration_close(&c);
+    OK(graph_clone(g, &q));
+    FAILS(ST_CONFIG, "found no range", qat_insert(q, &o, &none));
+    graph_free(q);
+    OK(graph_clone(g, &q));
+    OK(qat_insert(q, &o, &r));
+    bake_trained(q, 1);
+    value_id v = 0;
+    for (size_t k = 1; k < q->n_value; k++) /* of an activation */
+        v = strstr(q->value[k].name, ".scale") && shape_count(&q->value[k].sh) == 1 ? (value_id)k : v;
+    ck_assert(v != 0);
+    *(float *)(uintptr_t)q->value[v].data = NAN;
+    FAILS(ST_DIVERGED, "lower quant.lr", qat_to_qdq(q, &o, &out));
+    qat_ranges_free(&r);
+    graph_free(q);
+    graph_free(g);
+    backend_close(b);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(powers_of_weights_keep_the_rules), TEST(faults_are_said),
+                                 TEST(gradients_are_straight_through_and_lsq),
                                  TEST(portable_training_is_the_integer_model_bit_for_bit),
                                  TEST(ordinary_training_is_the_integer_model_within_a_step), {0}};
