@@ -29,6 +29,55 @@ ALWAYS_INLINE vec larger(vec best, vec x)
     return (vec)(((vec_int)best & keep) | ((vec_int)x & ~keep));
 }
 
+/* Window `col` of the row that w is of; whether all its taps are inside. */
+ALWAYS_INLINE bool move_window(const spatial *s, int64_t col, pool_window *w)
+{
+    int64_t start = col * s->stride[2] - s->pad[2];
+    bool inside = start >= 0 && start + (s->kernel[2] - 1) * s->dilation[2] < s->in[2];
+    w->start[2] = start;
+    w->tap[2] = inside ? (range){0, s->kernel[2]} : taps_of_window(s, 2, col);
+    return inside && w->tap[1].end - w->tap[1].begin == s->kernel[1];
+}
+
+static bool is_square(const spatial *s, int64_t side)
+{
+    return s->kernel[0] == 1 && s->kernel[1] == side && s->kernel[2] == side && s->dilation[1] == 1 && s->dilation[2] == 1;
+}
+
+/* Of H * W neighbours, `pitch` floats from row to row. */
+ALWAYS_INLINE vec largest(const int64_t H, const int64_t W, const float *x, int64_t pitch)
+{
+    vec best = vec_load(x);
+#pragma GCC unroll 4
+    for (int64_t h = 0; h < H; h++)
+#pragma GCC unroll 4
+        for (int64_t w = h ? 0 : 1; w < W; w++)
+            best = larger(best, vec_load(x + h * pitch + w * LANES));
+    return best;
+}
+
+/* What of `left` goes to v, and goes from it: v is the first of the largest. */
+ALWAYS_INLINE vec taken(vec v, vec best, vec *left)
+{
+    vec_int hit = (v == best) | ((v != v) & (best != best));
+    vec part = (vec)((vec_int)*left & hit);
+    *left = (vec)((vec_int)*left & ~hit);
+    return part;
+}
+
+/* dx += dy at the first of the largest of H * W neighbours. */
+ALWAYS_INLINE void add_taken(const int64_t H, const int64_t W, const float *x, vec dy, float *dx, int64_t pitch)
+{
+    vec best = largest(H, W, x, pitch);
+#pragma GCC unroll 4
+    for (int64_t h = 0; h < H; h++)
+#pragma GCC unroll 4
+        for (int64_t w = 0; w < W; w++) {
+            int64_t at = h * pitch + w * LANES;
+            vec_store(dx + at, vec_load(dx + at) + taken(vec_load(x + at), best, &dy));
+        }
+}
+
 /* Windows that lie beside each other, all inside the data: the usual pool. */
 static bool are_tiles(const spatial *s)
 {
@@ -41,16 +90,8 @@ static bool are_tiles(const spatial *s)
 ALWAYS_INLINE void max_tiles(const spatial *s, const int64_t H, const int64_t W, const float *x, float *y)
 {
     for (int64_t row = 0; row < s->out[1]; row++, x += H * s->in[2] * LANES)
-        for (int64_t col = 0; col < s->out[2]; col++, y += LANES) {
-            const float *p = x + col * W * LANES;
-            vec best = vec_load(p);
-#pragma GCC unroll 4
-            for (int64_t h = 0; h < H; h++)
-#pragma GCC unroll 4
-                for (int64_t w = 0; w < W; w++)
-                    best = larger(best, vec_load(p + (h * s->in[2] + w) * LANES));
-            vec_store(y, best);
-        }
+        for (int64_t col = 0; col < s->out[2]; col++, y += LANES)
+            vec_store(y, largest(H, W, x + col * W * LANES, s->in[2] * LANES));
 }
 
 /* The gradient of tiles: every element is written once, those of no tile are zeros. */
@@ -61,21 +102,12 @@ ALWAYS_INLINE void max_tiles_grad(const spatial *s, const int64_t H, const int64
         for (int64_t col = 0; col < s->out[2]; col++, dy += LANES) {
             const float *p = x + col * W * LANES;
             float *to = dx + col * W * LANES;
-            vec best = vec_load(p), left = vec_load(dy);
+            vec best = largest(H, W, p, pitch), left = vec_load(dy);
 #pragma GCC unroll 4
             for (int64_t h = 0; h < H; h++)
 #pragma GCC unroll 4
                 for (int64_t w = 0; w < W; w++)
-                    best = larger(best, vec_load(p + h * pitch + w * LANES));
-#pragma GCC unroll 4
-            for (int64_t h = 0; h < H; h++)
-#pragma GCC unroll 4
-                for (int64_t w = 0; w < W; w++) {
-                    vec v = vec_load(p + h * pitch + w * LANES);
-                    vec_int hit = (v == best) | ((v != v) & (best != best));
-                    vec_store(to + h * pitch + w * LANES, (vec)((vec_int)left & hit));
-                    left = (vec)((vec_int)left & ~hit);
-                }
+                    vec_store(to + h * pitch + w * LANES, taken(vec_load(p + h * pitch + w * LANES), best, &left));
         }
         for (int64_t h = 0; rest && h < H; h++)
             memset(dx + (h + 1) * pitch - rest, 0, (size_t)rest * sizeof *dx);
@@ -88,7 +120,7 @@ static void max_pool(const kernel_args *a)
     spatial s = pool_spatial(a->attr, &a->in[0].sh, &a->out[0].sh);
     blocked b = blocked_of(&a->in[0].sh);
     int64_t out = spatial_out(&s), full = b.channels % LANES;
-    bool tiles = are_tiles(&s), pairs = tiles && s.kernel[1] == 2 && s.kernel[2] == 2;
+    bool tiles = are_tiles(&s), pairs = tiles && is_square(&s, 2), square = is_square(&s, 3);
     EACH_PLANE(p, b)
     {
         const float *x = (const float *)a->in[0].data + p * b.pixels * LANES;
@@ -97,12 +129,16 @@ static void max_pool(const kernel_args *a)
             max_tiles(&s, 2, 2, x, y);
         else if (tiles)
             max_tiles(&s, s.kernel[1], s.kernel[2], x, y);
-        for (int64_t o = 0; o < out && !tiles; o++) {
-            pool_window w;
+        pool_window w;
+        for (int64_t o = 0, col = 0; o < out && !tiles; o++, col = col + 1 < s.out[2] ? col + 1 : 0) {
             vec best = vec_set(-INFINITY);
-            window_at(&s, o, false, &w);
-            EACH_TAP(&s, w, at)
-            best = larger(best, vec_load(x + at));
+            if (col == 0)
+                window_at(&s, o, false, &w);
+            if (move_window(&s, col, &w) && square)
+                best = largest(3, 3, x + window_index(&s, &w, 0, 0, 0) * LANES, s.in[2] * LANES);
+            else
+                EACH_TAP(&s, w, at)
+                best = larger(best, vec_load(x + at));
             vec_store(y + o * LANES, best);
             for (int64_t l = full; full && p % b.blocks == b.blocks - 1 && l < LANES; l++)
                 y[o * LANES + l] = 0; /* a window without a tap */
@@ -116,7 +152,7 @@ static void max_pool_grad(const kernel_args *a)
     spatial s = pool_spatial(a->attr, &a->in[1].sh, &a->in[0].sh);
     blocked b = blocked_of(&a->in[1].sh);
     int64_t out = spatial_out(&s);
-    bool tiles = are_tiles(&s), pairs = tiles && s.kernel[1] == 2 && s.kernel[2] == 2;
+    bool tiles = are_tiles(&s), pairs = tiles && is_square(&s, 2), square = is_square(&s, 3);
     EACH_PLANE(p, b)
     {
         const float *dy = (const float *)a->in[0].data + p * out * LANES;
@@ -128,19 +164,20 @@ static void max_pool_grad(const kernel_args *a)
             max_tiles_grad(&s, s.kernel[1], s.kernel[2], dy, x, dx);
         else
             memset(dx, 0, (size_t)(b.pixels * LANES) * sizeof *dx);
-        for (int64_t o = 0; o < out && !tiles; o++) {
-            pool_window w;
+        pool_window w;
+        for (int64_t o = 0, col = 0; o < out && !tiles; o++, col = col + 1 < s.out[2] ? col + 1 : 0) {
             vec best = vec_set(-INFINITY), left = vec_load(dy + o * LANES);
-            window_at(&s, o, false, &w);
+            if (col == 0)
+                window_at(&s, o, false, &w);
+            if (move_window(&s, col, &w) && square) {
+                int64_t at = window_index(&s, &w, 0, 0, 0) * LANES;
+                add_taken(3, 3, x + at, left, dx + at, s.in[2] * LANES);
+                continue;
+            }
             EACH_TAP(&s, w, at)
             best = larger(best, vec_load(x + at));
             EACH_TAP(&s, w, at)
-            {
-                vec v = vec_load(x + at);
-                vec_int hit = (v == best) | ((v != v) & (best != best));
-                vec_store(dx + at, vec_load(dx + at) + (vec)((vec_int)left & hit));
-                left = (vec)((vec_int)left & ~hit);
-            }
+            vec_store(dx + at, vec_load(dx + at) + taken(vec_load(x + at), best, &left));
         }
     }
 }
