@@ -36,6 +36,9 @@ typedef struct run {
 static const char *const run_files[] = {"config.ini",      "run.json",    "metrics.jsonl", "student.onnx",
                                         "validation.json", "report.html", "bad_samples.csv"};
 
+/* Checkpoints, files of variants, and where those that train did so. */
+static const char *const run_folders[] = {"ckpt", "export", "int8-qat", "portable", "portable-s8"};
+
 static status below(arena *mem, const char *dir, const char *name, const char **out)
 {
     return arena_printf(mem, out, "%s/%s", dir, name);
@@ -50,9 +53,11 @@ static status remove_old_run(const char *dir, arena *mem)
         TRY(below(mem, dir, run_files[i], &path));
         TRY(io_remove(path));
     }
-    TRY(below(mem, dir, "ckpt", &path));
-    if (io_is_dir(path))
-        TRY(io_remove_tree(path));
+    for (size_t i = 0; i < sizeof run_folders / sizeof *run_folders; i++) {
+        TRY(below(mem, dir, run_folders[i], &path));
+        if (io_is_dir(path))
+            TRY(io_remove_tree(path));
+    }
     TRY(io_list(dir, 100000, &names, &n));
     status st = ST_OK;
     for (size_t i = 0; i < n && st == ST_OK; i++)
