@@ -150,6 +150,11 @@ const op_case op_cases_norm[] = {
      .bwd_tol = 2e-5 /* one rounding of a fused multiply-add, times 1/sqrt(epsilon) = 316 */},
     {OP_LAYER_NORM, "far from zero", .in = {{F32(5, 100), .lo = 1000, .hi = 1001}, {F32(100)}, {F32(100)}}, LN(.axis = 1),
      .fwd_tol = 5e-4, .bwd_tol = 5e-4, .grad_tol = 1e-5, .step = 1e-8},
+    {OP_LAYER_NORM_GRAD, "more is added", .in = {{F32(40, 19)}, {F32(40, 19)}, {F32(19)}, {F32(40, 19)}}, .n_out = 3, LN(.axis = -1),
+     .fwd_tol = 3e-6, .no_grad = true},
+    {OP_LAYER_NORM_GRAD, "rows all equal: only what is added", .in = {{F32(2, 3)}, {F32(2, 3), FIXED(4)}, {F32(3), FIXED(0)}, {F32(2, 3), FIXED(1, 2, 3, 4, 5, 6)}},
+     LN(.axis = 1), .no_grad = true, .want = {WANT(1, 2, 3, 4, 5, 6)}},
+    {OP_LAYER_NORM_GRAD, "more", .in = {{F32(2, 3)}, {F32(2, 3)}, {F32(3)}, {F32(2, 4)}}, LN(.axis = 1), .refuse = "shape"},
     {OP_LAYER_NORM, "axis", .in = {{F32(2, 3)}, {F32(3)}}, LN(.axis = 2), .refuse = "axis"},
     {OP_LAYER_NORM, "scale", .in = {{F32(2, 3)}, {F32(2)}}, LN(.axis = 1), .refuse = "[2]"},
 

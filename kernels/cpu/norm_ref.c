@@ -208,7 +208,7 @@ static size_t layer_norm_grad_work(const kernel_args *a)
 static void layer_norm_grad(const kernel_args *a)
 {
     const layer_norm_attrs *at = a->attr;
-    const real *dy = a->in[0].data, *x = a->in[1].data, *scale = a->in[2].data;
+    const real *dy = a->in[0].data, *x = a->in[1].data, *scale = a->in[2].data, *more = a->n_in > 3 ? a->in[3].data : NULL;
     real *dx = a->out[0].data;
     int64_t d = shape_count(&a->in[2].sh), rows = d ? shape_count(&a->in[1].sh) / d : 0;
     double *sum_scale = a->work, *sum_bias = sum_scale + d;
@@ -226,7 +226,8 @@ static void layer_norm_grad(const kernel_args *a)
         }
         for (int64_t i = 0; i < d; i++) {
             double g = (double)dy[r * d + i] * (double)scale[i], xhat = ((double)x[r * d + i] - mean) * inv;
-            dx[r * d + i] = (real)(inv * (g - sum / (double)d - xhat * sum_xhat / (double)d));
+            dx[r * d + i] = (real)(inv * (g - sum / (double)d - xhat * sum_xhat / (double)d) +
+                                   (more ? (double)more[r * d + i] : 0));
         }
     }
     for (int64_t i = 0; i < d; i++) {

@@ -105,8 +105,8 @@ static void add_up(double *total, float *part, int64_t n)
 }
 
 /* One row; adds to part [2][d] = dScale, dB. */
-static void layer_norm_grad_row(const float *dy, const float *x, const float *scale, float *dx, float *part, int64_t d,
-                                double epsilon)
+static void layer_norm_grad_row(const float *dy, const float *x, const float *scale, const float *more, float *dx,
+                                float *part, int64_t d, double epsilon)
 {
     const row_stats s = stats_of(x, d, epsilon);
     float *dscale = part, *dbias = part + d;
@@ -126,15 +126,20 @@ static void layer_norm_grad_row(const float *dy, const float *x, const float *sc
         all_xhat += (double)sum_xhat;
     }
     const float m = (float)(all / (double)d), k = (float)(all_xhat / (double)d);
-    PRAGMA(omp simd)
-    for (int64_t i = 0; i < d; i++)
-        dx[i] = s.inv * (dy[i] * scale[i] - m - (x[i] - s.mean) * s.inv * k);
+    if (more)
+        PRAGMA(omp simd)
+        for (int64_t i = 0; i < d; i++)
+            dx[i] = s.inv * (dy[i] * scale[i] - m - (x[i] - s.mean) * s.inv * k) + more[i];
+    else
+        PRAGMA(omp simd)
+        for (int64_t i = 0; i < d; i++)
+            dx[i] = s.inv * (dy[i] * scale[i] - m - (x[i] - s.mean) * s.inv * k);
 }
 
 static void layer_norm_grad(const kernel_args *a)
 {
     const layer_norm_attrs *at = a->attr;
-    const float *dy = a->in[0].data, *x = a->in[1].data, *scale = a->in[2].data;
+    const float *dy = a->in[0].data, *x = a->in[1].data, *scale = a->in[2].data, *more = a->n_in > 3 ? a->in[3].data : NULL;
     float *dx = a->out[0].data;
     int64_t d = shape_count(&a->in[2].sh), rows = d ? shape_count(&a->in[1].sh) / d : 0;
     int64_t each = group_rows(rows), groups = block_count(rows, each);
@@ -147,7 +152,7 @@ static void layer_norm_grad(const kernel_args *a)
         memset(mine, 0, (size_t)d * 2 * sizeof *mine);
         memset(part, 0, (size_t)d * 2 * sizeof *part);
         for (int64_t r = k * each; r < block_end(k, rows, each); r++) {
-            layer_norm_grad_row(dy + r * d, x + r * d, scale, dx + r * d, part, d, at->epsilon);
+            layer_norm_grad_row(dy + r * d, x + r * d, scale, more ? more + r * d : NULL, dx + r * d, part, d, at->epsilon);
             if ((r + 1 - k * each) % FLUSH == 0)
                 add_up(mine, part, 2 * d);
         }

@@ -239,6 +239,7 @@ MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormal
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running
                                                       = (1-m)*running + m*batch, unbiased variance) */
 MUST_USE status pass_fuse_norms(graph *g);         /* fuse_norm.c: Add and Relu into the BatchNormTrain before them */
+MUST_USE status pass_fuse_norm_grads(graph *g);    /* fuse_layer_norm.c: Add into the LayerNormGrad before it */
 MUST_USE status pass_to_double(graph *g);          /* every float32 value and constant becomes float64 */
 void graph_refresh_from(graph *g);                 /* values remember the places of the nodes that make them */
 MUST_USE status pass_unused_values(graph *g);      /* compacts values no node, input or output refers to */

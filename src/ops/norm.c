@@ -275,7 +275,7 @@ const op_desc op_layer_norm = {
     .params = 1 << 1 | 1 << 2,
 };
 
-/* LayerNormGrad: inputs dy, x, Scale; outputs dx, dScale, dB (the shape of Scale). The statistics are computed once more
+/* LayerNormGrad: inputs dy, x, Scale, more (optional, added to dx: pass_fuse_norm_grads); outputs dx, dScale, dB (the shape of Scale). The statistics are computed once more
  * from the row of x, which has to be read anyway. With g = dy * Scale, d elements a row:
  *   dx = (g - sum(g) / d - xhat * sum(g * xhat) / d) / sqrt(var + epsilon), dScale = sum dy * xhat, dB = sum dy */
 static status layer_norm_grad_infer(graph *g, node *n)
@@ -286,6 +286,8 @@ static status layer_norm_grad_infer(graph *g, node *n)
     TRY(op_check_float(g, n, 0));
     TRY(op_check_same_type(g, n, 0, 1));
     TRY(op_check_same_shape(g, n, 0, 1));
+    TRY(op_check_same_type(g, n, 0, 3));
+    TRY(op_check_same_shape(g, n, 0, 3));
     TRY(op_axis(n, at->axis, x->sh.rank, &axis));
     TRY(check_scale(g, n, 2, &x->sh, axis));
     op_set_out(g, n, 0, x->type, x->sh);
@@ -295,7 +297,7 @@ static status layer_norm_grad_infer(graph *g, node *n)
 }
 
 const op_desc op_layer_norm_grad = {
-    .name = "LayerNormGrad", .in = {3, 3}, .out = {1, 3}, .flags = OP_INPLACE | OP_INTERNAL, .attrs = layer_norm_rows,
+    .name = "LayerNormGrad", .in = {3, 4}, .out = {1, 3}, .flags = OP_INPLACE | OP_INTERNAL, .attrs = layer_norm_rows,
     .attr_size = sizeof(layer_norm_attrs), .infer = layer_norm_grad_infer,
     NO_GRAD("second derivatives of layer norm are not needed"),
 };
