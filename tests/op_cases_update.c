@@ -10,8 +10,8 @@
 #define ADAM(...) .attr = &(const adam_attrs){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, __VA_ARGS__}
 #define P(...)    {F32(4), FIXED(__VA_ARGS__), .kind = VALUE_PARAM}
 #define S(...)    {F32(4), FIXED(__VA_ARGS__), .kind = VALUE_STATE}
-#define PARAM(n)  {F32(n), .kind = VALUE_PARAM}
-#define STATE(n)  {F32(n), .lo = 0.1, .hi = 1, .kind = VALUE_STATE}
+#define PARAM(...) {F32(__VA_ARGS__), .kind = VALUE_PARAM}
+#define STATE(...) {F32(__VA_ARGS__), .lo = 0.1, .hi = 1, .kind = VALUE_STATE}
 #define ONE(x)    {SCALAR(F32), FIXED(x)}
 #define ABSENT    {DTYPE_NONE}
 #define GRAD2     {F32(4), FIXED(1, -2, 4, .25)}
@@ -58,6 +58,15 @@ static void expect_average(const op_case *c, double *const *in, double *const *o
     for (int i = 0; i < 4; i++)
         in[SGD_HEAD + UPDATE_EMA][i] = d * before[i] + (1 - d) * in[SGD_HEAD + UPDATE_PARAM][i];
 }
+/* Row 1 has a gradient. */
+static void expect_row(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    fill(in[SGD_HEAD + UPDATE_PARAM], (const double[]){1, -2.05, .5, 3});
+    fill(in[SGD_HEAD + UPDATE_EMA], (const double[]){.5, -1.025, .25, 1.5});
+    fill(in[SGD_HEAD + SGD_MOMENTUM], (const double[]){0, .5, 0, 0});
+}
 /* Two parameters in one node: each as alone. */
 static void expect_two(const op_case *c, double *const *in, double *const *out)
 {
@@ -92,7 +101,7 @@ static void expect_zero(const op_case *c, double *const *in, double *const *out)
 const op_case op_cases_update[] = {
     {OP_SGD_UPDATE, "PyTorch, Nesterov", .in = {ONE(.1), ONE(1), NESTEROV_P, GRAD2, ABSENT, NESTEROV_B},
      SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_nesterov, .want_tol = 1e-6},
-    {OP_SGD_UPDATE, "two parameters", .in = {ONE(.1), ONE(1), NESTEROV_P, GRAD2, ABSENT, NESTEROV_B, NESTEROV_P, GRAD2, ABSENT, NESTEROV_B},
+    {OP_SGD_UPDATE, "two parameters", .in = {ONE(.1), ONE(1), NESTEROV_P, GRAD2, ABSENT, NESTEROV_B, ABSENT, NESTEROV_P, GRAD2, ABSENT, NESTEROV_B},
      SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_two, .want_tol = 1e-6},
     {OP_SGD_UPDATE, "PyTorch, plain", .in = {ONE(.1), ABSENT, P(1, -2, .5, 3), GRAD1},
      SGD(.momentum = 0), .fwd_tol = 1e-6, .expect = expect_plain, .want_tol = 1e-8},
@@ -102,18 +111,26 @@ const op_case op_cases_update[] = {
      SGD(.ema = .875), .fwd_tol = 1e-6, .expect = expect_average, .want_tol = 1e-8},
     {OP_SGD_UPDATE, "first step from zeros", .in = {ONE(.1), ONE(1), PARAM(1003), {F32(1003)}, ABSENT, {F32(1003), FIXED(0), .kind = VALUE_STATE}},
      SGD(.momentum = .9, .weight_decay = .01), .fwd_tol = 1e-6},
-    {OP_SGD_UPDATE, "decoupled; blocks of several tensors", .in = {ONE(.1), ONE(.3), PARAM(40000), {F32(40000)}, STATE(40000), STATE(40000),
+    {OP_SGD_UPDATE, "decoupled; blocks of several tensors", .in = {ONE(.1), ONE(.3), PARAM(40000), {F32(40000)}, STATE(40000), STATE(40000), ABSENT,
                                                                 PARAM(9001), {F32(9001)}, STATE(9001), STATE(9001)},
      SGD(.momentum = .9, .weight_decay = .01, .decoupled = 1, .ema = .99), .fwd_tol = 1e-6},
+    {OP_SGD_UPDATE, "gradient by rows", .in = {ONE(.1), ONE(1), P(1, -2, .5, 3), {F32(1), FIXED(.5)}, S(0, 0, 0, 0), S(0, 0, 0, 0), {I32(4), FIXED(-1, 0, -1, -1)}},
+     SGD(.momentum = .9, .ema = .5), .fwd_tol = 1e-6, .expect = expect_row, .want_tol = 1e-7},
+    {OP_SGD_UPDATE, "rows in blocks", .in = {ONE(.1), ONE(1), PARAM(700, 33), {F32(9, 33)}, ABSENT, STATE(700, 33), {I32(700), FIXED(3, -1, -1, 8, -1, 0, 1)}},
+     SGD(.momentum = .9, .weight_decay = .01), .fwd_tol = 1e-6},
+    {OP_SGD_UPDATE, "wrong rows", .in = {ONE(.1), ONE(1), PARAM(7, 3), {F32(2, 4)}, ABSENT, ABSENT, {I32(7), FIXED(-1)}}, SGD(.momentum = 0),
+     .refuse = "do not fit"},
+    {OP_SGD_UPDATE, "wrong places", .in = {ONE(.1), ONE(1), PARAM(7, 3), {F32(2, 3)}, ABSENT, ABSENT, {I32(6), FIXED(-1)}}, SGD(.momentum = 0),
+     .refuse = "do not fit"},
     {OP_SGD_UPDATE, "not finite: skipped", .in = {ONE(.1), ONE(NAN), P(1, -2, .5, 3), {F32(4), FIXED(1, NAN, 0, 0)}, S(5, 6, 7, 8), S(1, 2, 3, 4)},
      SGD(.momentum = .9, .weight_decay = .01, .ema = .9), .expect = expect_unchanged},
     {OP_SGD_UPDATE, "buffer", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.momentum = .9), .refuse = "input 5"},
     {OP_SGD_UPDATE, "average", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.ema = .9), .refuse = "input 4"},
     {OP_SGD_UPDATE, "shape", .in = {ONE(.1), ABSENT, PARAM(4), {F32(5)}}, SGD(.momentum = 0), .refuse = "shape"},
-    {OP_SGD_UPDATE, "second shape", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, ABSENT, ABSENT, PARAM(5), {F32(4)}}, SGD(.momentum = 0),
+    {OP_SGD_UPDATE, "second shape", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, ABSENT, ABSENT, ABSENT, PARAM(5), {F32(4)}}, SGD(.momentum = 0),
      .refuse = "shape"},
-    {OP_SGD_UPDATE, "no second parameter", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, ABSENT, ABSENT, ABSENT, {F32(4)}}, SGD(.momentum = 0),
-     .refuse = "input 6"},
+    {OP_SGD_UPDATE, "no second parameter", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}, ABSENT, ABSENT, ABSENT, ABSENT, {F32(4)}}, SGD(.momentum = 0),
+     .refuse = "input 7"},
     {OP_SGD_UPDATE, "rate", .in = {{F32(2)}, ABSENT, PARAM(4), {F32(4)}}, SGD(.momentum = 0), .refuse = "one number"},
     {OP_SGD_UPDATE, "no parameter", .in = {ONE(.1), ONE(1)}, SGD(.momentum = 0), .refuse = "no parameter"},
     {OP_SGD_UPDATE, "decay", .in = {ONE(.1), ABSENT, PARAM(4), {F32(4)}}, SGD(.weight_decay = -1), .refuse = "weight_decay"},
@@ -129,8 +146,11 @@ const op_case op_cases_update[] = {
             S(0.00025, 0.001, 0.004, 1.5625e-05)},
      ADAM(.weight_decay = .01, .decoupled = 1), .fwd_tol = 1e-6, .expect = expect_adamw, .want_tol = 1e-6},
     {OP_ADAM_UPDATE, "two large parameters",
-     .in = {ONE(.01), ONE(.7), ONE(1000), PARAM(40001), {F32(40001)}, STATE(40001), STATE(40001), STATE(40001), PARAM(77), {F32(77)},
+     .in = {ONE(.01), ONE(.7), ONE(1000), PARAM(40001), {F32(40001)}, STATE(40001), STATE(40001), STATE(40001), ABSENT, PARAM(77), {F32(77)},
             STATE(77), STATE(77), STATE(77)},
+     ADAM(.weight_decay = .1, .ema = .999), .fwd_tol = 1e-6},
+    {OP_ADAM_UPDATE, "gradient by rows", .in = {ONE(.01), ONE(.7), ONE(10), PARAM(60, 700), {F32(4, 700)}, STATE(60, 700), STATE(60, 700),
+                                                STATE(60, 700), {I32(60), FIXED(-1, -1, 2, 0, 3, -1, -1, -1)}},
      ADAM(.weight_decay = .1, .ema = .999), .fwd_tol = 1e-6},
     {OP_ADAM_UPDATE, "not finite: skipped", .in = {ONE(.1), ONE(INFINITY), ONE(2), P(1, -2, .5, 3), GRAD2, S(5, 6, 7, 8), S(1, 2, 3, 4), S(1, 2, 3, 4)},
      ADAM(.weight_decay = .01, .ema = .9), .expect = expect_unchanged},
@@ -154,6 +174,7 @@ const op_case op_cases_update[] = {
     {OP_GRAD_NORM, "limit", .in = {{F32(4)}}, .attr = &(const grad_norm_attrs){0}, .refuse = "max_norm"},
 
     {OP_ACCUMULATE, .in = {S(1, -2, .5, 3), {F32(4)}, ONE(.25)}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
+    {OP_ACCUMULATE, "rows", .in = {STATE(300, 70), {F32(5, 70)}, ONE(.5), {I32(300), FIXED(-1, 2, -1, 4, 0)}}, .fwd_tol = 1e-7},
     {OP_ACCUMULATE, "no share", .in = {S(1, -2, .5, 3), {F32(4)}}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
     {OP_CLEAR, .in = {S(1, NAN, .5, 3), S(1, 2, 3, 4)}, .n_in = 2, .expect = expect_zero},
     OP_CASE_END};

@@ -55,6 +55,25 @@ static void gather_grad(const kernel_args *a)
         }
 }
 
+static void gather_rows(const kernel_args *a)
+{
+    int64_t n = a->out[1].sh.dim[0], indices = shape_count(&a->in[1].sh), inner = indices ? shape_count(&a->in[0].sh) / indices : 0;
+    const real *dy = a->in[0].data;
+    real *rows = cleared(&a->out[0]);
+    int32_t *place = a->out[1].data, used = 0;
+    for (int64_t i = 0; i < n; i++)
+        place[i] = -1;
+    for (int64_t k = 0; k < indices; k++, dy += inner) {
+        int64_t to = gather_index(&a->in[1], k, n);
+        if (to < 0)
+            continue;
+        if (place[to] < 0)
+            place[to] = used++;
+        for (int64_t i = 0; i < inner; i++)
+            rows[place[to] * inner + i] += dy[i];
+    }
+}
+
 static void gather_elements_grad(const kernel_args *a)
 {
     const shape *index = &a->in[1].sh, *x = &a->out[0].sh;
@@ -76,6 +95,7 @@ KERNEL_TABLE(move) = {
     {OP_PAD_GRAD, REAL_DTYPE, REAL_ISA, "pad_grad_ref", pad_grad},
     {OP_TILE_GRAD, REAL_DTYPE, REAL_ISA, "tile_grad_ref", tile_grad},
     {OP_GATHER_GRAD, REAL_DTYPE, REAL_ISA, "gather_grad_ref", gather_grad},
+    {OP_GATHER_ROWS, REAL_DTYPE, REAL_ISA, "gather_rows_ref", gather_rows},
     {OP_GATHER_ELEMENTS_GRAD, REAL_DTYPE, REAL_ISA, "gather_elements_grad_ref", gather_elements_grad},
     KERNEL_END,
 };

@@ -32,6 +32,7 @@
     X(conv_winograd_weight) \
     X(depthwise_blocked) \
     X(fake_quant) \
+    X(gather_rows) \
     X(gemm) \
     X(gemm_bf16) \
     X(loss) \

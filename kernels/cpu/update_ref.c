@@ -14,6 +14,17 @@ static double scalar(const kernel_args *a, int i, double absent)
     return operand(a, i) ? (double)*operand(a, i) : absent;
 }
 
+/* Element i of the gradient of the tensor at input `to`: input `grad`, whole or by the rows of input `place`. */
+static double gradient(const kernel_args *a, int to, int grad, int place, int64_t i)
+{
+    const real *g = operand(a, grad);
+    const int32_t *row = place < a->n_in ? a->in[place].data : NULL;
+    if (!row)
+        return (double)g[i];
+    int64_t inner = shape_count(&a->in[to].sh) / a->in[to].sh.dim[0], r = row[i / inner];
+    return r < 0 ? 0 : (double)g[r * inner + i % inner];
+}
+
 static void average(real *e, real p, int64_t i, double decay)
 {
     if (e)
@@ -25,11 +36,10 @@ static void sgd_one(const kernel_args *a, int first, double lr, double scale)
 {
     const sgd_attrs *at = a->attr;
     real *p = operand(a, first + UPDATE_PARAM), *buffer = operand(a, first + SGD_MOMENTUM);
-    const real *grad = operand(a, first + UPDATE_GRAD);
     int64_t n = shape_count(&a->in[first].sh);
     double wd = at->weight_decay;
     for (int64_t i = 0; i < n; i++) {
-        double w = (double)p[i], g = scale * (double)grad[i];
+        double w = (double)p[i], g = scale * gradient(a, first, first + UPDATE_GRAD, first + SGD_PLACE, i);
         if (at->decoupled)
             w *= 1 - lr * wd;
         else
@@ -55,11 +65,10 @@ static void adam_one(const kernel_args *a, int first, double lr, double scale, d
 {
     const adam_attrs *at = a->attr;
     real *p = operand(a, first + UPDATE_PARAM), *m = operand(a, first + ADAM_M), *v = operand(a, first + ADAM_V);
-    const real *grad = operand(a, first + UPDATE_GRAD);
     int64_t n = shape_count(&a->in[first].sh);
     double wd = at->weight_decay, c1 = 1 - pow(at->beta1, step), c2 = sqrt(1 - pow(at->beta2, step));
     for (int64_t i = 0; i < n; i++) {
-        double w = (double)p[i], g = scale * (double)grad[i];
+        double w = (double)p[i], g = scale * gradient(a, first, first + UPDATE_GRAD, first + ADAM_PLACE, i);
         if (at->decoupled)
             w *= 1 - lr * wd;
         else
@@ -98,11 +107,10 @@ static void grad_norm(const kernel_args *a)
 static void accumulate(const kernel_args *a)
 {
     real *sum = a->in[0].data;
-    const real *g = a->in[1].data;
     int64_t n = shape_count(&a->in[0].sh);
-    double share = scalar(a, 2, 1);
+    double share = scalar(a, ACCUMULATE_SHARE, 1);
     for (int64_t i = 0; i < n; i++)
-        sum[i] = (real)((double)sum[i] + share * (double)g[i]);
+        sum[i] = (real)((double)sum[i] + share * gradient(a, ACCUMULATE_SUM, ACCUMULATE_GRAD, ACCUMULATE_PLACE, i));
 }
 
 static void clear(const kernel_args *a)

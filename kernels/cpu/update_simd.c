@@ -59,6 +59,34 @@ static void for_blocks(const kernel_args *a, int head, int tuple, block_fn *each
     walk(a, head, tuple, blocks * t / parts, blocks * (t + 1) / parts, each, ctx);
 }
 
+/* `count` elements from element `from` on of the parameter, with their gradient. */
+typedef void piece_fn(const tuple_block *b, const float *grad, int64_t from, int64_t count, void *ctx);
+
+/* `each` for the pieces of a block whose gradients lie together: all of it, or rows and stretches without any row, for
+ * which the same zeros serve again and again. */
+static void for_pieces(const tuple_block *b, int grad, int place, piece_fn *each, void *ctx)
+{
+    enum { ZEROS = 1024 };
+    static const float zeros[ZEROS] = {0};
+    const float *g = operand(b->a, grad);
+    const int32_t *row = place < b->a->n_in ? b->a->in[place].data : NULL;
+    const int64_t end = b->from + b->count;
+    if (!row) {
+        each(b, g + b->from, b->from, b->count, ctx);
+        return;
+    }
+    const shape *s = &b->a->in[b->first].sh;
+    const int64_t inner = shape_count(s) / s->dim[0];
+    for (int64_t i = b->from, to; i < end; i = to) {
+        const int64_t r = i / inner, most = row[r] < 0 && i + ZEROS < end ? i + ZEROS : end;
+        to = (r + 1) * inner;
+        while (row[r] < 0 && to < most && row[to / inner] < 0)
+            to += inner;
+        to = to < most ? to : most;
+        each(b, row[r] < 0 ? zeros : g + row[r] * inner + i % inner, i, to - i, ctx);
+    }
+}
+
 /* y = keep * y + take * x */
 static void blend(float *y, const float *x, int64_t n, float keep, float take)
 {
@@ -112,19 +140,23 @@ static void sgd_nesterov(float *p, const float *grad, float *buffer, int64_t n, 
     }
 }
 
-static void sgd_part(const tuple_block *b, void *ctx)
+static void sgd_piece(const tuple_block *b, const float *grad, int64_t from, int64_t count, void *ctx)
 {
     const sgd_step *s = ctx;
     const sgd_attrs *at = b->a->attr;
     float *p = operand(b->a, b->first + UPDATE_PARAM), *buffer = operand(b->a, b->first + SGD_MOMENTUM);
-    const float *grad = operand(b->a, b->first + UPDATE_GRAD);
     if (!buffer)
-        sgd_plain(p + b->from, grad + b->from, b->count, *s);
+        sgd_plain(p + from, grad, count, *s);
     else if (at->nesterov)
-        sgd_nesterov(p + b->from, grad + b->from, buffer + b->from, b->count, *s);
+        sgd_nesterov(p + from, grad, buffer + from, count, *s);
     else
-        sgd_momentum(p + b->from, grad + b->from, buffer + b->from, b->count, *s);
-    average(b, at->ema);
+        sgd_momentum(p + from, grad, buffer + from, count, *s);
+}
+
+static void sgd_part(const tuple_block *b, void *ctx)
+{
+    for_pieces(b, b->first + UPDATE_GRAD, b->first + SGD_PLACE, sgd_piece, ctx);
+    average(b, ((const sgd_attrs *)b->a->attr)->ema);
 }
 
 static void sgd(const kernel_args *a)
@@ -155,13 +187,18 @@ static void adam_block(float *p, const float *grad, float *m, float *v, int64_t 
     }
 }
 
-static void adam_part(const tuple_block *b, void *ctx)
+static void adam_piece(const tuple_block *b, const float *grad, int64_t from, int64_t count, void *ctx)
 {
     const kernel_args *a = b->a;
     const int k = b->first;
-    adam_block(operand(a, k + UPDATE_PARAM) + b->from, operand(a, k + UPDATE_GRAD) + b->from, operand(a, k + ADAM_M) + b->from,
-               operand(a, k + ADAM_V) + b->from, b->count, *(adam_step *)ctx);
-    average(b, ((const adam_attrs *)a->attr)->ema);
+    adam_block(operand(a, k + UPDATE_PARAM) + from, grad, operand(a, k + ADAM_M) + from, operand(a, k + ADAM_V) + from, count,
+               *(adam_step *)ctx);
+}
+
+static void adam_part(const tuple_block *b, void *ctx)
+{
+    for_pieces(b, b->first + UPDATE_GRAD, b->first + ADAM_PLACE, adam_piece, ctx);
+    average(b, ((const adam_attrs *)b->a->attr)->ema);
 }
 
 static void adam(const kernel_args *a)
@@ -179,16 +216,20 @@ static void adam(const kernel_args *a)
         for_blocks(a, ADAM_HEAD, ADAM_TUPLE, adam_part, &s);
 }
 
+static void accumulate_piece(const tuple_block *b, const float *grad, int64_t from, int64_t count, void *share)
+{
+    blend(operand(b->a, ACCUMULATE_SUM) + from, grad, count, 1, *(float *)share);
+}
+
+static void accumulate_part(const tuple_block *b, void *share)
+{
+    for_pieces(b, ACCUMULATE_GRAD, ACCUMULATE_PLACE, accumulate_piece, share);
+}
+
 static void accumulate(const kernel_args *a)
 {
-    float *sum = a->in[0].data;
-    const float *grad = a->in[1].data, share = (float)scalar(a, 2, 1);
-    const int64_t n = shape_count(&a->in[0].sh);
-    PARALLEL_FOR(b, block_count(n, BLOCK_ELEMENTS), a->threads, n)
-    {
-        const int64_t from = b * BLOCK_ELEMENTS;
-        blend(sum + from, grad + from, block_end(b, n, BLOCK_ELEMENTS) - from, 1, share);
-    }
+    float share = (float)scalar(a, ACCUMULATE_SHARE, 1);
+    for_blocks(a, ACCUMULATE_SUM, a->n_in, accumulate_part, &share); /* one tuple */
 }
 
 static void clear_part(const tuple_block *b, void *none)

@@ -167,12 +167,52 @@ static status add_state(graph *g, value_id param, const char *suffix, bool copy,
     return graph_add_data(g, name, VALUE_STATE, v.type, v.sh, copy ? v.data : NULL, out);
 }
 
+/* The gradient of a table whose rows the batch names by index stays a list of rows where that is at most half of the table:
+ * no zeros are written, added up and read again for the rest. Nobody but the update reads it. */
+static status list_rows(train_graph *t)
+{
+    graph *g = t->g;
+    uint32_t *uses;
+    status st = ST_OK;
+    TRY(graph_count_uses(g, &uses));
+    for (size_t i = 0; i < t->n_param; i++) {
+        node_id k = g->value[t->grad[i]].from;
+        const node *n = graph_node(g, k);
+        const shape *table = &g->value[t->param[i]].sh;
+        value_id *out;
+        if (n->op != OP_GATHER_GRAD || uses[t->grad[i]] ||
+            shape_axis(table, ((const gather_attrs *)n->attr)->axis) != 0 ||
+            2 * shape_count(&g->value[n->in[1]].sh) > table->dim[0] || shape_count(table) < 16 * table->dim[0])
+            continue;
+        TRY_DONE(arena_alloc(&g->mem, &out, 2, sizeof *out));
+        out[0] = t->grad[i];
+        TRY_DONE(graph_add_value(g, NULL, DTYPE_NONE, (shape){0}, VALUE_TEMP, &out[1]));
+        g->value[out[1]].from = k;
+        node *rows = graph_node(g, k);
+        rows->op = OP_GATHER_ROWS;
+        rows->out = out;
+        rows->n_out = 2;
+        TRY_DONE(op_of(OP_GATHER_ROWS)->infer(g, rows));
+    }
+done:
+    mem_free(uses);
+    return st;
+}
+
+/* Where the rows of a gradient belong; 0: it is whole. */
+static value_id place_of(const graph *g, value_id grad)
+{
+    const node *n = &g->node[g->value[grad].from];
+    return g->value[grad].from && n->op == OP_GATHER_ROWS ? n->out[1] : 0;
+}
+
 /* The operands of parameter i, from `in` on. */
 static status add_operands(train_graph *t, const optimizer_spec *o, size_t i, value_id *in)
 {
     graph *g = t->g;
     in[UPDATE_PARAM] = t->param[i];
     in[UPDATE_GRAD] = t->grad[i];
+    in[o->kind == OPTIMIZER_SGD ? SGD_PLACE : ADAM_PLACE] = place_of(g, t->grad[i]);
     if (o->ema > 0)
         TRY(add_state(g, t->param[i], "ema", true, &in[UPDATE_EMA]));
     if (o->kind == OPTIMIZER_SGD)
@@ -234,16 +274,18 @@ static status add_accumulation(train_graph *t, int micro_batches)
     for (size_t i = 0; i < t->n_param; i++) {
         value_id acc;
         TRY(add_state(g, t->param[i], "accumulated", false, &acc));
-        value_id in[3] = {acc, t->grad[i], share};
-        TRY(graph_add(g, OP_ACCUMULATE, NULL, in, 3, NULL, 0));
+        value_id in[4] = {acc, t->grad[i], share, place_of(g, t->grad[i])};
+        TRY(graph_add(g, OP_ACCUMULATE, NULL, in, 4, NULL, 0));
         t->grad[i] = acc;
     }
     return ST_OK;
 }
 
-static status add_updates(train_graph *t, const optimizer_spec *o)
+static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gradients)
 {
     graph *g = t->g;
+    if (!keep_gradients)
+        TRY(list_rows(t));
     TRY(add_input(g, "lr", DTYPE_F32, (shape){0}, &t->lr));
     if (o->kind != OPTIMIZER_SGD)
         TRY(add_input(g, "step", DTYPE_F32, (shape){0}, &t->step));
@@ -306,6 +348,7 @@ static status finish(train_graph *t, bool keep_gradients)
     }
     for (size_t i = 0; i < n; i++)
         kept[i].name = t->g->value[*kept[i].id].name;
+    TRY_DONE(pass_fuse_norm_grads(t->g));
     TRY_DONE(pass_fuse_linear(t->g));
     for (size_t i = 0; i < n; i++)
         if (*kept[i].id)
@@ -372,7 +415,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
         }
     t->n_param = used;
     if (!s->opt.none)
-        TRY(add_updates(t, &s->opt));
+        TRY(add_updates(t, &s->opt, s->keep_gradients));
     TRY(add_outputs(t));
     return finish(t, s->opt.none || s->keep_gradients);
 }

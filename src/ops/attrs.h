@@ -205,7 +205,19 @@ typedef struct adam_attrs {
 /* Inputs of the updates: scalars, then a tuple for every parameter (src/ops/update.c). */
 enum { UPDATE_LR, UPDATE_SCALE, UPDATE_STEP };
 enum { SGD_HEAD = 2, ADAM_HEAD = 3 };
-enum { UPDATE_PARAM, UPDATE_GRAD, UPDATE_EMA, SGD_MOMENTUM, SGD_TUPLE, ADAM_M = SGD_MOMENTUM, ADAM_V, ADAM_TUPLE };
+enum {
+    UPDATE_PARAM,
+    UPDATE_GRAD,
+    UPDATE_EMA,
+    SGD_MOMENTUM,
+    SGD_PLACE,
+    SGD_TUPLE,
+    ADAM_M = SGD_MOMENTUM,
+    ADAM_V,
+    ADAM_PLACE,
+    ADAM_TUPLE
+};
+enum { ACCUMULATE_SUM, ACCUMULATE_GRAD, ACCUMULATE_SHARE, ACCUMULATE_PLACE };
 typedef struct grad_norm_attrs {
     double max_norm; /* of all gradients together; inf: no clipping */
 } grad_norm_attrs;

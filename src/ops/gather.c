@@ -103,6 +103,36 @@ const op_desc op_gather_grad = {
     .attrs = gather_rows, .attr_size = sizeof(gather_attrs), .infer = gather_grad_infer, .grad = gather_grad_grad,
 };
 
+/* GatherRows: GatherGrad on axis 0 without the rows that no index names, which are zeros and many where the data are a
+ * table of words. Inputs dy, indices; outputs rows [indices, data after axis 0], place int32 [data's axis 0]: which row of
+ * `rows` belongs to row i of the data, -1 for none. Rows of `rows` without a place are zeros. What an update reads of a
+ * gradient (src/ops/update.c). */
+static status gather_rows_infer(graph *g, node *n)
+{
+    const value *dy = op_in(g, n, 0), *index = op_in(g, n, 1);
+    shape data, y;
+    TRY(op_check_float(g, n, 0));
+    TRY(op_data_shape(n, ((const gather_attrs *)n->attr)->data_shape, &data));
+    if (data.rank < 1 || shape_axis(&data, ((const gather_attrs *)n->attr)->axis) != 0)
+        return op_fail(n, "only rows, which are axis 0");
+    TRY(check_indices(g, n, data.dim[0]));
+    if (data.dim[0] > INT32_MAX || shape_count(&index->sh) > INT32_MAX / 2)
+        return op_fail(n, "too many rows");
+    TRY(gather_shape(n, &data, &index->sh, 0, &y));
+    TRY(op_check_shape(g, n, 0, y, "gradient"));
+    int64_t rows = shape_count(&index->sh);
+    dtype type = dy->type;
+    op_set_out(g, n, 1, DTYPE_I32, SHAPE(data.dim[0]));
+    data.dim[0] = rows;
+    op_set_out(g, n, 0, type, data);
+    return ST_OK;
+}
+
+const op_desc op_gather_rows = {
+    .name = "GatherRows", .in = {2, 2}, .out = {2, 2}, .flags = OP_INTERNAL, .attrs = gather_rows,
+    .attr_size = sizeof(gather_attrs), .infer = gather_rows_infer, NO_GRAD("only updates read it"),
+};
+
 /* GatherElements: y[i_0, .., i_r] = data[i_0, .., indices[i_0, .., i_r], .., i_r], the index on `axis`; the shape is
  * that of the indices, which may be smaller than data on the other axes (GatherElements-13). */
 static status gather_elements_infer(graph *g, node *n)

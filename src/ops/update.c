@@ -10,7 +10,10 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* Input i, when present, has the type of input 0 and the shape of input `as`; `needed`: it must be present. */
+/* A gradient may come by rows: `place` [rows of the parameter] says which row of the gradient belongs to each row of the
+ * parameter; -1: zeros do (GatherRows makes both). The result is that of the whole gradient, bit for bit.
+ *
+ * Input i, when present, has the type of input 0 and the shape of input `as`; `needed`: it must be present. */
 static status check_operand(const graph *g, const node *n, int i, int as, bool needed)
 {
     if (!op_in(g, n, i))
@@ -34,6 +37,20 @@ static status check_scalars(const graph *g, const node *n, int count, uint32_t n
     return ST_OK;
 }
 
+/* Gradient `grad` belongs to input `as`, whole or by the rows of `place`. */
+static status check_gradient(const graph *g, const node *n, int grad, int place, int as)
+{
+    const value *rows = op_in(g, n, grad), *where = op_in(g, n, place), *to = op_in(g, n, as);
+    if (!rows || !where)
+        return check_operand(g, n, grad, as, true);
+    TRY(op_check_same_type(g, n, as, grad));
+    bool fits = where->type == DTYPE_I32 && where->sh.rank == 1 && to->sh.rank >= 1 && rows->sh.rank == to->sh.rank &&
+                where->sh.dim[0] == to->sh.dim[0];
+    for (int i = 1; fits && i < to->sh.rank; i++)
+        fits = rows->sh.dim[i] == to->sh.dim[i];
+    return fits ? ST_OK : op_fail(n, "rows '%s' and their places '%s' do not fit '%s'", rows->name, where->name, to->name);
+}
+
 /* Every tuple behind the scalars: its operands look like the parameter; those of the mask `needed` must be present. */
 static status check_tuples(const graph *g, const node *n, uint32_t needed)
 {
@@ -43,8 +60,10 @@ static status check_tuples(const graph *g, const node *n, uint32_t needed)
     for (int first = d->head; first < n->n_in; first += d->tuple) {
         if (!op_in(g, n, first))
             return op_fail(n, "input %d is missing", first);
-        for (int i = 0; i < d->tuple; i++)
+        for (int i = UPDATE_EMA; i < d->tuple - 1; i++)
             TRY(check_operand(g, n, first + i, first, needed >> i & 1));
+        TRY(op_check_same_type(g, n, 0, first));
+        TRY(check_gradient(g, n, first + UPDATE_GRAD, first + d->tuple - 1, first)); /* the places stand last */
     }
     return ST_OK;
 }
@@ -60,7 +79,7 @@ static status check_range(const node *n, const char *what, double v, double lo, 
 #define WRITES(head, operand) (1u << ((head) + (operand)))
 
 /* SgdUpdate: inputs lr, scale, then for each parameter: param p (written), grad g, average e (written; absent when ema =
- * 0), momentum buffer b (written; absent when momentum = 0).
+ * 0), momentum buffer b (written; absent when momentum = 0), place.
  *   g = scale * g;  decoupled: p *= 1 - lr * wd, else g += wd * p
  *   b = momentum * b + g;  nesterov: g += momentum * b, else g = b;  p -= lr * g;  e = ema * e + (1 - ema) * p
  * torch.optim.SGD with dampening 0; a buffer that starts as zeros makes its first step equal to PyTorch's. */
@@ -68,7 +87,7 @@ static status sgd_infer(graph *g, node *n)
 {
     const sgd_attrs *at = n->attr;
     TRY(check_scalars(g, n, SGD_HEAD, 1 << UPDATE_LR));
-    TRY(check_tuples(g, n, 1 << UPDATE_GRAD | (at->ema != 0) << UPDATE_EMA | (at->momentum != 0) << SGD_MOMENTUM));
+    TRY(check_tuples(g, n, (at->ema != 0) << UPDATE_EMA | (at->momentum != 0) << SGD_MOMENTUM));
     TRY(check_range(n, "momentum", at->momentum, 0, HUGE_VAL));
     TRY(check_range(n, "weight_decay", at->weight_decay, 0, HUGE_VAL));
     TRY(check_range(n, "ema", at->ema, 0, 1));
@@ -92,7 +111,7 @@ const op_desc op_sgd_update = {
 };
 
 /* AdamUpdate: inputs lr, scale, step (number of this step, from 1), then for each parameter: param p (written), grad g,
- * average e (written; absent when ema = 0), m and v (written).
+ * average e (written; absent when ema = 0), m and v (written), place.
  *   g = scale * g;  decoupled: p *= 1 - lr * wd (AdamW), else g += wd * p
  *   m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2
  *   p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps);  e = ema * e + (1 - ema) * p
@@ -101,7 +120,7 @@ static status adam_infer(graph *g, node *n)
 {
     const adam_attrs *at = n->attr;
     TRY(check_scalars(g, n, ADAM_HEAD, 1 << UPDATE_LR | 1 << UPDATE_STEP));
-    TRY(check_tuples(g, n, 1 << UPDATE_GRAD | (at->ema != 0) << UPDATE_EMA | 1 << ADAM_M | 1 << ADAM_V));
+    TRY(check_tuples(g, n, (at->ema != 0) << UPDATE_EMA | 1 << ADAM_M | 1 << ADAM_V));
     TRY(check_range(n, "beta1", at->beta1, 0, 1));
     TRY(check_range(n, "beta2", at->beta2, 0, 1));
     TRY(check_range(n, "eps", at->eps, 0, HUGE_VAL));
@@ -151,18 +170,18 @@ const op_desc op_grad_norm = {
     .attr_size = sizeof(grad_norm_attrs), .infer = grad_norm_infer, NO_GRAD("updates are not differentiated"),
 };
 
-/* Accumulate: inputs sum s (written), grad g, share (scalar, absent: 1).  s += share * g */
+/* Accumulate: inputs sum s (written), grad g, share (scalar, absent: 1), place.  s += share * g */
 static status accumulate_infer(graph *g, node *n)
 {
     TRY(op_check_float(g, n, 0));
-    TRY(check_operand(g, n, 1, 0, true));
+    TRY(check_gradient(g, n, ACCUMULATE_GRAD, ACCUMULATE_PLACE, ACCUMULATE_SUM));
     if (op_in(g, n, 2) && shape_count(&op_in(g, n, 2)->sh) != 1)
         return op_fail(n, "input '%s' is not one number", op_in(g, n, 2)->name);
     return op_check_same_type(g, n, 0, 2);
 }
 
 const op_desc op_accumulate = {
-    .name = "Accumulate", .in = {2, 3}, MUTATOR, .infer = accumulate_infer, .mutates = 1 << 0,
+    .name = "Accumulate", .in = {2, 4}, MUTATOR, .infer = accumulate_infer, .mutates = 1 << 0,
 };
 
 /* Clear: its inputs become zeros. */
