@@ -10,6 +10,7 @@ enum {
     STEPS = 100,         /* thresholds that are tried */
     LEVELS = 255
 };
+#define CUT_MOST  1e-3    /* share of the numbers beyond a threshold by entropy: a constant background is a peak that would push it below */
 #define SCALE_MIN 0x1p-60 /* so that the product of two scales is a normal float */
 
 status histogram_new(histogram *h, bool bins)
@@ -166,7 +167,7 @@ static double divergence(const histogram *h, int from, int to, int levels)
     for (int i = 0; i < BINS; i++)
         *(i < from ? &below : i >= to ? &above : &inside) += (double)b[i];
     double total = below + inside + above, count = to - from, least = 1e-4 / count;
-    if (!(inside > 0))
+    if (!(inside > 0) || below + above > CUT_MOST * (double)h->n)
         return INFINITY;
     for (int l = 0; l < levels; l++) {
         int begin = from + (int)((int64_t)l * (to - from) / levels), end = from + (int)((int64_t)(l + 1) * (to - from) / levels);

@@ -32,7 +32,7 @@ typedef struct quant_range {
  *   percentile  (100 - p) / 2 percent lie beyond each end
  *   entropy     the threshold at which the histogram, cut there and made coarse to as many levels as the type has, is nearest
  *               in KL divergence (Migacz, "8-bit inference with TensorRT", GTC 2017; as ONNX Runtime's calibrater, but for
- *               the side of zero on which there is nothing)
+ *               the side of zero on which there is nothing, and at most one number in a thousand is cut)
  *   mse         smallest squared error of rounding and cutting, each end found for itself */
 quant_range histogram_range(const histogram *h, const quant_scheme *s, bool positive);
 /* Scale and zero point of that range; with power_of_two the exponent of least squared error. */
