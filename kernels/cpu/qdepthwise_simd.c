@@ -4,12 +4,10 @@
  * numbers below 2^24, which float holds exactly: the results are those of integers. */
 #include "kernels/cpu/blocked.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/qdot.h"
+#include "kernels/cpu/qwide.h"
 #include "kernels/cpu/spatial.h"
 
 enum { ROW_PIXELS = 8, TAPS_MOST = 256 }; /* 256 * 255 * 255 < 2^24 */
-
-typedef int8_t vec_char __attribute__((vector_size(LANES)));
 
 typedef struct dwise {
     spatial s;
@@ -25,7 +23,7 @@ static bool plan(dwise *d, const kernel_args *a)
     int64_t reach = (s->kernel[1] - 1) * s->dilation[1];
     d->blocks = (s->channels + LANES - 1) / LANES;
     d->cols = (s->out[2] - 1) * s->stride[2] + (s->kernel[2] - 1) * s->dilation[2] + 1;
-    d->part = max_of(1, min_of(s->out[1], (24 << 10) / max_of(1, d->cols * LANES * 4) / s->stride[1]));
+    d->part = max_of(1, min_of(s->out[1], (96 << 10) / max_of(1, d->cols * LANES * 4) / s->stride[1]));
     d->parts = (s->out[1] + d->part - 1) / d->part;
     d->rows = (d->part - 1) * s->stride[1] + reach + 1;
     return s->group == s->channels && s->outputs == s->channels && s->channels > 1 &&
@@ -70,12 +68,8 @@ static void pack_weights(const dwise *d, const kernel_args *a, const dweights *q
 
 static void copy_row(float *to, const uint8_t *from, int64_t n, bool is_signed, vec_int zero)
 {
-    for (int64_t i = 0; i < n; i++) {
-        vec_byte b;
-        memcpy(&b, from + i * LANES, sizeof b);
-        vec_int v = is_signed ? __builtin_convertvector((vec_char)b, vec_int) : __builtin_convertvector(b, vec_int);
-        vec_store(to + i * LANES, __builtin_convertvector(v - zero, vec));
-    }
+    for (int64_t i = 0; i < n * LANES; i += LANES)
+        vec_store(to + i, __builtin_convertvector(bytes_widened(from + i, is_signed) - zero, vec));
 }
 
 static void copy_data(const dwise *d, const kernel_args *a, const uint8_t *plane, int64_t first, int64_t count, float *to)

@@ -4,16 +4,11 @@
 #include "kernels/cpu/blocked.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/pool.h"
-#include "kernels/cpu/qdot.h"
-
-typedef int8_t vec_char __attribute__((vector_size(LANES)));
+#include "kernels/cpu/qwide.h"
 
 ALWAYS_INLINE vec bytes_as_float(const uint8_t *p, bool is_signed, vec_int zero)
 {
-    vec_byte b;
-    memcpy(&b, p, sizeof b);
-    vec_int v = is_signed ? __builtin_convertvector((vec_char)b, vec_int) : __builtin_convertvector(b, vec_int);
-    return __builtin_convertvector(v - zero, vec);
+    return __builtin_convertvector(bytes_widened(p, is_signed) - zero, vec);
 }
 
 /* A divisor; multiplying gives the same bits where it is a power of two. */
