@@ -85,6 +85,8 @@ static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_t
         out[i].data = r->at[n->out[i]].data;
     a->threads = r->threads;
     a->prepared = r->prepared[n - r->g->node].data;
+    if (a->prepared) /* stands for it */
+        in[PREPARED_OPERAND].data = NULL;
 }
 
 static status choose(op_run *r, size_t k)
@@ -208,6 +210,8 @@ static status check_all_in_place(op_run *r, const node *n, const kernel_row *row
     for (int i = 0; i < n->n_in; i++) {
         const value *x = &r->g->value[n->in[i]];
         int reads = 0;
+        if (i == PREPARED_OPERAND && r->prepared[n - r->g->node].data) /* a constant, and not looked at */
+            continue;
         for (int j = 0; j < n->n_in; j++)
             reads += n->in[j] == n->in[i];
         if (n->in[i] && reads == 1 && x->type == y->type && shape_equal(&x->sh, &y->sh) && x->block == y->block)
@@ -227,6 +231,7 @@ static status check_unprepared(op_run *r, const node *n, const kernel_row *row)
     if (!a.prepared)
         return ST_OK;
     a.prepared = NULL;
+    in[PREPARED_OPERAND].data = r->at[n->in[PREPARED_OPERAND]].data;
     for (int o = 0; o < n->n_out; o++) {
         TRY_DONE(guarded_make(&fresh[o], r->at[n->out[o]].bytes));
         if (n->out[o])

@@ -50,8 +50,8 @@ static double file_apart(session *q, const char *path)
     ck_assert_int_eq(shape_count(&sh), (int64_t)e.n * q->width);
     for (size_t i = 0; i < q->qat->ranges.n; i++)
         step = strcmp(q->qat->ranges.at[i].name, output) == 0 ? q->qat->ranges.at[i].at.scale : step;
-    for (size_t i = 0; i < q->eval_params.n; i++) { /* a scale that trained or moved */
-        const tensor *t = &q->eval_params.at[i].t;
+    for (size_t i = 0; i < q->judged->n; i++) { /* a scale that trained or moved */
+        const tensor *t = &q->judged->at[i].t;
         if (strncmp(t->name, output, strlen(output)) != 0)
             continue;
         step = strstr(t->name, ".log_scale") ? step * expf(*(const float *)t->data) : step;

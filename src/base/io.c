@@ -85,28 +85,55 @@ static status open_regular(const char *path, int *fd, struct stat *sb)
     return st;
 }
 
-status io_read_file(const char *path, uint64_t limit, unsigned char **data, size_t *size)
+static status open_bounded(const char *path, uint64_t limit, int *fd, size_t *size)
 {
     struct stat sb;
+    TRY(open_regular(path, fd, &sb));
+    uint64_t n = (uint64_t)sb.st_size;
+    *size = (size_t)n;
+    if (n <= limit && n < SIZE_MAX)
+        return ST_OK;
+    call_close(*fd);
+    return fail(ST_BAD_DATA, "%s: %llu bytes are more than the limit of %llu; see [limits]", path, (unsigned long long)n,
+                (unsigned long long)limit);
+}
+
+status io_read_file(const char *path, uint64_t limit, unsigned char **data, size_t *size)
+{
     int fd;
+    size_t n;
     unsigned char *p = NULL;
     *data = NULL;
     *size = 0;
-    TRY(open_regular(path, &fd, &sb));
+    TRY(open_bounded(path, limit, &fd, &n));
     status st = ST_OK;
-    uint64_t n = (uint64_t)sb.st_size;
-    if (n > limit || n >= SIZE_MAX) {
-        st = fail(ST_BAD_DATA, "%s: %llu bytes are more than the limit of %llu; see [limits]", path,
-                  (unsigned long long)n, (unsigned long long)limit);
-        goto done;
-    }
-    TRY_DONE(mem_alloc(&p, (size_t)n + 1, 1));
-    TRY_DONE(read_all(fd, path, p, (size_t)n, 0));
+    TRY_DONE(mem_alloc(&p, n + 1, 1));
+    TRY_DONE(read_all(fd, path, p, n, 0));
     *data = p;
-    *size = (size_t)n;
+    *size = n;
     p = NULL;
 done:
     mem_free(p);
+    call_close(fd);
+    return st;
+}
+
+status io_read_shared(const char *path, uint64_t limit, mem_shared **data, size_t *size)
+{
+    int fd;
+    size_t n;
+    mem_shared *m = NULL;
+    *data = NULL;
+    *size = 0;
+    TRY(open_bounded(path, limit, &fd, &n));
+    status st = ST_OK;
+    TRY_DONE(mem_share(n, &m));
+    TRY_DONE(read_all(fd, path, (unsigned char *)mem_shared_data(m), n, 0));
+    *data = m;
+    *size = n;
+    m = NULL;
+done:
+    mem_drop(m);
     call_close(fd);
     return st;
 }

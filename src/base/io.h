@@ -16,6 +16,10 @@
  * contents). Missing or unreadable: ST_NO_INPUT. Not a regular file, or larger than the limit: ST_BAD_DATA. */
 MUST_USE status io_read_file(const char *path, uint64_t limit, unsigned char **data, size_t *size);
 
+/* The same into a buffer that may be shared (mem.h; no NUL byte follows); the caller is its holder. */
+struct mem_shared;
+MUST_USE status io_read_shared(const char *path, uint64_t limit, struct mem_shared **data, size_t *size);
+
 /* Hands the contents of a regular file of any size to `take`, piece by piece, until it fails or the end comes. */
 MUST_USE status io_read_chunks(const char *path, status (*take)(const void *data, size_t n, void *ctx), void *ctx);
 

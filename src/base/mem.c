@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_uint_fast64_t count;
 static atomic_uint_fast64_t fail_at; /* value of count at which to fail; 0: never */
@@ -41,6 +42,17 @@ static void store(void *out, void *p)
     memcpy(out, &p, sizeof p);
 }
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
+/* Asks for huge pages where they fit; a wish: without them memory is only slower to get and to use. */
+static void wish_huge(void *p, size_t bytes)
+{
+    uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+    uintptr_t to = ((uintptr_t)p + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
+    if (bytes >= HUGE_PAGE && from < to)
+        (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
+}
+
 status mem_alloc(void *out, size_t n, size_t size)
 {
     size_t bytes;
@@ -50,6 +62,7 @@ status mem_alloc(void *out, size_t n, size_t size)
     void *p = allowed() ? calloc(1, bytes ? bytes : 1) : NULL;
     if (!p)
         return out_of_memory(bytes);
+    wish_huge(p, bytes);
     store(out, p);
     return ST_OK;
 }
@@ -91,8 +104,6 @@ status mem_push(void *inout, size_t *cap, size_t used, size_t size)
     return ST_OK;
 }
 
-#define HUGE_PAGE ((size_t)2 << 20)
-
 status mem_map(void *out, size_t bytes)
 {
     store(out, NULL);
@@ -101,7 +112,7 @@ status mem_map(void *out, size_t bytes)
     if (p == MAP_FAILED)
         return out_of_memory(bytes);
     if (want >= HUGE_PAGE)
-        (void)madvise(p, want, MADV_HUGEPAGE); /* a wish: without huge pages the buffer is only slower */
+        (void)madvise(p, want, MADV_HUGEPAGE); /* as above, and the ends too */
     store(out, p);
     return ST_OK;
 }
@@ -110,6 +121,65 @@ void mem_unmap(void *p, size_t bytes)
 {
     if (p)
         (void)munmap(p, bytes ? bytes : 1);
+}
+
+struct mem_shared {
+    atomic_uint holders;
+    char *data;
+    size_t bytes;
+};
+
+status mem_share(size_t bytes, mem_shared **out)
+{
+    mem_shared *m;
+    *out = NULL;
+    TRY(mem_alloc(&m, 1, sizeof *m));
+    status st = mem_map(&m->data, bytes);
+    if (st != ST_OK) {
+        mem_free(m);
+        return st;
+    }
+    m->bytes = bytes;
+    atomic_init(&m->holders, 1);
+    *out = m;
+    return ST_OK;
+}
+
+mem_shared *mem_hold(mem_shared *m)
+{
+    atomic_fetch_add(&m->holders, 1);
+    return m;
+}
+
+void mem_drop(mem_shared *m)
+{
+    if (!m || atomic_fetch_sub(&m->holders, 1) != 1)
+        return;
+    mem_unmap(m->data, m->bytes);
+    mem_free(m);
+}
+
+char *mem_shared_data(const mem_shared *m)
+{
+    return m->data;
+}
+
+size_t mem_shared_bytes(const mem_shared *m)
+{
+    return m->bytes;
+}
+
+bool mem_held_once(const mem_shared *m)
+{
+    return atomic_load(&m->holders) == 1;
+}
+
+void mem_discard(char *from, char *to)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t a = ((uintptr_t)from + page - 1) & ~(page - 1), b = (uintptr_t)to & ~(page - 1);
+    if (a < b)
+        (void)madvise((void *)a, b - a, MADV_DONTNEED);
 }
 
 struct arena_block {

@@ -1,8 +1,8 @@
 /* mem.h - the one door to memory.
  *
  * Nothing outside this file calls malloc, calloc, realloc, free or mmap for memory, so that a test can fail the n-th
- * allocation and count them. Three ways to get memory: single blocks, an arena whose pieces die together, and large
- * page-aligned buffers (huge pages where the system has them) for tensors. */
+ * allocation and count them. Ways to get memory: single blocks, an arena whose pieces die together, and large page-aligned
+ * buffers (huge pages where the system has them) for tensors, with one owner or several. */
 #ifndef DISTILL_BASE_MEM_H
 #define DISTILL_BASE_MEM_H
 
@@ -25,6 +25,18 @@ MUST_USE status mem_push(void *inout, size_t *cap, size_t used, size_t size);
 /* Large buffer: zeroed, aligned to 64 bytes at least, huge pages where possible. */
 MUST_USE status mem_map(void *out, size_t bytes);
 void mem_unmap(void *p, size_t bytes);
+
+/* A buffer as mem_map makes them, with a count of its holders: the last one that lets go unmaps it. Weights of a model are
+ * read once and held by every graph made of it. Holders may be on different threads. */
+typedef struct mem_shared mem_shared;
+MUST_USE status mem_share(size_t bytes, mem_shared **out); /* the caller is its first holder */
+mem_shared *mem_hold(mem_shared *m);                       /* returns m */
+void mem_drop(mem_shared *m);                              /* NULL allowed */
+char *mem_shared_data(const mem_shared *m);
+size_t mem_shared_bytes(const mem_shared *m);
+bool mem_held_once(const mem_shared *m);
+/* What lies in [from, to) of a mapped buffer is of no use any more: whole pages go back to the system. */
+void mem_discard(char *from, char *to);
 
 /* Arena: pieces are freed all together. Zeroed, aligned to 16. */
 typedef struct arena_block arena_block;

@@ -50,7 +50,7 @@ status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, froz
     if (bf16)
         TRY_DONE(pass_linear_bf16(g));
     TRY_DONE(graph_validate(g));
-    TRY_DONE(exec_open(g, b, NULL, memory_limit, &t->e));
+    TRY_DONE(exec_open_frozen(g, b, memory_limit, &t->e));
     t->batch = g->value[g->input[0]].sh.dim[0];
     t->n_out = g->n_output;
     TRY_DONE(mem_alloc(&t->width, t->n_out, sizeof *t->width));

@@ -54,6 +54,7 @@ static status bind_values(exec *e, const store *s)
             e->data[v] = (void *)(uintptr_t)x->data; /* no kernel writes a constant: graph_validate */
         } else if (x->kind == VALUE_PARAM || x->kind == VALUE_STATE) {
             e->data[v] = store_find(s, x->name)->t.data;
+            e->g->value[v].data = NULL; /* the start value, which the caller may now forget */
         } else if (e->p->offset[v] != SIZE_MAX) {
             e->data[v] = e->activations + e->p->offset[v];
         }
@@ -83,22 +84,42 @@ static status bind_steps(exec *e)
         s->args.work = e->workspace;
         s->args.work_size = e->p->workspace;
         s->args.threads = e->b->threads;
-        if (e->p->prepared[k] != SIZE_MAX) {
-            kernel_args a = s->args;
-            plan_constant_operands(g, n, a.in, a.out, &a);
-            a.threads = e->b->threads;
-            s->args.prepared = e->prepared + e->p->prepared[k];
-            e->p->kernel[k]->prepare(&a, e->prepared + e->p->prepared[k]);
-        }
-        for (int i = 0; i < n->n_in; i++)
-            s->args.in[i].data = e->data[n->in[i]];
-        for (int i = 0; i < n->n_out; i++)
-            s->args.out[i].data = e->data[n->out[i]];
         s->run = e->p->kernel[k]->run;
         s->when = n->when;
         s->n = (node_id)k;
     }
     return ST_OK;
+}
+
+/* What kernels make of constants, once; nodes side by side. */
+static void prepare_steps(exec *e)
+{
+#pragma omp parallel for num_threads(e->b->threads) schedule(dynamic)
+    for (size_t i = 0; i < e->n_step; i++) {
+        step *s = &e->steps[i];
+        size_t at = e->p->prepared[s->n];
+        if (at == SIZE_MAX)
+            continue;
+        kernel_args a = s->args;
+        plan_constant_operands(e->g, &e->g->node[s->n], a.in, a.out, &a);
+        a.threads = e->b->threads; /* what is made may be cut by them */
+        s->args.prepared = e->prepared + at;
+        e->p->kernel[s->n]->prepare(&a, e->prepared + at);
+    }
+}
+
+static void bind_operands(exec *e)
+{
+    for (size_t k = 0; k < e->n_step; k++) {
+        step *s = &e->steps[k];
+        const node *n = &e->g->node[s->n];
+        for (int i = 0; i < n->n_in; i++)
+            s->args.in[i].data = e->data[n->in[i]];
+        for (int i = 0; i < n->n_out; i++)
+            s->args.out[i].data = e->data[n->out[i]];
+        if (s->args.prepared)
+            s->args.in[PREPARED_OPERAND].data = NULL;
+    }
 }
 
 /* What the backend runs instead of g. */
@@ -136,9 +157,31 @@ status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec
     TRY_DONE(b->alloc(b, e->p->prepared_bytes, (void **)&e->prepared));
     TRY_DONE(bind_values(e, s));
     TRY_DONE(bind_steps(e));
+    prepare_steps(e);
+    bind_operands(e);
     *out = e;
     return ST_OK;
 done:
+    exec_close(e);
+    return st;
+}
+
+status exec_open_frozen(graph *g, backend *b, size_t memory_limit, exec **out)
+{
+    bool *keep = NULL;
+    exec *e = NULL;
+    status st = ST_OK;
+    TRY_DONE(exec_open(g, b, NULL, memory_limit, &e));
+    TRY_DONE(mem_alloc(&keep, e->g->n_value, sizeof *keep));
+    plan_mark_constants(e->p, e->g, keep);
+    for (size_t v = 1; v < e->g->n_value; v++)
+        if (e->g->value[v].kind == VALUE_CONST && !keep[v])
+            e->g->value[v].data = e->data[v] = NULL;
+    graph_keep_data(g, keep); /* its values have the same ids, and there are at least as many marks */
+    *out = e;
+    e = NULL;
+done:
+    mem_free(keep);
     exec_close(e);
     return st;
 }

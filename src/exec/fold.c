@@ -46,8 +46,7 @@ static status fold_with(graph *g, backend *b, node_id k)
         a.in[i].data = (void *)(uintptr_t)g->value[n->in[i]].data;
     for (int i = 0; i < n->n_out; i++)
         if (n->out[i])
-            TRY_DONE(arena_alloc(&g->mem, &a.out[i].data, (size_t)shape_count(&a.out[i].sh),
-                                 dtype_of(a.out[i].type)->size));
+            TRY_DONE(graph_alloc_data(g, (size_t)shape_count(&a.out[i].sh) * dtype_of(a.out[i].type)->size, &a.out[i].data));
     const kernel_row *row = b->find(b, n->op, &a);
     if (!row) {
         st = fail(ST_BAD_DATA, "node '%s': constant %s on %s cannot be computed", n->name, op_of(n->op)->name,

@@ -222,6 +222,30 @@ done:
     return st;
 }
 
+void plan_mark_constants(const plan *p, const graph *g, bool *keep)
+{
+    memset(keep, 0, g->n_value * sizeof *keep);
+    for (size_t k = 1; k < g->n_node; k++)
+        for (int i = 0; i < g->node[k].n_in; i++)
+            if (p->prepared[k] == SIZE_MAX || i != PREPARED_OPERAND)
+                keep[p->root[g->node[k].in[i]]] = true;
+    for (size_t i = 0; i < g->n_output; i++)
+        keep[p->root[g->output[i]]] = true;
+    for (size_t v = 0; v < g->n_value; v++)
+        keep[v] = g->value[v].kind == VALUE_CONST && keep[p->root[v]];
+}
+
+static status measure_constants(const graph *g, plan *p)
+{
+    bool *keep;
+    TRY(mem_alloc(&keep, g->n_value, sizeof *keep));
+    plan_mark_constants(p, g, keep);
+    for (size_t v = 1; v < g->n_value; v++)
+        p->constants += keep[v] && p->root[v] == v ? align_up(value_bytes(&g->value[v])) : 0;
+    mem_free(keep);
+    return ST_OK;
+}
+
 status plan_make(const graph *g, const backend *b, plan **out)
 {
     plan *p = NULL;
@@ -235,14 +259,13 @@ status plan_make(const graph *g, const backend *b, plan **out)
         p->prepared[k] = SIZE_MAX;
     for (size_t v = 0; v < g->n_value; v++) {
         p->offset[v] = SIZE_MAX;
-        if (g->value[v].kind == VALUE_CONST)
-            p->constants += align_up(value_bytes(&g->value[v]));
-        else if (g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE)
+        if (g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE)
             p->persistent += align_up(value_bytes(&g->value[v]));
     }
     TRY_DONE(choose_kernels(g, b, p));
     TRY_DONE(share_storage(g, p));
     TRY_DONE(place_all(g, p));
+    TRY_DONE(measure_constants(g, p));
     *out = p;
     return ST_OK;
 done:

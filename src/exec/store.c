@@ -46,7 +46,7 @@ status store_bake(const store *s, graph *g)
         if (!e)
             return fail(ST_INTERNAL, "parameter '%s' is not in the store", x->name);
         void *copy;
-        TRY(arena_alloc(&g->mem, &copy, tensor_bytes(&e->t), 1));
+        TRY(graph_alloc_data(g, tensor_bytes(&e->t), &copy));
         memcpy(copy, e->t.data, tensor_bytes(&e->t));
         x->data = copy;
         x->kind = VALUE_CONST;

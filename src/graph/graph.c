@@ -85,6 +85,9 @@ void graph_free(graph *g)
     mem_free(g->node);
     mem_free(g->input);
     mem_free(g->output);
+    for (size_t i = 0; i < g->n_held; i++)
+        mem_drop(g->held[i]);
+    mem_free(g->held);
     arena_free(&g->mem);
     mem_free(g);
 }
@@ -144,6 +147,103 @@ status graph_add_output(graph *g, value_id v)
     return ST_OK;
 }
 
+#define LARGE_DATA ((size_t)64 << 10) /* gets a buffer of its own, which other graphs may hold too */
+
+/* The graph becomes a holder of `m`, once. */
+static status hold(graph *g, mem_shared *m)
+{
+    for (size_t i = g->n_held; i-- > 0;) /* the last one is the likely one: all weights of a file lie in one buffer */
+        if (g->held[i] == m)
+            return ST_OK;
+    TRY(mem_push(&g->held, &g->cap_held, g->n_held, sizeof *g->held));
+    g->held[g->n_held++] = mem_hold(m);
+    return ST_OK;
+}
+
+static bool lies_in(const mem_shared *m, const void *data)
+{
+    uintptr_t at = (uintptr_t)data, from = (uintptr_t)mem_shared_data(m);
+    return at >= from && at < from + mem_shared_bytes(m);
+}
+
+static mem_shared *home_of(const graph *g, const void *data)
+{
+    for (size_t i = 0; data && i < g->n_held; i++)
+        if (lies_in(g->held[i], data))
+            return g->held[i];
+    return NULL;
+}
+
+status graph_alloc_data(graph *g, size_t bytes, void *out)
+{
+    mem_shared *m;
+    if (bytes < LARGE_DATA)
+        return arena_alloc(&g->mem, out, bytes, 1);
+    TRY(mem_share(bytes, &m));
+    status st = hold(g, m);
+    void *data = mem_shared_data(m);
+    mem_drop(m);
+    if (st == ST_OK)
+        memcpy(out, &data, sizeof data);
+    return st;
+}
+
+status graph_add_shared(graph *g, const char *name, value_kind kind, dtype type, shape sh, const void *data,
+                        mem_shared *home, value_id *out)
+{
+    TRY(graph_add_value(g, name, type, sh, kind, out));
+    TRY(hold(g, home));
+    g->value[*out].data = data;
+    return ST_OK;
+}
+
+static size_t data_bytes(const value *v)
+{
+    return (size_t)shape_count(&v->sh) * dtype_of(v->type)->size;
+}
+
+/* Of one buffer, which nobody else holds: returns the pages before the kept data that comes next after `at`, and where
+ * that data ends; the buffer's end when there is none. */
+static char *discard_to_next(const graph *g, const mem_shared *m, char *at)
+{
+    char *end = mem_shared_data(m) + mem_shared_bytes(m), *next = end, *after = end;
+    for (size_t v = 1; v < g->n_value; v++) {
+        const value *x = &g->value[v];
+        if (!x->data || !lies_in(m, x->data))
+            continue;
+        char *from = (char *)(uintptr_t)x->data, *to = from + data_bytes(x);
+        if (to <= at || from >= next)
+            continue;
+        next = from > at ? from : at;
+        after = to;
+    }
+    mem_discard(at, next);
+    return after;
+}
+
+void graph_keep_data(graph *g, const bool *keep)
+{
+    size_t left = 0;
+    for (size_t v = 1; v < g->n_value; v++)
+        if (!keep[v])
+            g->value[v].data = NULL;
+    for (size_t i = 0; i < g->n_held; i++) {
+        mem_shared *m = g->held[i];
+        bool used = false;
+        for (size_t v = 1; v < g->n_value && !used; v++)
+            used = g->value[v].data && lies_in(m, g->value[v].data);
+        if (!used) {
+            mem_drop(m);
+            continue;
+        }
+        char *end = mem_shared_data(m) + mem_shared_bytes(m);
+        for (char *at = mem_shared_data(m); mem_held_once(m) && at < end;)
+            at = discard_to_next(g, m, at);
+        g->held[left++] = m;
+    }
+    g->n_held = left;
+}
+
 status graph_add_data(graph *g, const char *name, value_kind kind, dtype type, shape sh, const void *data,
                       value_id *out)
 {
@@ -151,7 +251,7 @@ status graph_add_data(graph *g, const char *name, value_kind kind, dtype type, s
     void *copy = NULL;
     TRY(shape_bytes(&sh, type, &bytes));
     if (data || kind == VALUE_CONST) {
-        TRY(arena_alloc(&g->mem, &copy, bytes, 1));
+        TRY(graph_alloc_data(g, bytes, &copy));
         if (data)
             memcpy(copy, data, bytes);
     }
@@ -331,6 +431,9 @@ status graph_splice(graph *dst, const graph *src, value_id *map, const char *pre
         TRY_DONE(arena_printf(&scratch, &name, "%s%s", prefix, from->name));
         if (from->kind == VALUE_INPUT)
             TRY_DONE(graph_add_input(dst, name, from->type, from->sh, &map[v]));
+        else if (home_of(src, from->data))
+            TRY_DONE(graph_add_shared(dst, name, from->kind, from->type, from->sh, from->data, home_of(src, from->data),
+                                      &map[v]));
         else
             TRY_DONE(graph_add_data(dst, name, from->kind, from->type, from->sh, from->data, &map[v]));
         dst->value[map[v]].flags = from->flags;

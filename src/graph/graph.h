@@ -2,7 +2,7 @@
  * written in.
  *
  * A graph holds nodes in execution order. Every value has a static shape. Names are unique within a graph. All memory
- * lives in the graph's arena and dies with graph_free. Ids are indices; 0 means "none" (an absent optional input). */
+ * lives in the graph's arena, large data in buffers that several graphs may hold, and is let go of by graph_free. Ids are indices; 0 means "none" (an absent optional input). */
 #ifndef DISTILL_GRAPH_GRAPH_H
 #define DISTILL_GRAPH_GRAPH_H
 
@@ -43,7 +43,8 @@ typedef struct value {
     value_kind kind;
     uint32_t flags;
     node_id from;     /* the node that makes it (VALUE_TEMP), else 0 */
-    const void *data; /* in the arena: contents of a constant, start of a parameter or state; else NULL */
+    const void *data; /* contents of a constant, start of a parameter or state: in the arena or in what the graph holds
+                         (`held`); else NULL, also after graph_keep_data */
     int32_t block;    /* 0: elements lie in the order of the shape. b > 0: [N, ceil(C/b), spatial..., b], the channels
                          beyond C being zeros; `sh` stays [N, C, spatial...]. Only the executor's own copy of a graph has
                          such values (exec/layout.c) */
@@ -72,6 +73,8 @@ typedef struct graph {
     size_t n_input, cap_input, n_output, cap_output;
     phase when; /* phase of the nodes added next */
     struct name_index *names;
+    mem_shared **held; /* buffers of large data, shared with the model or the graph it came from */
+    size_t n_held, cap_held;
 } graph;
 
 /* ---- operators ---- */
@@ -166,6 +169,14 @@ MUST_USE status graph_add_output(graph *g, value_id v);
 /* A constant, parameter or state with a copy of `data` (NULL: zeros, only for param and state). */
 MUST_USE status graph_add_data(graph *g, const char *name, value_kind kind, dtype type, shape sh, const void *data,
                                value_id *out);
+/* The same without a copy: `data` lies in `home`, aligned to 16, and the graph becomes one more holder. */
+MUST_USE status graph_add_shared(graph *g, const char *name, value_kind kind, dtype type, shape sh, const void *data,
+                                 mem_shared *home, value_id *out);
+/* Room for the data of a value, zeroed, as long-lived as the graph. */
+MUST_USE status graph_alloc_data(graph *g, size_t bytes, void *out);
+/* Forgets the data of every value v with !keep[v]: large pieces that no kept value lies in go back to the system, as far as
+ * no other graph or model holds them. */
+void graph_keep_data(graph *g, const bool *keep);
 /* A constant of one repeated number, of any type. */
 MUST_USE status graph_add_fill(graph *g, dtype type, shape sh, double number, value_id *out);
 
@@ -196,7 +207,7 @@ MUST_USE status graph_rename(graph *g, value_id v, const char *name);
 void graph_replace(graph *g, value_id from, value_id to);
 /* Uses of every value as node input or graph output, in a fresh array [n_value] (caller frees with mem_free). */
 MUST_USE status graph_count_uses(const graph *g, uint32_t **uses);
-/* Deep copy of nodes, values, names; constants' data are shared by copying. */
+/* Deep copy of nodes, values, names and small data; large data are held by both. */
 MUST_USE status graph_clone(const graph *g, graph **out);
 
 /* A copy with the same ids that borrows g's names and data: g must outlive it. For what a backend makes of a

@@ -321,7 +321,7 @@ static status widen_data(graph *g, value *v)
 {
     int64_t n = shape_count(&v->sh);
     double *wide;
-    TRY(arena_alloc(&g->mem, &wide, (size_t)n, sizeof *wide));
+    TRY(graph_alloc_data(g, (size_t)n * sizeof *wide, &wide));
     for (int64_t i = 0; i < n; i++)
         wide[i] = (double)((const float *)v->data)[i];
     v->data = wide;

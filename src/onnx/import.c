@@ -65,7 +65,7 @@ static status unpack_defaults(importer *im, size_t k, const Onnx__FunctionProto 
             return fail(ST_BAD_DATA, "function '%s': its default attributes are damaged", f->name);
         skip++;
         TRY(unpack_message(im->m->path, &onnx__attribute_proto__descriptor, u->data + skip, u->len - skip,
-                           &a));
+                           u->len - skip, &a));
         im->function_defaults[k][im->n_function_defaults[k]++] = (Onnx__AttributeProto *)a;
     }
     return ST_OK;

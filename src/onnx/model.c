@@ -1,10 +1,11 @@
-/* model.c - opening an ONNX file: read, guard, unpack, hash. */
+/* model.c - opening an ONNX file: read, guard, hash, lift the weights out, unpack the rest. */
 #include "onnx/model.h"
 
 #include "base/hash.h"
 #include "base/io.h"
 #include "base/text.h"
 #include "onnx/external.h"
+#include "onnx/lift.h"
 #include "onnx/names.h"
 #include "onnx/unpack.h"
 #include "onnx/wire.h"
@@ -41,48 +42,87 @@ done:
     return st;
 }
 
-status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l, onnx_model **out)
+/* Weights that were lifted out stand in the unpacked message again, in the buffer where they lie. */
+static void put_back_weights(onnx_model *m)
 {
-    onnx_model *m;
+    for (size_t i = 0; i < m->n_lifted; i++) {
+        Onnx__TensorProto *t = m->proto->graph->initializer[m->lifted[i].initializer];
+        t->has_raw_data = 1;
+        t->raw_data = (ProtobufCBinaryData){m->lifted[i].n, m->lifted[i].data};
+    }
+}
+
+static void take_out_weights(onnx_model *m)
+{
+    for (size_t i = 0; m->proto && i < m->n_lifted; i++)
+        m->proto->graph->initializer[m->lifted[i].initializer]->raw_data = (ProtobufCBinaryData){0, NULL};
+}
+
+static status unpack_model(onnx_model *m, size_t n)
+{
     ProtobufCMessage *proto = NULL;
+    text rest = {0};
     status st = ST_OK;
-    *out = NULL;
-    TRY(mem_alloc(&m, 1, sizeof *m));
-    m->lim = l ? *l : limits_default();
+    unsigned char *data = (unsigned char *)mem_shared_data(m->weights);
+    TRY_DONE(hash_sha256_hex(data, n, m->sha256));
+    TRY_DONE(lift_weights(data, n, &rest, &m->lifted, &m->n_lifted));
+    TRY_DONE(unpack_message(m->path, &onnx__model_proto__descriptor, rest.s, rest.n, n, &proto));
+    m->proto = (Onnx__ModelProto *)proto;
+    put_back_weights(m);
+done:
+    text_free(&rest);
+    return st;
+}
+
+/* Takes `data`, also on failure. */
+static status open_shared(const char *name, mem_shared *data, size_t n, const limits *l, onnx_model **out)
+{
+    onnx_model *m = NULL;
+    status st = ST_OK;
+    TRY_DONE(mem_alloc(&m, 1, sizeof *m));
+    m->weights = mem_hold(data);
+    m->lim = *l;
     m->bytes = n;
     TRY_DONE(mem_strdup(&m->path, name));
-    if (n > m->lim.onnx_file) {
-        st = fail(ST_BAD_DATA, "%s: %zu bytes, the limit is %llu (limits.onnx_file)", name, n,
-                  (unsigned long long)m->lim.onnx_file);
-        goto done;
-    }
-    TRY_DONE(wire_check(name, data, n, WIRE_MODEL, &m->lim));
-    TRY_DONE(hash_sha256_hex(data, n, m->sha256));
-    TRY_DONE(unpack_message(name, &onnx__model_proto__descriptor, data, n, &proto));
-    m->proto = (Onnx__ModelProto *)proto;
+    TRY_DONE(wire_check(name, (const unsigned char *)mem_shared_data(data), n, WIRE_MODEL, l));
+    TRY_DONE(unpack_model(m, n));
     *out = m;
-    return ST_OK;
+    m = NULL;
 done:
+    mem_drop(data);
     onnx_close(m);
     return st;
+}
+
+status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l, onnx_model **out)
+{
+    limits lim = l ? *l : limits_default();
+    mem_shared *copy;
+    *out = NULL;
+    if (n > lim.onnx_file)
+        return fail(ST_BAD_DATA, "%s: %zu bytes, the limit is %llu (limits.onnx_file)", name, n,
+                    (unsigned long long)lim.onnx_file);
+    TRY(mem_share(n, &copy));
+    if (n)
+        memcpy(mem_shared_data(copy), data, n);
+    return open_shared(name, copy, n, &lim, out);
 }
 
 status onnx_open(const char *path, const limits *l, onnx_model **out)
 {
     limits lim = l ? *l : limits_default();
-    unsigned char *data = NULL;
+    mem_shared *data;
     onnx_model *m = NULL;
     size_t n;
     status st = ST_OK;
     *out = NULL;
-    TRY(io_read_file(path, lim.onnx_file, &data, &n));
-    TRY_DONE(onnx_open_bytes(path, data, n, &lim, &m));
+    TRY(io_read_shared(path, lim.onnx_file, &data, &n));
+    TRY_DONE(open_shared(path, data, n, &lim, &m));
     TRY_DONE(folder_of(path, &m->dir));
     TRY_DONE(identify(m));
     *out = m;
     m = NULL;
 done:
-    mem_free(data);
     onnx_close(m);
     return st;
 }
@@ -127,8 +167,14 @@ void onnx_meta(const onnx_model *m, size_t i, const char **key, const char **val
 
 void onnx_release(onnx_model *m)
 {
+    take_out_weights(m);
     unpack_free(m->proto ? &m->proto->base : NULL);
     m->proto = NULL;
+    mem_free(m->lifted);
+    m->lifted = NULL;
+    m->n_lifted = 0;
+    mem_drop(m->weights);
+    m->weights = NULL;
 }
 
 void onnx_close(onnx_model *m)

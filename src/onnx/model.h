@@ -18,6 +18,9 @@ typedef struct onnx_model {
     char sha256[65]; /* of the file; with external data: of the file's hash and the hashes of those files */
     limits lim;
     struct Onnx__ModelProto *proto;
+    mem_shared *weights; /* large raw_data of initializers lies in it (lift.h), and so does the data of graphs made of them */
+    struct lifted *lifted;
+    size_t n_lifted;
 } onnx_model;
 
 /* Reads and unpacks a file. ST_NO_INPUT when there is none, ST_BAD_DATA when it is no ONNX model or exceeds the limits
@@ -27,7 +30,7 @@ MUST_USE status onnx_open(const char *path, const limits *l, onnx_model **out);
 MUST_USE status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l,
                                 onnx_model **out);
 void onnx_close(onnx_model *m); /* NULL allowed */
-/* Frees what was unpacked and keeps what is known about the file: path, bytes, sha256. Nothing can be imported any more. */
+/* Frees what was unpacked, lets go of the weights and keeps what is known about the file: path, bytes, sha256. Nothing can be imported any more. */
 void onnx_release(onnx_model *m);
 
 /* Names of the model's inputs in its order, without those that have an initializer. The array is the caller's (mem_free),
@@ -49,5 +52,9 @@ typedef struct tensor_source {
  * it in messages ("initializer 'conv1.weight'"). Refused: strings, complex, 8-bit floats, 4-bit integers, segments. */
 MUST_USE status tensor_from_proto(tensor_source *src, const struct Onnx__TensorProto *p, const char *what,
                                   tensor *out);
+
+/* The same without a copy, where the elements lie in `raw_data` as they are needed: *out borrows them (no name). Its data
+ * is NULL where that is not so. */
+MUST_USE status tensor_in_place(tensor_source *src, const struct Onnx__TensorProto *p, const char *what, tensor *out);
 
 #endif

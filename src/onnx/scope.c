@@ -232,17 +232,37 @@ status scope_run(importer *im, scope *s, const uint32_t *order, size_t n)
 
 /* ---- values ---- */
 
-static status load_initializer(importer *im, const scope *s, symbol *sym)
+#define IN_PLACE ((size_t)64 << 10) /* smaller ones are copied: they would keep the file's bytes from being given back */
+
+/* A large weight is not copied: the graph shares the bytes of the file. */
+static status add_in_place(importer *im, symbol *sym, const char *what)
+{
+    tensor t;
+    if (!sym->init->has_raw_data || sym->init->raw_data.len < IN_PLACE)
+        return ST_OK;
+    const char *at = (const char *)sym->init->raw_data.data, *from = mem_shared_data(im->m->weights);
+    if (at < from || at >= from + mem_shared_bytes(im->m->weights))
+        return ST_OK;
+    TRY(tensor_in_place(&im->src, sym->init, what, &t));
+    if (!t.data)
+        return ST_OK;
+    sym->made = true;
+    return graph_add_shared(im->g, sym->value_name, VALUE_CONST, t.type, t.sh, t.data, im->m->weights, &sym->v);
+}
+
+static status load_initializer(importer *im, symbol *sym)
 {
     tensor t;
     const char *what;
     TRY(arena_printf(&im->mem, &what, "initializer '%s'", sym->name));
+    TRY(add_in_place(im, sym, what));
+    if (sym->made)
+        return mark_from_init(im, sym->v);
     TRY(tensor_from_proto(&im->src, sym->init, what, &t));
     status st = graph_add_data(im->g, sym->value_name, VALUE_CONST, t.type, t.sh, t.data, &sym->v);
     tensor_free(&t);
     TRY(st);
     sym->made = true;
-    (void)s;
     return mark_from_init(im, sym->v);
 }
 
@@ -253,7 +273,7 @@ status scope_value(importer *im, const scope *s, const char *name, value_id *v)
         if (!sym)
             continue;
         if (!sym->made && sym->init)
-            TRY(load_initializer(im, s, sym));
+            TRY(load_initializer(im, sym));
         if (!sym->made)
             break;
         *v = sym->v;

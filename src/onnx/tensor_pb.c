@@ -6,6 +6,7 @@
 
 #include "base/io.h"
 #include "onnx/external.h"
+#include "onnx/lift.h"
 #include "onnx/unpack.h"
 #include "onnx/wire.h"
 
@@ -149,6 +150,22 @@ static status check_storage(tensor_source *src, const Onnx__TensorProto *p, cons
     return ST_OK;
 }
 
+status tensor_in_place(tensor_source *src, const Onnx__TensorProto *p, const char *what, tensor *out)
+{
+    dtype type;
+    shape sh;
+    size_t bytes;
+    *out = (tensor){0};
+    if (!p->has_raw_data || (uintptr_t)p->raw_data.data % LIFT_ALIGNMENT)
+        return ST_OK;
+    TRY(check_type(src, p, what, &type));
+    TRY(check_shape(src, p, what, type, &sh, &bytes));
+    TRY(check_storage(src, p, what, type, bytes));
+    if (type != DTYPE_BOOL) /* those are made 0 or 1 */
+        *out = (tensor){.type = type, .sh = sh, .data = p->raw_data.data};
+    return ST_OK;
+}
+
 status tensor_from_proto(tensor_source *src, const Onnx__TensorProto *p, const char *what, tensor *out)
 {
     dtype type;
@@ -185,7 +202,7 @@ status tensor_read_pb(const char *path, const limits *l, tensor *out)
     *out = (tensor){0};
     TRY(io_read_file(path, lim.onnx_file, &data, &n));
     TRY_DONE(wire_check(path, data, n, WIRE_TENSOR, &lim));
-    TRY_DONE(unpack_message(path, &onnx__tensor_proto__descriptor, data, n, &proto));
+    TRY_DONE(unpack_message(path, &onnx__tensor_proto__descriptor, data, n, n, &proto));
     tensor_source src = {.path = path, .lim = &lim};
     TRY_DONE(tensor_from_proto(&src, (const Onnx__TensorProto *)proto, "tensor", out));
 done:

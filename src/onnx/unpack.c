@@ -32,9 +32,9 @@ static void budget_free(void *context, void *p)
 }
 
 status unpack_message(const char *path, const ProtobufCMessageDescriptor *kind, const void *data, size_t n,
-                      ProtobufCMessage **out)
+                      size_t file, ProtobufCMessage **out)
 {
-    uint64_t total = 4 * (uint64_t)n + (64u << 20);
+    uint64_t total = 4 * (uint64_t)file + (64u << 20);
     budget b = {total, false, false};
     ProtobufCAllocator allocator = {budget_alloc, budget_free, &b};
     *out = protobuf_c_message_unpack(kind, &allocator, n, data);
@@ -44,7 +44,7 @@ status unpack_message(const char *path, const ProtobufCMessageDescriptor *kind, 
         return fail_within(ST_OOM, "%s", path);
     if (b.exceeded)
         return fail(ST_BAD_DATA, "%s: unpacking needs more than %" PRIu64 " bytes for a file of %zu", path,
-                    total, n);
+                    total, file);
     return fail(ST_BAD_DATA, "%s: not a valid %s", path, kind->short_name);
 }
 

@@ -55,9 +55,9 @@ status build_from_onnx(const student_spec *s, int64_t batch, graph **out)
     onnx_model *m = NULL;
     graph *g = NULL;
     import_options o = {.batch = batch, .trainable = true};
-    status st = onnx_open(j->student.onnx, &j->limits, &m);
+    status st = s->file ? ST_OK : onnx_open(j->student.onnx, &j->limits, &m);
     if (st == ST_OK)
-        st = onnx_import(m, &o, &g);
+        st = onnx_import(s->file ? s->file : m, &o, &g);
     onnx_close(m);
     TRY(st);
     TRY_DONE(check_model(s, g, batch));

@@ -30,6 +30,7 @@ typedef struct student_spec {
     int64_t classes; /* width of the output where student.classes is auto; 0 (layers and onnx only): not checked */
     shape sample;    /* of one sample, without the batch: [C, H, W], [C, L], [features] */
     dtype type;      /* of the input; DTYPE_NONE: float32 */
+    const struct onnx_model *file; /* borrowed: student.onnx, opened; NULL: every call reads it */
     uint32_t n_inputs; /* of a sample; more than 1 (students from ONNX only): the caller matches them, `sample` is not checked */
 } student_spec;
 

@@ -420,7 +420,7 @@ static status redraw(graph *g, value_id v, start_rule rule, const fans *f, init_
     float *start;
     size_t bytes;
     TRY(shape_bytes(&x->sh, x->type, &bytes));
-    TRY(arena_alloc(&g->mem, &data, bytes, 1));
+    TRY(graph_alloc_data(g, bytes, &data));
     TRY(mem_alloc(&start, (size_t)n, sizeof *start));
     start_fill(start, n, rule, init, f->in, f->out, seed, x->name);
     for (int64_t i = 0; i < n; i++)

@@ -11,8 +11,8 @@
 status session_sync_weights(session *s)
 {
     char name[1200];
-    for (size_t i = 0; i < s->eval_params.n; i++) {
-        store_entry *to = &s->eval_params.at[i];
+    for (size_t i = 0; i < s->copies.n; i++) {
+        store_entry *to = &s->copies.at[i];
         const store_entry *from = NULL;
         if (to->kind == VALUE_PARAM && s->j->train.ema > 0) {
             snprintf(name, sizeof name, "%s.ema", to->t.name);
@@ -180,7 +180,7 @@ status session_export(session *s, const char *path, const struct export_pair *me
         return qat_export(s, e->batch ? e->batch : 1, &o, path);
     TRY_DONE(student_build(&s->spec, e->batch ? e->batch : 1, &g));
     g->n_output = 1;
-    TRY_DONE(store_bake(&s->eval_params, g));
+    TRY_DONE(store_bake(s->judged, g));
     TRY_DONE(pass_drop_identity(g));
     if (e->fold_bn)
         TRY_DONE(pass_fold_batch_norm(g));

@@ -68,7 +68,7 @@ static status open_teacher(bench *b)
         TRY(pass_linear_bf16(b->teacher));
     for (size_t i = 0; i < b->teach_x.n; i++) /* the passes may have numbered the inputs anew */
         b->teach_x.port[i].to = b->teacher->input[i];
-    return exec_open(b->teacher, s->b, NULL, 0, &b->teach);
+    return exec_open_frozen(b->teacher, s->b, 0, &b->teach);
 }
 
 static status open_bench(const parity_options *o, bench *b)

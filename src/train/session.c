@@ -63,6 +63,11 @@ static status open_student(session *s, const graph *teacher)
     graph *g = NULL;
     status st = ST_OK;
     TRY_DONE(job_student_spec(s->j, s->info, teacher, &s->spec));
+    if (*s->j->student.onnx) {
+        TRY_DONE(student_check(s->j));
+        TRY_DONE(onnx_open(s->j->student.onnx, &s->j->limits, &s->student_file));
+        s->spec.file = s->student_file;
+    }
     student_title(s->j, s->title, sizeof s->title);
     TRY_DONE(student_build(&s->spec, s->j->train.batch, &g));
     s->student_stats = graph_measure(g, s->j->train.batch);
@@ -92,6 +97,18 @@ status session_student(const session *s, int64_t rows, graph **out)
     return s->qat ? qat_student(s, rows, out) : student_build(&s->spec, rows, out);
 }
 
+/* Parameters and states are in a store: the graph's start values are of no use any more. */
+static status forget_start_values(graph *g)
+{
+    bool *keep;
+    TRY(mem_alloc(&keep, g->n_value, sizeof *keep));
+    for (size_t v = 1; v < g->n_value; v++)
+        keep[v] = g->value[v].kind == VALUE_CONST;
+    graph_keep_data(g, keep);
+    mem_free(keep);
+    return ST_OK;
+}
+
 status session_open_training(session *s)
 {
     graph *g = NULL;
@@ -101,7 +118,10 @@ status session_open_training(session *s)
     TRY_DONE(session_student(s, s->j->train.batch, &g));
     TRY_DONE(train_graph_build(g, &spec, &s->tg));
     TRY_DONE(session_match(s));
-    st = exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train);
+    graph_free(g);
+    g = NULL;
+    TRY_DONE(exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train));
+    st = forget_start_values(s->tg.g);
 done:
     graph_free(g);
     return st;
@@ -145,7 +165,9 @@ status session_open_evaluation(session *s)
     s->eval_graph->n_output = 1;
     TRY(pass_drop_identity(s->eval_graph));
     TRY(feed_match(s->eval_graph, s->eval_graph->input, s->eval_graph->n_input, s->info, "the student", &s->eval_x));
-    return exec_open(s->eval_graph, s->b, &s->eval_params, job_memory_limit(s->j), &s->eval);
+    s->judged = s->j->train.ema > 0 || s->qat ? &s->copies : &s->params; /* rounding moves ranges */
+    TRY(exec_open(s->eval_graph, s->b, s->judged, job_memory_limit(s->j), &s->eval));
+    return forget_start_values(s->eval_graph);
 }
 
 status session_place_taps(session *s)
@@ -210,6 +232,9 @@ status session_open(const job *j, session *out)
         onnx_release(s->teacher_file);
     TRY_DONE(session_open_evaluation(s));
     TRY_DONE(session_open_loader(s));
+    onnx_close(s->student_file);
+    s->student_file = NULL;
+    s->spec.file = NULL;
 done:
     graph_free(teacher);
     if (st != ST_OK)
@@ -222,12 +247,13 @@ void session_close(session *s)
     loader_close(s->in);
     exec_close(s->eval);
     graph_free(s->eval_graph);
-    store_free(&s->eval_params);
+    store_free(&s->copies);
     exec_close(s->train);
     train_graph_free(&s->tg);
     store_free(&s->params);
     frozen_close(&s->t);
     onnx_close(s->teacher_file);
+    onnx_close(s->student_file);
     dataset_close(s->ds);
     backend_close(s->b);
     mem_free(s->teacher_val);
@@ -250,7 +276,7 @@ session_memory session_measure_memory(const session *s)
         m.teacher_cache = s->t.cache ? cache_measure(s->t.cache).memory : 0;
     }
     const plan *p = exec_plan(s->eval);
-    m.evaluation = p->activations + p->workspace + p->persistent + p->prepared_bytes;
+    m.evaluation = p->activations + p->workspace + store_bytes(&s->copies) + p->prepared_bytes;
     return m;
 }
 

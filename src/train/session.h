@@ -38,13 +38,15 @@ typedef struct session {
     size_t n_hint;
 
     student_spec spec;
+    onnx_model *student_file; /* while the session is opened: student.onnx, read once; else NULL */
     char title[128];
     graph_stats student_stats;
     train_graph tg;
     store params; /* what trains: parameters, statistics, optimizer state */
     exec *train;
     graph *eval_graph;
-    store eval_params; /* a copy of the weights (or of their averages) */
+    store copies;   /* with train.ema the averaged weights, with quantisation a copy, as they are judged; else empty */
+    store *judged;  /* what is judged and exported: copies (session_sync_weights fills them) or params */
     exec *eval;
     feed x, eval_x; /* from a batch to the two graphs */
     int64_t eval_batch;
@@ -105,7 +107,7 @@ MUST_USE status session_open_training(session *s);
 MUST_USE status session_open_evaluation(session *s);
 MUST_USE status session_open_loader(session *s);
 MUST_USE status session_place_taps(session *s); /* where the teacher's outputs go */
-/* Brings the weights that are judged and exported into eval_params: the averages where they are kept. */
+/* Makes `judged` what it is to be now: the averages where they are kept. */
 MUST_USE status session_sync_weights(session *s);
 MUST_USE status session_open_teacher_file(session *s);
 /* The teacher's graph for `rows` samples, outputs: the logits, then (with_hints) the hints' values. */

@@ -45,7 +45,7 @@ static status float_student(const session *s, int64_t rows, bool *pixel_input, g
     status st = ST_OK;
     TRY_DONE(student_build(&s->spec, rows, &g));
     g->n_output = 1;
-    TRY_DONE(store_bake(&q->base->eval_params, g));
+    TRY_DONE(store_bake(q->base->judged, g));
     TRY_DONE(quant_prepare(g));
     TRY_DONE(qat_rewrite(g, &q->o, d->image ? &px : NULL, pixel_input));
     *out = g;
@@ -74,7 +74,7 @@ status qat_leave(const session *s, int64_t rows, graph **out)
     graph *g = NULL;
     status st = ST_OK;
     TRY_DONE(qat_student(s, rows, &g));
-    TRY_DONE(store_bake(&s->eval_params, g));
+    TRY_DONE(store_bake(s->judged, g));
     st = qat_to_qdq(g, &s->qat->o, out);
 done:
     graph_free(g);
@@ -158,7 +158,7 @@ static void take_regressors(session *s)
     for (size_t i = 0; i < s->params.n; i++) {
         store_entry *to = &s->params.at[i];
         const store_entry *from = store_find(&base->params, to->t.name);
-        if (to->kind == VALUE_PARAM && from && !store_find(&base->eval_params, to->t.name) && from->t.type == to->t.type &&
+        if (to->kind == VALUE_PARAM && from && !graph_find(base->eval_graph, to->t.name) && from->t.type == to->t.type &&
             shape_equal(&from->t.sh, &to->t.sh))
             memcpy(to->t.data, from->t.data, tensor_bytes(&to->t));
     }
@@ -194,7 +194,8 @@ status session_open_qat(session *base, const char *key, session *out)
     *s = *base;
     s->mem = (arena){0};
     s->tg = (train_graph){0};
-    s->params = s->eval_params = (store){0};
+    s->params = s->copies = (store){0};
+    s->judged = NULL;
     s->train = s->eval = NULL;
     s->eval_graph = NULL;
     s->in = NULL;
@@ -228,7 +229,7 @@ void session_close_qat(session *s)
     loader_close(s->in);
     exec_close(s->eval);
     graph_free(s->eval_graph);
-    store_free(&s->eval_params);
+    store_free(&s->copies);
     exec_close(s->train);
     train_graph_free(&s->tg);
     store_free(&s->params);

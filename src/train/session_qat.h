@@ -43,7 +43,7 @@ MUST_USE status session_train_variant(session *base, const char *key, const loop
 
 /* For session.c: the student with its rounding. */
 MUST_USE status qat_student(const session *s, int64_t rows, graph **out);
-/* As QDQ graph with the weights of eval_params. */
+/* As QDQ graph with the weights that are judged. */
 MUST_USE status qat_leave(const session *s, int64_t rows, graph **out);
 /* For session_export: the same into a file, and as TFLite beside it; says whether a portable profile is proven. */
 struct export_options;
