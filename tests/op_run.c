@@ -254,14 +254,14 @@ static status run_checked(op_run *r, const node *n, const kernel_row *row, kerne
     for (int i = 0; i < n->n_in; i++) {
         TRY_DONE(guarded_make(&before[i], r->at[n->in[i]].bytes));
         if (n->in[i])
-            memcpy(before[i].data, a->in[i].data, before[i].bytes);
+            memcpy(before[i].data, r->at[n->in[i]].data, before[i].bytes);
     }
     TRY_DONE(run_row(r, row, a));
     for (int i = 0; i < n->n_in && st == ST_OK; i++) {
         bool may_write = op_writes(op_of(n->op), i);
         if (!guarded_intact(&r->at[n->in[i]]))
             st = fail(ST_INTERNAL, "node '%s' (%s): wrote outside input %d", n->name, row->name, i);
-        else if (n->in[i] && !may_write && memcmp(before[i].data, a->in[i].data, before[i].bytes) != 0)
+        else if (n->in[i] && !may_write && memcmp(before[i].data, r->at[n->in[i]].data, before[i].bytes) != 0)
             st = fail(ST_INTERNAL, "node '%s' (%s): changed input %d", n->name, row->name, i);
     }
     for (int o = 0; o < n->n_out && st == ST_OK; o++)
