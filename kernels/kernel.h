@@ -32,8 +32,6 @@ typedef struct kernel_args {
     const void *prepared; /* what the row's `prepare` made of the constant operands; NULL: nothing was prepared */
 } kernel_args;
 
-enum { PREPARED_OPERAND = 1 }; /* the weights of every product and convolution */
-
 typedef enum isa { ISA_REF, ISA_BASE, ISA_AVX2, ISA_AVX512 } isa;
 
 typedef struct kernel_row {
@@ -57,10 +55,11 @@ typedef struct kernel_row {
     /* What depends on constant operands alone (packed or transformed weights) is made once, when a graph is opened:
      * `prepared` says how many bytes (0: nothing), `prepare` fills them, `run` finds them in `prepared` of its arguments.
      * In these two, constants have their data and all other operands have none. Both NULL: nothing to prepare. The
-     * results of `run` are the same bits with and without. What is prepared stands for in[PREPARED_OPERAND]: with it, that
-     * operand's data is not looked at and may be NULL. */
+     * results of `run` are the same bits with and without. */
     size_t (*prepared)(const kernel_args *a);
     void (*prepare)(const kernel_args *a, void *to); /* to: aligned to 64 */
+    /* Bit i: what is prepared stands for in[i], whose data `run` then does not look at (it may be NULL). */
+    uint32_t packed_in;
 } kernel_row;
 
 #endif

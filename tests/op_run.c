@@ -75,6 +75,13 @@ static size_t bytes_of(const value *v)
     return (size_t)kernel_elements(&t) * dtype_of(v->type)->size;
 }
 
+/* Whether what was prepared stands for input i. */
+static bool is_packed(const op_run *r, const node *n, int i)
+{
+    size_t k = (size_t)(n - r->g->node);
+    return r->prepared[k].data && r->row[k]->packed_in >> i & 1;
+}
+
 /* The node's operands; in and out have OPERANDS places. */
 static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
 {
@@ -85,8 +92,9 @@ static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_t
         out[i].data = r->at[n->out[i]].data;
     a->threads = r->threads;
     a->prepared = r->prepared[n - r->g->node].data;
-    if (a->prepared) /* stands for it */
-        in[PREPARED_OPERAND].data = NULL;
+    for (int i = 0; i < n->n_in; i++)
+        if (is_packed(r, n, i))
+            in[i].data = NULL;
 }
 
 static status choose(op_run *r, size_t k)
@@ -210,7 +218,7 @@ static status check_all_in_place(op_run *r, const node *n, const kernel_row *row
     for (int i = 0; i < n->n_in; i++) {
         const value *x = &r->g->value[n->in[i]];
         int reads = 0;
-        if (i == PREPARED_OPERAND && r->prepared[n - r->g->node].data) /* a constant, and not looked at */
+        if (is_packed(r, n, i))
             continue;
         for (int j = 0; j < n->n_in; j++)
             reads += n->in[j] == n->in[i];
@@ -231,7 +239,8 @@ static status check_unprepared(op_run *r, const node *n, const kernel_row *row)
     if (!a.prepared)
         return ST_OK;
     a.prepared = NULL;
-    in[PREPARED_OPERAND].data = r->at[n->in[PREPARED_OPERAND]].data;
+    for (int i = 0; i < n->n_in; i++)
+        in[i].data = r->at[n->in[i]].data;
     for (int o = 0; o < n->n_out; o++) {
         TRY_DONE(guarded_make(&fresh[o], r->at[n->out[o]].bytes));
         if (n->out[o])

@@ -180,11 +180,12 @@ static void add_only_prepared(const kernel_args *a)
 START_TEST(prepared_constants)
 {
     static const float numbers[] = {1, 2, 3, 4, 5};
-    static const kernel_row right = {OP_ADD, DTYPE_F32, ISA_REF, "right", add_prepared, .prepared = bytes_of_y, .prepare = double_y},
+    static const kernel_row right = {OP_ADD, DTYPE_F32, ISA_REF, "right", add_prepared, .prepared = bytes_of_y, .prepare = double_y,
+                                     .packed_in = 1 << 1},
                             missing = {OP_ADD, DTYPE_F32, ISA_REF, "missing", add_only_prepared, .prepared = bytes_of_y,
-                                       .prepare = double_y},
+                                       .prepare = double_y, .packed_in = 1 << 1},
                             beyond = {OP_ADD, DTYPE_F32, ISA_REF, "beyond", add_prepared, .prepared = bytes_of_y,
-                                      .prepare = double_y_and_more};
+                                      .prepare = double_y_and_more, .packed_in = 1 << 1};
     one_kernel b = {.base = {.name = "test", .threads = 1, .find = find_one}, .row = &right};
     backend *cpu;
     graph *g;

@@ -50,5 +50,5 @@ static double conv_cost(const kernel_args *a)
 
 KERNEL_TABLE(conv_entry) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_entry", conv, conv_workspace, conv_takes, "direct", .blocked_in = 1 << 3,
-     .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared, .prepare = conv_prepare},
+     .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared, .prepare = conv_prepare, .packed_in = 1 << 1},
     KERNEL_END};

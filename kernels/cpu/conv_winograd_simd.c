@@ -461,11 +461,11 @@ static double conv_data_cost(const kernel_args *a)
 KERNEL_TABLE(conv_winograd) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd", conv, conv_workspace, conv_takes, "winograd",
      .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
-     .prepare = conv_prepare},
+     .prepare = conv_prepare, .packed_in = 1 << 1},
     {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd, norm", conv, conv_workspace, conv_takes, "winograd",
      .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
-     .prepare = conv_prepare},
+     .prepare = conv_prepare, .packed_in = 1 << 1},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_winograd", conv_data, conv_data_workspace,
      conv_data_takes, "winograd", .blocked_in = 1, .blocked_out = 1, .cost = conv_data_cost,
-     .prepared = conv_data_prepared, .prepare = conv_data_prepare},
+     .prepared = conv_data_prepared, .prepare = conv_data_prepare, .packed_in = 1 << 1},
     KERNEL_END};

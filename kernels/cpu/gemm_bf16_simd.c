@@ -254,7 +254,7 @@ static void linear_bf16(const kernel_args *a)
 }
 
 KERNEL_TABLE(gemm_bf16) = {{OP_LINEAR, REAL_DTYPE, REAL_ISA, "linear_bf16", linear_bf16, workspace, takes, .prepared = prepared,
-                            .prepare = pack},
+                            .prepare = pack, .packed_in = 1 << 1},
                            KERNEL_END};
 #else
 KERNEL_TABLE(gemm_bf16) = {KERNEL_END};

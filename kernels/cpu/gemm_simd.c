@@ -371,8 +371,9 @@ static bool linear_takes(const kernel_args *a)
 }
 
 #define ROW(OP, what)                                                                                             \
-    {OP, REAL_DTYPE, REAL_ISA, #what, what##_run, what##_workspace, .prepared = what##_prepared, .prepare = what##_prepare}
+    {OP, REAL_DTYPE, REAL_ISA, #what, what##_run, what##_workspace, .prepared = what##_prepared, .prepare = what##_prepare,    \
+     .packed_in = 1 << 1}
 KERNEL_TABLE(gemm) = {ROW(OP_GEMM, gemm), ROW(OP_MATMUL, matmul), 
                         {OP_LINEAR, REAL_DTYPE, REAL_ISA, "linear", linear_run, linear_workspace, linear_takes,
-                         .prepared = linear_prepared, .prepare = linear_prepare},
+                         .prepared = linear_prepared, .prepare = linear_prepare, .packed_in = 1 << 1},
                         KERNEL_END};

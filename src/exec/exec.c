@@ -114,11 +114,9 @@ static void bind_operands(exec *e)
         step *s = &e->steps[k];
         const node *n = &e->g->node[s->n];
         for (int i = 0; i < n->n_in; i++)
-            s->args.in[i].data = e->data[n->in[i]];
+            s->args.in[i].data = plan_is_packed(e->p, s->n, i) ? NULL : e->data[n->in[i]];
         for (int i = 0; i < n->n_out; i++)
             s->args.out[i].data = e->data[n->out[i]];
-        if (s->args.prepared)
-            s->args.in[PREPARED_OPERAND].data = NULL;
     }
 }
 

@@ -40,8 +40,6 @@ typedef struct plan {
     size_t persistent;             /* bytes of parameters and states */
     size_t constants;              /* bytes of those that a kernel reads as they are */
 } plan;
-/* keep[v]: kernels read the constant v as it is, or it is an output. [n_value] */
-void plan_mark_constants(const plan *p, const graph *g, bool *keep);
 MUST_USE status plan_make(const graph *g, const backend *b, plan **out);
 void plan_free(plan *p);
 double plan_node_bytes(const graph *g, const node *n); /* of its operands: what it has to read and write at least */
@@ -53,7 +51,8 @@ void plan_print(const plan *p, const graph *g, const double *seconds, text *out)
 
 typedef struct exec exec;
 /* Borrows g, b and s for its life (s NULL: only for graphs without parameters and states, or with their start data, which
- * is then copied). Adds missing store entries; after that nobody looks at the start data in g any more. memory_limit 0: none; else ST_OOM with the table of what is needed. */
+ * is then copied). Adds missing store entries; after that nobody looks at the start data in g any more. memory_limit 0:
+ * none; else ST_OOM with the table of what is needed. */
 MUST_USE status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec **out);
 /* The same for a graph without parameters and states, of which nothing else is to be run: constants that no kernel reads as
  * they are any more (they were packed, or folded into others) lose their data in g. */

@@ -9,6 +9,11 @@ void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tens
 /* The same for the `prepared` and `prepare` of a row: constants have their data. */
 void plan_constant_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a);
 
+/* Whether what the kernel of node k prepared stands for this input, which it does not read then. */
+bool plan_is_packed(const plan *p, node_id k, int input);
+/* keep[v]: kernels read the constant v as it is, or it is an output. [n_value] */
+void plan_mark_constants(const plan *p, const graph *g, bool *keep);
+
 /* layout.c: puts nodes on the backend's blocked kernels where that pays, with Reorder nodes where layouts meet. Ids of
  * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */
 MUST_USE status pass_layout(graph *g, const backend *b);

@@ -222,12 +222,17 @@ done:
     return st;
 }
 
+bool plan_is_packed(const plan *p, node_id k, int input)
+{
+    return p->prepared[k] != SIZE_MAX && input < 32 && p->kernel[k]->packed_in >> input & 1;
+}
+
 void plan_mark_constants(const plan *p, const graph *g, bool *keep)
 {
     memset(keep, 0, g->n_value * sizeof *keep);
     for (size_t k = 1; k < g->n_node; k++)
         for (int i = 0; i < g->node[k].n_in; i++)
-            if (p->prepared[k] == SIZE_MAX || i != PREPARED_OPERAND)
+            if (!plan_is_packed(p, (node_id)k, i))
                 keep[p->root[g->node[k].in[i]]] = true;
     for (size_t i = 0; i < g->n_output; i++)
         keep[p->root[g->output[i]]] = true;

@@ -30,7 +30,8 @@ MUST_USE status onnx_open(const char *path, const limits *l, onnx_model **out);
 MUST_USE status onnx_open_bytes(const char *name, const void *data, size_t n, const limits *l,
                                 onnx_model **out);
 void onnx_close(onnx_model *m); /* NULL allowed */
-/* Frees what was unpacked, lets go of the weights and keeps what is known about the file: path, bytes, sha256. Nothing can be imported any more. */
+/* Frees what was unpacked, lets go of the weights and keeps what is known about the file: path, bytes, sha256. Nothing
+ * can be imported any more. */
 void onnx_release(onnx_model *m);
 
 /* Names of the model's inputs in its order, without those that have an initializer. The array is the caller's (mem_free),
