@@ -101,6 +101,15 @@ static void memory_line(text *t, const char *what, size_t bytes)
         text_printf(t, "    %-34s %12s\n", what, human_bytes((double)bytes, b));
 }
 
+/* What exec.memory_limit costs. */
+static void recomputed_line(text *t, const recomputation *again)
+{
+    char a[24], b[24];
+    if (again->nodes)
+        text_printf(t, "      saved %s: %zu nodes run twice in a step, %s multiply-adds more\n",
+                    human_bytes((double)again->saved, a), again->nodes, human_count(again->macs, b));
+}
+
 static status print_plan(job_run *x)
 {
     const session *s = &x->s;
@@ -141,6 +150,7 @@ static status print_plan(job_run *x)
     memory_line(&t, "parameters", m.parameters);
     memory_line(&t, "optimizer and statistics", m.optimizer);
     memory_line(&t, "activations and gradients", m.activations);
+    recomputed_line(&t, &exec_plan(s->train)->again);
     memory_line(&t, "workspace", m.workspace);
     memory_line(&t, "teacher", m.teacher);
     memory_line(&t, "remembered teacher outputs", m.teacher_cache);

@@ -29,19 +29,46 @@ struct exec {
     void *seen_ctx;
 };
 
-static status check_memory(const exec *e, size_t limit)
+static size_t plan_total(const plan *p)
 {
-    const plan *p = e->p;
-    char a[24], b[24], c[24], d[24], l[24];
-    size_t total = p->activations + p->workspace + p->persistent + p->constants + p->prepared_bytes;
-    if (limit == 0 || total <= limit)
-        return ST_OK;
+    return p->activations + p->workspace + p->persistent + p->constants + p->prepared_bytes;
+}
+
+static status does_not_fit(const plan *p, size_t needed, size_t limit)
+{
+    char a[24], b[24], c[24], d[24], l[24], m[24];
     return fail(ST_OOM,
                 "out of memory: the plan needs %s (activations %s, workspace %s, parameters and states %s, constants "
-                "included), the limit is %s; make the batch smaller or raise exec.memory_limit",
-                human_bytes((double)total, a), human_bytes((double)p->activations, b),
+                "included), recomputing activations brings it to %s, the limit is %s; make the batch smaller or raise "
+                "exec.memory_limit",
+                human_bytes((double)needed, a), human_bytes((double)(p->activations + p->again.saved), b),
                 human_bytes((double)p->workspace, c), human_bytes((double)p->persistent, d),
-                human_bytes((double)limit, l));
+                human_bytes((double)plan_total(p), m), human_bytes((double)limit, l));
+}
+
+/* Recomputes activations until the plan is within the limit. Storages do not always lie without gaps between them: then the
+ * pass is asked for less than the limit. */
+static status fit_memory(exec *e, size_t limit)
+{
+    size_t needed = plan_total(e->p), before = e->p->activations, fixed = needed - before;
+    size_t room = limit > fixed ? limit - fixed : 0, target = room;
+    recomputation sum = {0};
+    if (limit == 0)
+        return ST_OK;
+    for (bool reached = true; reached && plan_total(e->p) > limit;) {
+        TRY(pass_recompute(e->g, target, &sum, &reached));
+        plan_free(e->p);
+        e->p = NULL;
+        TRY(plan_make(e->g, e->b, &e->p));
+        size_t over = e->p->activations > room ? e->p->activations - room : 0;
+        target = target > over ? target - over : 0;
+    }
+#ifndef NDEBUG
+    TRY(graph_validate(e->g));
+#endif
+    sum.saved = before > e->p->activations ? before - e->p->activations : 0;
+    e->p->again = sum;
+    return plan_total(e->p) <= limit ? ST_OK : does_not_fit(e->p, needed, limit);
 }
 
 static status bind_values(exec *e, const store *s)
@@ -146,7 +173,7 @@ status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec
     e->b = b;
     TRY_DONE(lower(g, b, &e->g));
     TRY_DONE(plan_make(e->g, b, &e->p));
-    TRY_DONE(check_memory(e, memory_limit));
+    TRY_DONE(fit_memory(e, memory_limit));
     if (!s)
         s = &e->own;
     TRY_DONE(store_add_graph(s, g));

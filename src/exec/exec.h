@@ -30,6 +30,12 @@ void store_free(store *s);
 
 /* ---- plan ---- */
 
+typedef struct recomputation { /* what is computed a second time to stay within a memory limit (recompute.c) */
+    size_t nodes;
+    double macs;  /* multiply-accumulates of them */
+    size_t saved; /* bytes of activations */
+} recomputation;
+
 typedef struct plan {
     size_t *offset;                /* [n_value] into the activation buffer, SIZE_MAX: not there (constant, persistent, unused) */
     value_id *root;                /* [n_value] whose storage it shares (itself, or what it views or overwrites) */
@@ -37,6 +43,7 @@ typedef struct plan {
     size_t *prepared;              /* [n_node] offset of what the kernel made of constant operands; SIZE_MAX: nothing */
     size_t activations, workspace; /* bytes */
     size_t prepared_bytes;
+    recomputation again;           /* exec_open; zeros: nothing is */
     size_t persistent;             /* bytes of parameters and states */
     size_t constants;              /* bytes of those that a kernel reads as they are */
 } plan;
@@ -52,7 +59,8 @@ void plan_print(const plan *p, const graph *g, const double *seconds, text *out)
 typedef struct exec exec;
 /* Borrows g, b and s for its life (s NULL: only for graphs without parameters and states, or with their start data, which
  * is then copied). Adds missing store entries; after that nobody looks at the start data in g any more. memory_limit 0:
- * none; else ST_OOM with the table of what is needed. */
+ * none; a plan that needs more recomputes activations, with the same results, until it fits; ST_OOM with the table of what is
+ * needed where it cannot. */
 MUST_USE status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec **out);
 /* The same for a graph without parameters and states, of which nothing else is to be run: constants that no kernel reads as
  * they are any more (they were packed, or folded into others) lose their data in g. */

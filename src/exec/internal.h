@@ -14,6 +14,14 @@ bool plan_is_packed(const plan *p, node_id k, int input);
 /* keep[v]: kernels read the constant v as it is, or it is an output. [n_value] */
 void plan_mark_constants(const plan *p, const graph *g, bool *keep);
 
+size_t plan_value_bytes(const value *v); /* as it lies, the lanes that fill up a block included */
+/* Which values share storage: views, and results in place of an operand that dies there. root: [n_value]. */
+MUST_USE status plan_share_storage(const graph *g, value_id *root);
+
+/* recompute.c: duplicates nodes until the values alive at once take at most `target` bytes (*reached) or nothing more can be
+ * saved. Adds what it duplicates to *sum. Ids of existing values keep their meaning up to their last reader. */
+MUST_USE status pass_recompute(graph *g, size_t target, recomputation *sum, bool *reached);
+
 /* layout.c: puts nodes on the backend's blocked kernels where that pays, with Reorder nodes where layouts meet. Ids of
  * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */
 MUST_USE status pass_layout(graph *g, const backend *b);

@@ -26,7 +26,7 @@ typedef struct life { /* of one storage */
     size_t from, to; /* first and last node that touches it */
 } life;
 
-static size_t value_bytes(const value *v)
+size_t plan_value_bytes(const value *v)
 {
     kernel_tensor t = {.sh = v->sh, .block = v->block};
     return (size_t)kernel_elements(&t) * dtype_of(v->type)->size;
@@ -101,51 +101,51 @@ done:
 }
 
 /* last[root]: the last node that reads or writes the storage; n_node for graph outputs and inputs. */
-static void find_last_uses(const graph *g, const plan *p, size_t *last)
+static void find_last_uses(const graph *g, const value_id *root, size_t *last)
 {
     for (size_t k = 1; k < g->n_node; k++) {
         for (int i = 0; i < g->node[k].n_in; i++)
-            last[p->root[g->node[k].in[i]]] = k;
+            last[root[g->node[k].in[i]]] = k;
         for (int i = 0; i < g->node[k].n_out; i++)
-            last[p->root[g->node[k].out[i]]] = k;
+            last[root[g->node[k].out[i]]] = k;
     }
     for (size_t i = 0; i < g->n_output; i++)
-        last[p->root[g->output[i]]] = g->n_node;
+        last[root[g->output[i]]] = g->n_node;
     for (size_t i = 0; i < g->n_input; i++) /* stays readable, so that a caller may look at its batch */
-        last[p->root[g->input[i]]] = g->n_node;
+        last[root[g->input[i]]] = g->n_node;
 }
 
 /* Which values share storage: views first, then in-place results, in execution order. */
-static status share_storage(const graph *g, plan *p)
+status plan_share_storage(const graph *g, value_id *root)
 {
     size_t *last;
     TRY(mem_alloc(&last, g->n_value, sizeof *last));
     for (size_t v = 0; v < g->n_value; v++)
-        p->root[v] = (value_id)v;
+        root[v] = (value_id)v;
     for (size_t k = 1; k < g->n_node; k++)
         if (op_of(g->node[k].op)->flags & OP_VIEW)
-            p->root[g->node[k].out[0]] = p->root[g->node[k].in[0]];
-    find_last_uses(g, p, last);
+            root[g->node[k].out[0]] = root[g->node[k].in[0]];
+    find_last_uses(g, root, last);
     for (size_t k = 1; k < g->n_node; k++) {
         const node *n = &g->node[k];
         if (op_of(n->op)->flags & OP_VIEW) { /* the storage it views may have moved into another one */
-            p->root[n->out[0]] = p->root[n->in[0]];
+            root[n->out[0]] = root[n->in[0]];
             continue;
         }
         if (!(op_of(n->op)->flags & OP_INPLACE) || n->n_out < 1 || !n->out[0])
             continue;
         const value *y = &g->value[n->out[0]];
         for (int i = 0; i < n->n_in; i++) {
-            value_id r = p->root[n->in[i]];
+            value_id r = root[n->in[i]];
             const value *x = &g->value[n->in[i]];
             int reads = 0;
             for (int j = 0; j < n->n_in; j++)
-                reads += p->root[n->in[j]] == r;
+                reads += root[n->in[j]] == r;
             if (!n->in[i] || g->value[r].kind != VALUE_TEMP || last[r] != k || x->type != y->type ||
-                !shape_equal(&x->sh, &y->sh) || x->block != y->block || value_bytes(&g->value[r]) != value_bytes(y) || reads != 1)
+                !shape_equal(&x->sh, &y->sh) || x->block != y->block || plan_value_bytes(&g->value[r]) != plan_value_bytes(y) || reads != 1)
                 continue;
-            size_t until = last[p->root[n->out[0]]];
-            p->root[n->out[0]] = r;
+            size_t until = last[root[n->out[0]]];
+            root[n->out[0]] = r;
             last[r] = until;
             break;
         }
@@ -194,7 +194,7 @@ static status place_all(const graph *g, plan *p)
     TRY_DONE(mem_alloc(&near, g->n_value, sizeof *near));
     TRY_DONE(mem_alloc(&first, g->n_value, sizeof *first));
     TRY_DONE(mem_alloc(&last, g->n_value, sizeof *last));
-    find_last_uses(g, p, last);
+    find_last_uses(g, p->root, last);
     for (size_t k = g->n_node; k-- > 1;)
         for (int i = 0; i < g->node[k].n_out; i++)
             first[p->root[g->node[k].out[i]]] = k;
@@ -202,7 +202,7 @@ static status place_all(const graph *g, plan *p)
         const value *x = &g->value[v];
         if (!in_arena(x) || p->root[v] != v || (x->kind == VALUE_TEMP && !first[v] && !last[v]))
             continue;
-        lives[n++] = (life){.root = (value_id)v, .bytes = value_bytes(x),
+        lives[n++] = (life){.root = (value_id)v, .bytes = plan_value_bytes(x),
                             .from = x->kind == VALUE_INPUT ? 0 : first[v], .to = last[v]};
     }
     qsort(lives, n, sizeof *lives, larger_first);
@@ -246,7 +246,7 @@ static status measure_constants(const graph *g, plan *p)
     TRY(mem_alloc(&keep, g->n_value, sizeof *keep));
     plan_mark_constants(p, g, keep);
     for (size_t v = 1; v < g->n_value; v++)
-        p->constants += keep[v] && p->root[v] == v ? align_up(value_bytes(&g->value[v])) : 0;
+        p->constants += keep[v] && p->root[v] == v ? align_up(plan_value_bytes(&g->value[v])) : 0;
     mem_free(keep);
     return ST_OK;
 }
@@ -265,10 +265,10 @@ status plan_make(const graph *g, const backend *b, plan **out)
     for (size_t v = 0; v < g->n_value; v++) {
         p->offset[v] = SIZE_MAX;
         if (g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE)
-            p->persistent += align_up(value_bytes(&g->value[v]));
+            p->persistent += align_up(plan_value_bytes(&g->value[v]));
     }
     TRY_DONE(choose_kernels(g, b, p));
-    TRY_DONE(share_storage(g, p));
+    TRY_DONE(plan_share_storage(g, p->root));
     TRY_DONE(place_all(g, p));
     TRY_DONE(measure_constants(g, p));
     *out = p;
@@ -293,9 +293,9 @@ double plan_node_bytes(const graph *g, const node *n)
 {
     double bytes = 0;
     for (int i = 0; i < n->n_in; i++)
-        bytes += n->in[i] ? (double)value_bytes(&g->value[n->in[i]]) : 0;
+        bytes += n->in[i] ? (double)plan_value_bytes(&g->value[n->in[i]]) : 0;
     for (int i = 0; i < n->n_out; i++)
-        bytes += n->out[i] ? (double)value_bytes(&g->value[n->out[i]]) : 0;
+        bytes += n->out[i] ? (double)plan_value_bytes(&g->value[n->out[i]]) : 0;
     return bytes;
 }
 
@@ -342,4 +342,7 @@ void plan_print(const plan *p, const graph *g, const double *seconds, text *out)
                 human_bytes((double)p->activations, n1), human_bytes((double)p->workspace, n2),
                 human_bytes((double)p->persistent, n3), human_bytes((double)p->constants, n4),
                 human_bytes((double)p->prepared_bytes, n5));
+    if (p->again.nodes)
+        text_printf(out, "recomputed: %zu nodes run twice, which saves %s for %s more multiply-accumulates\n", p->again.nodes,
+                    human_bytes((double)p->again.saved, n1), human_count(p->again.macs, n2));
 }
