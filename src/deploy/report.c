@@ -133,6 +133,7 @@ static status put_page(text *t, const report_data *r)
     if (r->has_validation) {
         text_add(t, "<h2>Runtimes</h2>\n");
         page_runtimes(t, &r->val);
+        page_variants(t, &r->val);
         if (r->val.student.labelled && !r->val.numbers) {
             text_add(t, "<h2>Accuracy by class</h2>\n");
             page_per_class(t, &r->val);

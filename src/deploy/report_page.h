@@ -34,6 +34,7 @@ status page_picture(text *t, const thumbnail *picture);
 void page_per_class(text *t, const validation *v);
 void page_confusion(text *t, const validation *v);
 void page_runtimes(text *t, const validation *v);
+void page_variants(text *t, const validation *v); /* nothing where there are none */
 status page_farthest(text *t, const validation *v);
 const char *page_class_name(const validation *v, int32_t c); /* "none" below 0 */
 /* The runtime whose latency stands in summaries: ONNX Runtime's, else any; NULL: none was measured. */
