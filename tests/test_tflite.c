@@ -1,6 +1,7 @@
 /* test_tflite.c - TFLite files: every operator that is written, in float and in int8, read by LiteRT itself and computed there
  * as our executor does; a whole student; sizes; what is refused. */
 #include "base/io.h"
+#include "base/mem.h"
 #include "data_files.h"
 #include "exec/exec.h"
 #include "harness.h"
@@ -436,6 +437,29 @@ START_TEST(what_is_refused)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(tables_strings_and_vectors), TEST(sizes_are_bounded), TEST(what_is_refused),
+/* Every allocation on the way fails once: no crash, nothing kept, nothing half written. */
+START_TEST(memory_runs_out)
+{
+    qnet n = qnet_new(DTYPE_U8, false, (shape)IMAGE, 1 / 50.0f, 128, 1);
+    residual(&n);
+    flat_relu_gemm(&n);
+    graph *g = qnet_end(&n);
+    uint64_t at = 1;
+    status st = ST_OOM;
+    for (; st == ST_OOM && at < 10000; at++) {
+        text t = {0};
+        mem_fail_at(at, true);
+        st = tflite_write(g, NULL, &t, NULL);
+        mem_fail_at(0, true);
+        ck_assert(st == ST_OK || (st == ST_OOM && t.n == 0));
+        text_free(&t);
+    }
+    OK(st);
+    ck_assert_uint_gt(at, 20);
+    graph_free(g);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(tables_strings_and_vectors), TEST(sizes_are_bounded), TEST(what_is_refused), TEST(memory_runs_out),
                                  TEST(float_operators_in_litert), TEST(uint8_operators_in_litert), TEST(int8_operators_in_litert),
                                  TEST(resnet_in_litert), TEST(export_writes_tflite), {0}};
