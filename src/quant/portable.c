@@ -244,7 +244,7 @@ static void check_channel(const product *p, int64_t o, product_tally *t, portabl
     bool power = exponent_of(sw, &ew);
     if (!power)
         tell(&t->wscale, o, (double)sw);
-    if (!((double)sb == (double)p->x.scale[0] * (double)sw))
+    if (sb != p->x.scale[0] * sw || fpclassify(sb) != FP_NORMAL) /* of powers of two the product is exact */
         tell(&t->bscale, o, (double)sb);
     if (!power || !exponent_of(p->x.scale[0], &ex) || !exponent_of(p->y.scale[0], &ey))
         return;
