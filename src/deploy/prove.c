@@ -165,13 +165,17 @@ static status ort_batch_open(const frozen_net *net, ort_session *s, int64_t rows
     shape sh;
     for (size_t i = 0; i < net->in.n; i++) {
         const value *v = graph_value(net->g, net->in.port[i].to);
+        dtype type = v->type;
+        for (size_t k = 0; k < ort_input_count(s); k++) /* our executor takes float32 where the file says float16 */
+            if (ort_input(s, k)->type == DTYPE_F16 && strcmp(ort_input(s, k)->name, v->name) == 0)
+                type = DTYPE_F16;
         sh = v->sh;
         sh.dim[0] = o->rows;
-        TRY(tensor_new(&o->in[i], v->name, v->type, sh));
+        TRY(tensor_new(&o->in[i], v->name, type, sh));
     }
     sh = *frozen_shape(net, 0);
     sh.dim[0] = o->rows;
-    TRY(tensor_new(&o->out, NULL, DTYPE_F32, sh));
+    TRY(tensor_new(&o->out, NULL, ort_output(s, 0)->type == DTYPE_F16 ? DTYPE_F16 : DTYPE_F32, sh));
     return ort_call_make(s, o->in, net->in.n, &o->out, 1, &o->call);
 }
 
@@ -181,9 +185,24 @@ static void ort_batch_put(ort_batch *o, const feed *f, const void *const *x, siz
     for (size_t i = 0; i < f->n; i++) {
         const struct feed_port *p = &f->port[i];
         unsigned char *to = o->in[i].data;
+        if (o->in[i].type == DTYPE_F16 && p->type == DTYPE_F32) {
+            size_t each = p->bytes / sizeof(float);
+            const float *from = (const float *)x[p->from] + first * each;
+            for (size_t k = 0; k < (size_t)o->rows * each; k++)
+                ((_Float16 *)o->in[i].data)[k] = (_Float16)(k < n * each ? from[k] : 0.0f);
+            continue;
+        }
         memcpy(to, (const unsigned char *)x[p->from] + first * p->bytes, n * p->bytes);
         memset(to + n * p->bytes, 0, ((size_t)o->rows - n) * p->bytes);
     }
+}
+
+static void ort_batch_get(const ort_batch *o, size_t numbers, float *to)
+{
+    if (o->out.type == DTYPE_F32)
+        memcpy(to, o->out.data, numbers * sizeof *to);
+    for (size_t k = 0; o->out.type != DTYPE_F32 && k < numbers; k++)
+        to[k] = (float)((const _Float16 *)o->out.data)[k];
 }
 
 static status run_ort(const prover *p, ort_session *s, const frozen_net *net, float *logits)
@@ -204,7 +223,7 @@ static status run_ort(const prover *p, ort_session *s, const frozen_net *net, fl
             size_t n = b->n - i < (size_t)o.rows ? b->n - i : (size_t)o.rows;
             ort_batch_put(&o, &net->in, b->x, i, n);
             TRY_DONE(ort_call_run(o.call));
-            memcpy(logits + (at + i) * width, o.out.data, n * width * sizeof *logits);
+            ort_batch_get(&o, n * width, logits + (at + i) * width);
         }
         at += b->n;
     }

@@ -223,7 +223,8 @@ status variant_write(const variant_job *v, const char *key, const char *path, te
     graph *made = NULL;
     status st = ST_OK;
     if (!kind)
-        return fail(ST_CONFIG, "variant '%s' cannot be made from a file: it has to be trained", key);
+        return fail(ST_CONFIG, "variant '%s' is unknown; it may be fp32, fp16, int8-ptq (teacher-KEY for the teacher's), or one "
+                    "that trains: int8-qat, portable, portable-s8", key);
     if (!x.path)
         return fail(ST_CONFIG, "variant '%s': there is no teacher", key);
     TRY_DONE(onnx_open(x.path, &v->j->limits, &x.m));
