@@ -7,6 +7,7 @@
 #include "deploy/ort.h"
 #include "exec/exec.h"
 #include "harness.h"
+#include "onnx_build.h"
 #include "onnx/export.h"
 #include "onnx/import.h"
 #include "onnx/model.h"
@@ -395,4 +396,88 @@ START_TEST(as_onnx_runtime)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(groups_alone), TEST(as_onnx_runtime), TEST(powers_of_two), TEST(not_a_group), {0}};
+/* ---- files ---- */
+
+/* x -> Q, a node of com.microsoft, DQ -> y. `in`: the node's inputs among q (bytes), s and z (their parameters), t (bad scale). */
+static status import_microsoft(const char *op, const char *in, float bad, text *attrs, graph **out)
+{
+    model_builder b = {0};
+    onnx_model *m = NULL;
+    const float scale = 0.02f;
+    const uint8_t zero = 120;
+    *out = NULL;
+    build_input(&b, "x", DTYPE_F32, "2 3 4 4");
+    build_init(&b, "s", DTYPE_F32, "", &scale);
+    build_init(&b, "t", DTYPE_F32, "", &bad);
+    build_init(&b, "z", DTYPE_U8, "", &zero);
+    build_node(&b, "QuantizeLinear", "quantize", "x s z", "q", NULL);
+    build_node_into(&b.graph, 1, "com.microsoft", op, "theirs", in, "r", attrs);
+    build_node(&b, "DequantizeLinear", "dequantize", "r s z", "y", NULL);
+    build_output(&b, "y", DTYPE_F32, NULL);
+    text bytes = build_model(&b);
+    status st = onnx_open_bytes("file", bytes.s, bytes.n, NULL, &m);
+    if (st == ST_OK)
+        st = onnx_import(m, &(import_options){0}, out);
+    onnx_close(m);
+    text_free(&bytes);
+    return st;
+}
+
+/* They mean: dequantise, the float operator, quantise. */
+START_TEST(operators_of_microsoft)
+{
+    static const struct {
+        const char *op, *in;
+        op_id means;
+        bool pool;
+    } rows[] = {{"QLinearGlobalAveragePool", "q s z s z", OP_GLOBAL_AVERAGE_POOL, false},
+                {"QLinearAveragePool", "q s z s z", OP_AVERAGE_POOL, true},
+                {"QLinearLeakyRelu", "q s z s z", OP_LEAKY_RELU, false},
+                {"QLinearSigmoid", "q s z s z", OP_SIGMOID, false},
+                {"QLinearMul", "q s z q s z s z", OP_MUL, false},
+                {"QLinearConcat", "s z q s z q s z", OP_CONCAT, false},
+                {"QLinearAdd", "q s z q s z s z", OP_QLINEAR_ADD, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        graph *g;
+        text attrs = {0};
+        bool found = false;
+        if (rows[i].pool)
+            ATTR_INTS_OF(&attrs, "kernel_shape", 2, 2);
+        if (rows[i].means == OP_CONCAT)
+            attr_int(&attrs, "axis", 1);
+        OK(import_microsoft(rows[i].op, rows[i].in, 1, &attrs, &g));
+        OK(graph_validate(g));
+        for (size_t k = 1; k < g->n_node; k++)
+            found |= g->node[k].op == rows[i].means;
+        ck_assert_msg(found, "%s", rows[i].op);
+        ck_assert_int_eq(g->value[g->output[0]].type, DTYPE_F32);
+        graph_free(g);
+    }
+}
+END_TEST
+
+/* A bad file is refused, and the message names the node and the tensor. */
+START_TEST(bad_files)
+{
+    static const struct {
+        const char *op, *in;
+        float bad;
+        const char *says;
+    } rows[] = {{"QLinearAdd", "q t z q s z s z", 0, "node 'theirs' (QLinearAdd): scale of a 't' has 0"},
+                {"QLinearAdd", "q s z q t z s z", -1, "node 'theirs' (QLinearAdd): scale of b 't' has -1"},
+                {"QLinearAdd", "q s z q s z t z", (float)NAN, "node 'theirs' (QLinearAdd): scale of the result 't' has"},
+                {"QLinearAdd", "q s s q s z s z", 1, "node 'theirs' (QLinearAdd): zero point of a 's' is float32"},
+                {"QLinearSigmoid", "q t z s z", (float)INFINITY, "scale 't' has inf"},
+                {"QLinearSigmoid", "q s z", 1, "node 'theirs'"},
+                {"QLinearConcat", "s z", 1, "node 'theirs'"},
+                {"QLinearConcat", "s z q", 1, "node 'theirs'"},
+                {"QLinearSoftmax", "q s z s z", 1, "operators of the domain 'com.microsoft' are not supported"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        graph *g;
+        FAILS(ST_BAD_DATA, rows[i].says, import_microsoft(rows[i].op, rows[i].in, rows[i].bad, NULL, &g));
+        graph_free(g);
+    }
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(operators_of_microsoft), TEST(bad_files),TEST(groups_alone), TEST(as_onnx_runtime), TEST(powers_of_two), TEST(not_a_group), {0}};
