@@ -10,6 +10,7 @@
  * transformed back while they are in the cache, and go out with bias, residual and ReLU. Every result is one sum in a fixed
  * order: neither threads nor tasks change it. */
 #include "kernels/cpu/conv_epilogue.h"
+#include "kernels/cpu/conv_norm.h"
 #include "kernels/cpu/winograd_line.h"
 #include "kernels/cpu/winograd_multiply.h"
 
@@ -19,7 +20,8 @@ enum {
     BATCH_LARGE = 60,          /* ... larger batches, each of which they pass by for */
     TASKS_PER_THREAD = 4,
     PREFETCH_TILES = 4,
-    GROUPS_AT_ONCE = 4
+    GROUPS_AT_ONCE = 4,
+    STRETCH = 32 /* channels whose products are summed by themselves: see winograd_line.h */
 };
 
 typedef struct line_place { /* of a sequence, in a task */
@@ -48,6 +50,7 @@ typedef struct job {
     float *work;    /* of a thread: V [point][block][tile][sequence][LANES], M [point][group][tile][sequence][vectors of the
                      * group * LANES] */
     line_place *places; /* of a thread: [across] */
+    conv_norm *norm;    /* [blocks]; NULL: none */
     const float *x, *weight, *weight_end;
     float *y, *bias;
     conv_epilogue end;
@@ -71,7 +74,7 @@ static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, b
 {
     const conv_attrs *at = a->attr;
     *j = (job){.forward = forward};
-    if (x->rank < 3 || x->rank > 4 || at->group != 1 || x->dim[1] < 1 || y->dim[1] < 1)
+    if ((forward && at->exact) || x->rank < 3 || x->rank > 4 || at->group != 1 || x->dim[1] < 1 || y->dim[1] < 1)
         return false;
     spatial s = conv_spatial(at, x, y);
     int axis = s.kernel[2] > 1 ? 2 : 1, other = 3 - axis;
@@ -118,6 +121,7 @@ static size_t carve_job(job *j, const kernel_args *a, void *work)
     j->work = carve(&c, j->thread_size * threads, sizeof *j->work);
     j->places = carve(&c, j->across * threads, sizeof *j->places);
     j->bias = carve(&c, j->vectors * LANES, sizeof *j->bias);
+    j->norm = has_norm(a, NORM_OF_CONV) ? carve(&c, j->blocks, sizeof *j->norm) : NULL;
     return c.used;
 }
 
@@ -178,8 +182,11 @@ static void transform_weights(const job *j, int64_t vector, int64_t block)
 
 /* ---- windows ---- */
 
-/* The window that begins at pixel `at` of a line; to: points `step` floats apart. */
-ALWAYS_INLINE void window_body(const int P, const bool inside, const job *j, float *to, const float *line, int64_t at)
+/* The window that begins at pixel `at` of a line; to: points `step` floats apart. norm: of the block; NULL: none. */
+typedef void window_fn(const job *j, float *to, const float *line, int64_t at, const conv_norm *norm);
+
+ALWAYS_INLINE void window_body(const int P, const bool inside, const job *j, float *to, const float *line, int64_t at,
+                               const conv_norm *norm)
 {
     vec d[LINE_POINTS], o[LINE_POINTS];
     int64_t step = j->dilation * j->step;
@@ -187,32 +194,31 @@ ALWAYS_INLINE void window_body(const int P, const bool inside, const job *j, flo
 #pragma GCC unroll 10
     for (int i = 0; i < 2 * P + 2; i++) {
         int64_t pixel = at + i * j->dilation;
-        if (inside)
-            d[i] = vec_load(x + i * step);
-        else
-            d[i] = pixel >= 0 && pixel < j->in ? vec_load(x + pixel * j->step) : vec_set(0);
+        if (!inside && (pixel < 0 || pixel >= j->in)) {
+            d[i] = vec_set(0);
+            continue;
+        }
+        d[i] = vec_load(inside ? x + i * step : x + pixel * j->step);
+        if (norm)
+            d[i] = normed(norm, d[i]);
     }
     line_data(P, o, d);
 #pragma GCC unroll 10
     for (int i = 0; i < 2 * P + 2; i++)
         vec_store(to + i * j->v_step, o[i]);
 }
-static void window_3(const job *j, float *to, const float *line, int64_t at)
-{
-    window_body(3, true, j, to, line, at);
-}
-static void window_4(const job *j, float *to, const float *line, int64_t at)
-{
-    window_body(4, true, j, to, line, at);
-}
-static void window_edge_3(const job *j, float *to, const float *line, int64_t at)
-{
-    window_body(3, false, j, to, line, at);
-}
-static void window_edge_4(const job *j, float *to, const float *line, int64_t at)
-{
-    window_body(4, false, j, to, line, at);
-}
+#define WINDOW_DEFINE(P)                                                                                          \
+    static void window_##P(const job *j, float *to, const float *line, int64_t at, const conv_norm *norm)         \
+    {                                                                                                             \
+        (void)norm;                                                                                               \
+        window_body(P, true, j, to, line, at, NULL);                                                              \
+    }                                                                                                             \
+    static void window_edge_##P(const job *j, float *to, const float *line, int64_t at, const conv_norm *norm)    \
+    {                                                                                                             \
+        window_body(P, false, j, to, line, at, norm);                                                             \
+    }
+WINDOW_DEFINE(3)
+WINDOW_DEFINE(4)
 
 /* Asks for the pixels of a tile `ahead` floats behind p, which may lie anywhere: to be read, or written. */
 ALWAYS_INLINE void ask_for(const job *j, const float *p, int64_t ahead, const int write)
@@ -225,8 +231,8 @@ ALWAYS_INLINE void ask_for(const job *j, const float *p, int64_t ahead, const in
 /* All windows of a task: `across` sequences; from tile `first`, `along` tiles and those ahead. */
 static void transform_data(const job *j, float *v, const line_place *p, int64_t across, int64_t first, int64_t along)
 {
-    typedef void window_fn(const job *, float *, const float *, int64_t);
-    window_fn *inner = j->way.pairs == 3 ? window_3 : window_4, *edge = j->way.pairs == 3 ? window_edge_3 : window_edge_4;
+    window_fn *edge = j->way.pairs == 3 ? window_edge_3 : window_edge_4;
+    window_fn *inner = j->norm ? edge : j->way.pairs == 3 ? window_3 : window_4;
     int64_t plane = j->in * j->lines * LANES, span = (line_points_count(&j->way) - 1) * j->dilation;
     int64_t end = first + along + (j->way.pieces - 1) * j->way.ahead, next = j->way.tile * j->dilation;
     for (int64_t c = 0; c < j->blocks; c++) {
@@ -237,7 +243,8 @@ static void transform_data(const job *j, float *v, const line_place *p, int64_t 
             for (int64_t s = 0; s < across; s++, to += LANES) {
                 int64_t at = p[s].at + t * next;
                 ask_for(j, j->x + p[s].x, block * plane + (p[s].at + later * next + fresh * j->dilation) * j->step, 0);
-                (at >= 0 && at + span < j->in ? inner : edge)(j, to, j->x + p[s].x + c * plane, at);
+                (at >= 0 && at + span < j->in ? inner : edge)(j, to, j->x + p[s].x + c * plane, at,
+                                                           j->norm ? j->norm + c : NULL);
             }
         }
     }
@@ -298,7 +305,8 @@ static void multiply(const job *j, int64_t p, int64_t group, float *m, const flo
     int64_t vectors = group_vectors(j, group), piece = j->reduce * vectors * LANES, shift = way->ahead * across * LANES;
     int64_t panel = way->pieces * piece;
     const float *u = j->u + p * j->u_step + group * GROUP_VECTORS * LANES * j->reduce * way->pieces;
-    wino_product w = {.u = u, .channels = j->reduce, .pitch = j->windows * LANES, .pieces = way->pieces, .shift = shift};
+    wino_product w = {.u = u, .channels = j->reduce, .pitch = j->windows * LANES, .pieces = way->pieces, .shift = shift,
+                      .stretch = STRETCH / LANES};
     int64_t skipped = p + 1 == line_points_count(way) && way->ahead * way->tile < way->full ? way->pieces - 1 : 0;
     w.u += skipped * piece;
     w.pieces -= skipped;
@@ -354,8 +362,11 @@ static void set_weights(job *j, const kernel_args *a)
 static void run(job *j, const kernel_args *a)
 {
     carve_job(j, a, a->work);
+    if (j->norm)
+        list_norms(a, NORM_OF_CONV, j->norm);
     j->x = a->in[0].data;
-    set_weights(j, a);
+    if (j->u_made)
+        set_weights(j, a);
     j->y = a->out[0].data;
     conv_pack_bias(a->n_in > 2 ? a->in[2].data : NULL, 1, j->produce, j->bias);
     j->end.bias = j->bias;
@@ -388,11 +399,11 @@ static double job_cost(const job *j)
             terms * (double)j->vectors * CYCLES_WEIGHT);
 }
 
-static size_t job_prepared(const job *j, const kernel_args *a)
+static size_t prepared_size(const job *j, const kernel_args *a)
 {
     return a->in[1].data ? (size_t)(line_points_count(&j->way) * j->u_step) * sizeof *j->u : 0;
 }
-static void job_prepare(job *j, const kernel_args *a, void *to)
+static void prepare(job *j, const kernel_args *a, void *to)
 {
     set_weights(j, a);
     j->u_made = to;
@@ -400,94 +411,13 @@ static void job_prepare(job *j, const kernel_args *a, void *to)
         transform_weights(j, i / j->blocks, i % j->blocks);
 }
 
-/* ---- the rows ---- */
-
-/* x [N, C, in] blocked, w [M, C, k], bias [M], residual [N, M, out] blocked -> y [N, M, out] blocked */
-static bool plan_conv(job *j, const kernel_args *a)
-{
-    return plan(j, a, &a->in[0].sh, &a->out[0].sh, true);
-}
-static void conv(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    j.end.residual = a->n_in > 3 ? a->in[3].data : NULL;
-    j.end.relu = ((const conv_attrs *)a->attr)->relu != 0;
-    run(&j, a);
-}
-static bool conv_takes(const kernel_args *a)
-{
-    job j;
-    return !((const conv_attrs *)a->attr)->exact && plan_conv(&j, a);
-}
-static size_t conv_workspace(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return carve_job(&j, a, NULL);
-}
-static size_t conv_prepared(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return job_prepared(&j, a);
-}
-static void conv_prepare(const kernel_args *a, void *to)
-{
-    job j;
-    plan_conv(&j, a);
-    job_prepare(&j, a, to);
-}
-static double conv_cost(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return job_cost(&j);
-}
-
-/* dy [N, M, out] blocked, w [M, C, k], bias [C] -> dx [N, C, in] blocked */
-static bool plan_data(job *j, const kernel_args *a)
-{
-    return plan(j, a, &a->out[0].sh, &a->in[0].sh, false);
-}
-static void conv_data(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    run(&j, a);
-}
-static bool conv_data_takes(const kernel_args *a)
-{
-    job j;
-    return plan_data(&j, a);
-}
-static size_t conv_data_workspace(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return carve_job(&j, a, NULL);
-}
-static size_t conv_data_prepared(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return job_prepared(&j, a);
-}
-static void conv_data_prepare(const kernel_args *a, void *to)
-{
-    job j;
-    plan_data(&j, a);
-    job_prepare(&j, a, to);
-}
-static double conv_data_cost(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return job_cost(&j);
-}
+#include "kernels/cpu/conv_launch.h"
 
 KERNEL_TABLE(conv_line) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd_line", conv, conv_workspace, conv_takes, "winograd",
+     .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
+     .prepare = conv_prepare, .packed_in = 1 << 1},
+    {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd_line, norm", conv, conv_workspace, conv_takes, "winograd",
      .blocked_in = 1u << 0 | 1u << 3, .blocked_out = 1, .cost = conv_cost, .prepared = conv_prepared,
      .prepare = conv_prepare, .packed_in = 1 << 1},
     {OP_CONV_GRAD_DATA, REAL_DTYPE, REAL_ISA, "conv_grad_data_winograd_line", conv_data, conv_data_workspace,

@@ -9,12 +9,9 @@
  * ReLU. Every result is one sum in a fixed order: neither threads nor batches change it. */
 #include "kernels/cpu/conv_epilogue.h"
 #include "kernels/cpu/winograd.h"
+#include "kernels/cpu/winograd_multiply.h"
 
 enum {
-    MOST_1 = REGISTERS == 32 ? 16 : 12, /* tiles of the innermost kernel for one and for two vectors of channels */
-    MOST_2 = REGISTERS == 32 ? 12 : 6,
-    GROUP_VECTORS = 2,
-    LINE = 16,                  /* floats of a cache line */
     LARGE_WEIGHTS = 4 << 20,    /* bytes of transformed weights that make up for ... */
     BATCH_TILES = 24,
     BATCH_LARGE = 48,           /* ... larger batches, each of which they pass by for */
@@ -48,7 +45,7 @@ static bool plan(job *j, const kernel_args *a, const shape *x, const shape *y, b
     const conv_attrs *at = a->attr;
     const shape *from = forward ? x : y, *to = forward ? y : x;
     *j = (job){.forward = forward};
-    if (!wino_takes(at, x, y))
+    if ((forward && at->exact) || !wino_takes(at, x, y))
         return false;
     j->images = x->dim[0];
     j->reduce = from->dim[1];
@@ -158,58 +155,6 @@ static void transform_weights(const job *j, int64_t vector, int64_t block)
     }
 }
 
-/* ---- the products ---- */
-
-/* m[t][k] = sum over c of v[c / LANES][t][c % LANES] * u[c][k] for T tiles and V vectors of channels; a block of v is
- * `pitch` floats. A cache line of `next` is asked for with every channel. */
-typedef void multiply_fn(float *m, const float *v, const float *u, int64_t channels, int64_t pitch, const float *next);
-
-ALWAYS_INLINE void multiply_body(const int V, const int T, float *m, const float *v, const float *u, int64_t channels,
-                                 int64_t pitch, const float *next)
-{
-    vec acc[REGISTERS];
-#pragma GCC unroll 32
-    for (int i = 0; i < T * V; i++)
-        acc[i] = vec_set(0);
-    for (; channels > 0; channels -= LANES, v += pitch) {
-        int64_t count = min_of(LANES, channels);
-        for (int64_t c = 0; c < count; c++, u += V * LANES, next += LINE) {
-            vec w[GROUP_VECTORS];
-            __builtin_prefetch(next, 0, 2);
-#pragma GCC unroll 2
-            for (int k = 0; k < V; k++)
-                w[k] = vec_load(u + k * LANES);
-#pragma GCC unroll 16
-            for (int t = 0; t < T; t++)
-#pragma GCC unroll 2
-                for (int k = 0; k < V; k++)
-                    acc[t * V + k] += w[k] * vec_set(v[t * LANES + c]);
-        }
-    }
-#pragma GCC unroll 32
-    for (int i = 0; i < T * V; i++)
-        vec_store(m + i * LANES, acc[i]);
-}
-
-/* X(V, T) */
-#define MULTIPLIES_6(X) X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6)
-#define MULTIPLIES_12(X) MULTIPLIES_6(X) X(1, 7) X(1, 8) X(1, 9) X(1, 10) X(1, 11) X(1, 12)
-#if REGISTERS == 32
-#define MULTIPLIES(X)                                                                                             \
-    MULTIPLIES_12(X) X(1, 13) X(1, 14) X(1, 15) X(1, 16) X(2, 7) X(2, 8) X(2, 9) X(2, 10) X(2, 11) X(2, 12)
-#else
-#define MULTIPLIES(X) MULTIPLIES_12(X)
-#endif
-#define MULTIPLY_DEFINE(V, T)                                                                                     \
-    static void multiply_##V##_##T(float *m, const float *v, const float *u, int64_t channels, int64_t pitch,     \
-                                   const float *next)                                                             \
-    {                                                                                                             \
-        multiply_body(V, T, m, v, u, channels, pitch, next);                                                      \
-    }
-MULTIPLIES(MULTIPLY_DEFINE)
-#define MULTIPLY_ROW(V, T) [V][T] = multiply_##V##_##T,
-static multiply_fn *const multiplies[GROUP_VECTORS + 1][MOST_1 + 1] = {MULTIPLIES(MULTIPLY_ROW)};
-
 /* ---- results ---- */
 
 /* `count` results of a row. */
@@ -310,10 +255,10 @@ static void run_task(const job *j, int64_t task, int thread)
             const float *u = j->u + p * j->u_step + g * GROUP_VECTORS * LANES * j->reduce;
             float *to = m + p * j->m_step + (g - begin) * GROUP_VECTORS * j->batch * LANES;
             for (int64_t t = 0; t < count; t += j->most) {
-                int64_t line = min_of(t / j->most * j->reduce * LINE, panel); /* of the next group's weights */
-                multiplies[vectors][min_of(j->most, count - t)](
-                    to + t * vectors * LANES, v + p * j->v_step + t / j->most * j->v_chunk, u, j->reduce, j->most * LANES,
-                    u + panel + line);
+                wino_product w = {.m = to + t * vectors * LANES, .v = v + p * j->v_step + t / j->most * j->v_chunk, .u = u,
+                                  .channels = j->reduce, .pitch = j->most * LANES, .pieces = 1, .stretch = j->blocks,
+                                  .next = u + panel + min_of(t / j->most * j->reduce * LINE, panel)}; /* the next group's weights */
+                multiplies[vectors][min_of(j->most, count - t)](&w);
             }
         }
     for (int64_t g = begin; g < end; g++)
@@ -360,11 +305,11 @@ static void run(job *j, const kernel_args *a)
     }
 }
 
-static size_t job_prepared(const job *j, const kernel_args *a)
+static size_t prepared_size(const job *j, const kernel_args *a)
 {
     return a->in[1].data ? (size_t)(WINO_POINTS * j->u_step) * sizeof *j->u : 0;
 }
-static void job_prepare(job *j, const kernel_args *a, void *to)
+static void prepare(job *j, const kernel_args *a, void *to)
 {
     j->weight = a->in[1].data;
     j->u_made = to;
@@ -372,91 +317,7 @@ static void job_prepare(job *j, const kernel_args *a, void *to)
         transform_weights(j, i / j->blocks, i % j->blocks);
 }
 
-/* ---- the rows ---- */
-
-/* x [N, C, in] blocked, w [M, C, 3, 3], bias [M], residual [N, M, out] blocked -> y [N, M, out] blocked */
-static bool plan_conv(job *j, const kernel_args *a)
-{
-    return plan(j, a, &a->in[0].sh, &a->out[0].sh, true);
-}
-static void conv(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    j.end.residual = a->n_in > 3 ? a->in[3].data : NULL;
-    j.end.relu = ((const conv_attrs *)a->attr)->relu != 0;
-    run(&j, a);
-}
-static bool conv_takes(const kernel_args *a)
-{
-    job j;
-    return !((const conv_attrs *)a->attr)->exact && plan_conv(&j, a);
-}
-static size_t conv_workspace(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return carve_job(&j, a, NULL);
-}
-static size_t conv_prepared(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return job_prepared(&j, a);
-}
-static void conv_prepare(const kernel_args *a, void *to)
-{
-    job j;
-    plan_conv(&j, a);
-    job_prepare(&j, a, to);
-}
-static double conv_cost(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return job_cost(&j);
-}
-
-/* dy [N, M, out] blocked, w [M, C, 3, 3] -> dx [N, C, in] blocked */
-static bool plan_data(job *j, const kernel_args *a)
-{
-    return plan(j, a, &a->out[0].sh, &a->in[0].sh, false);
-}
-static void conv_data(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    run(&j, a);
-}
-static bool conv_data_takes(const kernel_args *a)
-{
-    job j;
-    return plan_data(&j, a);
-}
-static size_t conv_data_workspace(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return carve_job(&j, a, NULL);
-}
-static size_t conv_data_prepared(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return job_prepared(&j, a);
-}
-static void conv_data_prepare(const kernel_args *a, void *to)
-{
-    job j;
-    plan_data(&j, a);
-    job_prepare(&j, a, to);
-}
-static double conv_data_cost(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return job_cost(&j);
-}
+#include "kernels/cpu/conv_launch.h"
 
 KERNEL_TABLE(conv_winograd) = {
     {OP_CONV, REAL_DTYPE, REAL_ISA, "conv_winograd", conv, conv_workspace, conv_takes, "winograd",

@@ -13,8 +13,8 @@
  *
  * The points minimise what the transforms amplify, the root of the largest sum over p of A^2 |B_p|^2 |G_p|^2 / r (how the
  * choice of points acts: Barabasz et al., Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
- * Networks, 2020): 6.7 for F(6, 3) and 13 for F(4, 7), where the 6x6 points of winograd.h have 8.2. winograd_multiply.h
- * makes up for the rest; tests/test_winograd.c prints what is left. */
+ * Networks, 2020): 6.7 for F(6, 3) and 13 for F(4, 7), where the 6x6 points of winograd.h have 8.2. Sums in
+ * stretches (winograd_multiply.h) make up for the rest; tests/test_winograd.c prints what is left. */
 #ifndef DISTILL_KERNELS_WINOGRAD_LINE_H
 #define DISTILL_KERNELS_WINOGRAD_LINE_H
 

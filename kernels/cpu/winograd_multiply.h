@@ -3,8 +3,8 @@
  *
  *     m[t][k] = sum over q < pieces, c < channels of v[q][c / LANES][t][c % LANES] * u[q][c][k]
  *
- * The sum is made in stretches of STRETCH terms, each begun at zero: a rounding error then is one of a short sum, and the
- * amplification by the way back (winograd.h, winograd_line.h) is of less. */
+ * The sum can be made in stretches, each begun at zero: a rounding error then is one of a short sum, and what the way back
+ * amplifies is less. */
 #ifndef DISTILL_KERNELS_WINOGRAD_MULTIPLY_H
 #define DISTILL_KERNELS_WINOGRAD_MULTIPLY_H
 
@@ -14,8 +14,7 @@ enum {
     MOST_1 = REGISTERS == 32 ? 16 : 12, /* tiles of the innermost kernel for one and for two vectors of channels */
     MOST_2 = REGISTERS == 32 ? 12 : 6,
     GROUP_VECTORS = 2,
-    LINE = 16, /* floats of a cache line */
-    STRETCH_BLOCKS = LANES < 32 ? 32 / LANES : 1
+    LINE = 16 /* floats of a cache line */
 };
 
 typedef struct wino_product {
@@ -24,6 +23,7 @@ typedef struct wino_product {
     const float *u; /* [piece][channel][vectors * LANES] */
     int64_t channels, pitch; /* of a piece; floats of v from one block of channels to the next */
     int64_t pieces, shift;   /* floats of v from one piece to the next */
+    int64_t stretch;         /* blocks of channels of a stretch */
     const float *next;       /* a cache line of it is asked for with every channel */
 } wino_product;
 typedef void multiply_fn(const wino_product *p);
@@ -34,7 +34,7 @@ ALWAYS_INLINE void multiply_body(const int V, const int T, const wino_product *p
     const float *piece = p->v, *v = piece, *u = p->u, *next = p->next;
     float *m = p->m;
     int64_t blocks = p->pieces * ((p->channels + LANES - 1) / LANES), left = p->channels;
-    for (int64_t b = 0, stretch = STRETCH_BLOCKS; b < blocks; stretch += STRETCH_BLOCKS) {
+    for (int64_t b = 0, stretch = p->stretch; b < blocks; stretch += p->stretch) {
         bool first = b == 0;
 #pragma GCC unroll 32
         for (int i = 0; i < T * V; i++)
