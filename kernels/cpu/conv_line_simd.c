@@ -225,7 +225,10 @@ ALWAYS_INLINE void ask_for(const job *j, const float *p, int64_t ahead, const in
 {
     uintptr_t at = (uintptr_t)p + (uintptr_t)ahead * sizeof(float), step = (uintptr_t)(j->dilation * j->step) * sizeof(float);
     for (int i = 0; i < j->way.tile; i++, at += step)
-        __builtin_prefetch((const void *)at, write, 3);
+        if (write) /* the builtin takes literals */
+            __builtin_prefetch((const void *)at, 1, 3);
+        else
+            __builtin_prefetch((const void *)at, 0, 3);
 }
 
 /* All windows of a task: `across` sequences; from tile `first`, `along` tiles and those ahead. */
