@@ -62,11 +62,15 @@ static void variant_rows(const validation *v, text *t)
                 text_printf(t, " %8s", "-");
         }
         if (v->numbers)
-            text_printf(t, " %11.3g %12.3g\n", r->agreement.mean_abs, r->has_difference ? r->diff.mean_abs : (double)NAN);
+            text_printf(t, " %11.3g", r->agreement.mean_abs);
         else
-            text_printf(t, " %9.2f %% %10.2f %%\n",
-                        100 - 100 * (double)r->agreement.disagreements / (double)v->samples,
-                        r->has_difference ? 100 - 100 * (double)r->diff.disagreements / (double)v->samples : (double)NAN);
+            text_printf(t, " %9.2f %%", 100 - 100 * (double)r->agreement.disagreements / (double)v->samples);
+        if (!r->has_difference)
+            text_printf(t, " %12s\n", "-");
+        else if (v->numbers)
+            text_printf(t, " %12.3g\n", r->diff.mean_abs);
+        else
+            text_printf(t, " %10.2f %%\n", 100 - 100 * (double)r->diff.disagreements / (double)v->samples);
     }
 }
 
