@@ -12,6 +12,38 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* NAME_takes, NAME_workspace ... of a row whose job plan_NAME fills. */
+#define CONV_LAUNCHERS(NAME)                                      \
+    static inline bool NAME##_takes(const kernel_args *a)         \
+    {                                                             \
+        job j;                                                    \
+        return plan_##NAME(&j, a);                                \
+    }                                                             \
+    static inline size_t NAME##_workspace(const kernel_args *a)   \
+    {                                                             \
+        job j;                                                    \
+        plan_##NAME(&j, a);                                       \
+        return carve_job(&j, a, NULL);                            \
+    }                                                             \
+    static inline size_t NAME##_prepared(const kernel_args *a)    \
+    {                                                             \
+        job j;                                                    \
+        plan_##NAME(&j, a);                                       \
+        return prepared_size(&j, a);                              \
+    }                                                             \
+    static inline void NAME##_prepare(const kernel_args *a, void *to) \
+    {                                                             \
+        job j;                                                    \
+        plan_##NAME(&j, a);                                       \
+        prepare(&j, a, to);                                       \
+    }                                                             \
+    static inline double NAME##_cost(const kernel_args *a)        \
+    {                                                             \
+        job j;                                                    \
+        plan_##NAME(&j, a);                                       \
+        return job_cost(&j);                                      \
+    }
+
 /* x [N, C, in], w [M, C/g, k], b [M], residual like y -> y [N, M, out] */
 static inline bool plan_conv(job *j, const kernel_args *a)
 {
@@ -25,75 +57,19 @@ static inline void conv(const kernel_args *a)
     j.end.relu = ((const conv_attrs *)a->attr)->relu != 0;
     run(&j, a);
 }
-static inline bool conv_takes(const kernel_args *a)
-{
-    job j;
-    return plan_conv(&j, a);
-}
-static inline size_t conv_workspace(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return carve_job(&j, a, NULL);
-}
-static inline size_t conv_prepared(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return prepared_size(&j, a);
-}
-static inline void conv_prepare(const kernel_args *a, void *to)
-{
-    job j;
-    plan_conv(&j, a);
-    prepare(&j, a, to);
-}
-static inline double conv_cost(const kernel_args *a)
-{
-    job j;
-    plan_conv(&j, a);
-    return job_cost(&j);
-}
+CONV_LAUNCHERS(conv)
 
 /* dy [N, M, out], w [M, C/g, k], b [C] -> dx [N, C, in] */
-static inline bool plan_data(job *j, const kernel_args *a)
+static inline bool plan_conv_data(job *j, const kernel_args *a)
 {
     return plan(j, a, &a->out[0].sh, &a->in[0].sh, false);
 }
 static inline void conv_data(const kernel_args *a)
 {
     job j;
-    plan_data(&j, a);
+    plan_conv_data(&j, a);
     run(&j, a);
 }
-static inline bool conv_data_takes(const kernel_args *a)
-{
-    job j;
-    return plan_data(&j, a);
-}
-static inline size_t conv_data_workspace(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return carve_job(&j, a, NULL);
-}
-static inline size_t conv_data_prepared(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return prepared_size(&j, a);
-}
-static inline void conv_data_prepare(const kernel_args *a, void *to)
-{
-    job j;
-    plan_data(&j, a);
-    prepare(&j, a, to);
-}
-static inline double conv_data_cost(const kernel_args *a)
-{
-    job j;
-    plan_data(&j, a);
-    return job_cost(&j);
-}
+CONV_LAUNCHERS(conv_data)
 
 #endif
