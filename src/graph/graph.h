@@ -191,6 +191,8 @@ MUST_USE status graph_add(graph *g, op_id op, const void *attr, const value_id *
 MUST_USE status graph_add1(graph *g, op_id op, const void *attr, value_id a, value_id b, value_id c, value_id *out);
 
 void op_default_attrs(op_id op, void *attr); /* fills attr_size bytes */
+/* n's attributes, `from` called `to` where they name a type; the copy is in mem. NULL when there are none. */
+MUST_USE status op_retype_attrs(const node *n, dtype from, dtype to, arena *mem, const void **out);
 
 static inline value *graph_value(const graph *g, value_id v)
 {

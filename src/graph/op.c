@@ -41,3 +41,23 @@ bool op_writes(const op_desc *d, int i)
         i = d->head + (i - d->head) % d->tuple;
     return (d->flags & OP_MUTATES) && i < 32 && d->mutates >> i & 1;
 }
+
+status op_retype_attrs(const node *n, dtype from, dtype to, arena *mem, const void **out)
+{
+    const op_desc *d = op_of(n->op);
+    char *copy;
+    *out = NULL;
+    if (!n->attr)
+        return ST_OK;
+    TRY(arena_alloc(mem, &copy, 1, d->attr_size));
+    memcpy(copy, n->attr, d->attr_size);
+    for (const attr_desc *a = d->attrs; a && a->name; a++) {
+        char *at = copy + a->offset;
+        if (a->type == ATTR_DTYPE && *(int64_t *)(void *)at == from)
+            *(int64_t *)(void *)at = to;
+        if (a->type == ATTR_TENSOR && ((attr_tensor *)(void *)at)->type == from)
+            ((attr_tensor *)(void *)at)->type = to;
+    }
+    *out = copy;
+    return ST_OK;
+}

@@ -48,34 +48,6 @@ static status round_trip(widener *x, value_id v, const char *name, value_id *out
     return graph_add_named(x->w, NULL, OP_CAST, &up, &half, 1, &name, out, 1);
 }
 
-/* A copy of the attributes in which float16 is called float32. */
-static status widen_attrs(widener *x, const node *n, const void **out)
-{
-    const op_desc *d = op_of(n->op);
-    char *copy;
-    *out = n->attr;
-    if (!n->attr)
-        return ST_OK;
-    TRY(arena_alloc(&x->scratch, &copy, 1, d->attr_size));
-    memcpy(copy, n->attr, d->attr_size);
-    for (const attr_desc *a = d->attrs; a && a->name; a++) {
-        int64_t type;
-        memcpy(&type, copy + a->offset, sizeof type);
-        if (a->type == ATTR_DTYPE && type == DTYPE_F16) {
-            type = DTYPE_F32;
-            memcpy(copy + a->offset, &type, sizeof type);
-        }
-        attr_tensor t;
-        if (a->type == ATTR_TENSOR) {
-            memcpy(&t, copy + a->offset, sizeof t);
-            t.type = t.type == DTYPE_F16 ? DTYPE_F32 : t.type;
-            memcpy(copy + a->offset, &t, sizeof t);
-        }
-    }
-    *out = copy;
-    return ST_OK;
-}
-
 static status widen_node(widener *x, const node *n)
 {
     const graph *g = x->g;
@@ -90,7 +62,7 @@ static status widen_node(widener *x, const node *n)
         in[i] = x->map[n->in[i]];
     for (int i = 0; i < n->n_out; i++)
         names[i] = n->out[i] ? g->value[n->out[i]].name : NULL;
-    TRY(widen_attrs(x, n, &attr));
+    TRY(op_retype_attrs(n, DTYPE_F16, DTYPE_F32, &x->scratch, &attr));
     to_half = n->n_in && n->in[0] && g->value[n->in[0]].type != DTYPE_F16; /* a Cast to float16 rounds */
     bool rounds = !(op_of(n->op)->flags & OP_VIEW) && (!moves[n->op] || raw_in || to_half);
     bool wait = rounds && n->n_out == 1 && x->uses[n->out[0]] == 1 && waits_for_relu[g->node[x->reader[n->out[0]]].op];

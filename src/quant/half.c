@@ -39,33 +39,6 @@ static status cast(halver *x, value_id v, dtype to, const char *name, value_id *
     return graph_add_named(x->h, NULL, OP_CAST, &at, &v, 1, name ? &name : NULL, out, 1);
 }
 
-static status half_attrs(halver *x, const node *n, const void **out)
-{
-    const op_desc *d = op_of(n->op);
-    char *copy;
-    *out = n->attr;
-    if (!n->attr)
-        return ST_OK;
-    TRY(arena_alloc(&x->scratch, &copy, 1, d->attr_size));
-    memcpy(copy, n->attr, d->attr_size);
-    for (const attr_desc *a = d->attrs; a && a->name; a++) {
-        int64_t type;
-        attr_tensor t;
-        memcpy(&type, copy + a->offset, sizeof type);
-        if (a->type == ATTR_DTYPE && type == DTYPE_F32) {
-            type = DTYPE_F16;
-            memcpy(copy + a->offset, &type, sizeof type);
-        }
-        if (a->type == ATTR_TENSOR) {
-            memcpy(&t, copy + a->offset, sizeof t);
-            t.type = t.type == DTYPE_F32 ? DTYPE_F16 : t.type;
-            memcpy(copy + a->offset, &t, sizeof t);
-        }
-    }
-    *out = copy;
-    return ST_OK;
-}
-
 static status half_node(halver *x, const node *n, const uint8_t *is_output)
 {
     value_id *in, *out;
@@ -86,7 +59,7 @@ static status half_node(halver *x, const node *n, const uint8_t *is_output)
         if (v && is_output[v]) /* its name goes to the float32 one */
             TRY(arena_printf(&x->scratch, &names[i], "%s_half", x->g->value[v].name));
     }
-    TRY(half_attrs(x, n, &attr));
+    TRY(op_retype_attrs(n, DTYPE_F32, DTYPE_F16, &x->scratch, &attr));
     TRY(graph_add_named(x->h, n->name, n->op, attr, in, n->n_in, names, out, n->n_out));
     for (int i = 0; i < n->n_out; i++)
         if (n->out[i])
