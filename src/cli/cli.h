@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "config/config.h"
+#include "data/data.h"
 #include "train/progress.h"
 
 #include <signal.h>
@@ -68,6 +69,8 @@ size_t cli_flags(cli *c, config_override *flags);
 const char *const *cli_environment(void);
 /* The job of --student, --set, environment and the options that stand for keys. `file` false: no job file is needed. */
 MUST_USE status cli_load_job(cli *c, bool file, job **out);
+/* The job's data set as the inputs of a model want it, and the bytes of the model's file. Text lives in mem. */
+MUST_USE status cli_open_data(const job *j, const char *model, arena *mem, dataset **ds, int64_t *bytes);
 /* Prints the text to standard output; ST_IO when it cannot be written. Frees the text. */
 MUST_USE status cli_print(text *t);
 /* Ends a redrawn progress line, so that the next message begins on a line of its own. */

@@ -10,6 +10,7 @@
 #include "train/job_spec.h"
 #include "train/sensitivity.h"
 #include "train/session_qat.h"
+#include "train/variants.h"
 
 #include <math.h>
 #include <string.h>
@@ -31,6 +32,9 @@ static status choose_files(quantised *x)
     const options *o = &x->c->o;
     if (o->args.n != 1 || (!o->variant && !o->sensitivity))
         return fail(ST_USAGE, "distill quant MODEL --data DIR --variant KEY [--out FILE], or --sensitivity");
+    if (o->variant && variant_of_teacher(o->variant))
+        return fail(ST_USAGE, "variant '%s' is a run's; here MODEL is any float32 model: name the teacher's file and '%s'", o->variant,
+                    o->variant + strlen("teacher-"));
     x->model = o->args.at[0];
     x->key = o->variant;
     size_t n = strlen(x->model);
@@ -38,23 +42,6 @@ static status choose_files(quantised *x)
     if (o->out)
         return arena_strdup(&x->mem, &x->out, o->out);
     return x->key ? arena_printf(&x->mem, &x->out, "%.*s.%s.onnx", stem, x->model, x->key) : ST_OK;
-}
-
-static status open_data(quantised *x)
-{
-    onnx_model *m = NULL;
-    graph *g = NULL;
-    data_options d;
-    status st = ST_OK;
-    TRY_DONE(onnx_open(x->model, &x->j->limits, &m));
-    x->bytes = (int64_t)m->bytes;
-    TRY_DONE(onnx_import(m, &(import_options){.batch = 1}, &g));
-    TRY_DONE(job_data_options(x->j, g, true, &x->mem, &d));
-    TRY_DONE(dataset_open(&d, &x->ds));
-done:
-    graph_free(g);
-    onnx_close(m);
-    return st;
 }
 
 /* A variant that trains: the model is the student, and the teacher too where none is named. */
@@ -167,7 +154,7 @@ status cmd_quant(cli *c)
     status st = ST_OK;
     TRY_DONE(choose_files(&x));
     TRY_DONE(cli_load_job(c, false, &x.j));
-    TRY_DONE(open_data(&x));
+    TRY_DONE(cli_open_data(x.j, x.model, &x.mem, &x.ds, &x.bytes));
     backend_options bo = job_backend_options(x.j);
     TRY_DONE(backend_open(x.j->exec.device, &bo, &x.b));
     st = c->o.sensitivity ? rank_layers(&x) : make_variant(&x);

@@ -46,25 +46,14 @@ static status choose_models(validated *x)
 
 static status open_data(validated *x)
 {
-    onnx_model *m = NULL;
-    graph *g = NULL;
-    data_options d;
-    status st = ST_OK;
-    TRY_DONE(onnx_open(x->student, &x->j->limits, &m));
-    x->student_bytes = (int64_t)m->bytes;
-    TRY_DONE(onnx_import(m, &(import_options){.batch = 1}, &g));
-    TRY_DONE(job_data_options(x->j, g, true, &x->mem, &d));
-    TRY_DONE(dataset_open(&d, &x->ds));
-    if (x->teacher) {
-        onnx_close(m);
-        m = NULL;
-        TRY_DONE(onnx_open(x->teacher, &x->j->limits, &m));
-        x->teacher_bytes = (int64_t)m->bytes;
-    }
-done:
-    graph_free(g);
+    onnx_model *m;
+    TRY(cli_open_data(x->j, x->student, &x->mem, &x->ds, &x->student_bytes));
+    if (!x->teacher)
+        return ST_OK;
+    TRY(onnx_open(x->teacher, &x->j->limits, &m));
+    x->teacher_bytes = (int64_t)m->bytes;
     onnx_close(m);
-    return st;
+    return ST_OK;
 }
 
 /* The run's own files are brought up to date. */

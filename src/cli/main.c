@@ -5,6 +5,8 @@
 #include "cli/cli.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "onnx/import.h"
+#include "train/job_spec.h"
 
 #include <getopt.h>
 #include <stdlib.h>
@@ -148,16 +150,16 @@ static const command *find_command(const char *name)
     return NULL;
 }
 
-static status append(text_list *l, const char *value)
+static status append(text_list *l, const char *given)
 {
     const char **at = (const char **)(uintptr_t)l->at;
     TRY(mem_grow(&at, l->n + 1, sizeof *at));
-    at[l->n++] = value;
+    at[l->n++] = given;
     l->at = at;
     return ST_OK;
 }
 
-static status take_option(options *o, const option_row *r, const char *value)
+static status take_option(options *o, const option_row *r, const char *given)
 {
     char what[64];
     char *field = (char *)o + r->offset;
@@ -168,20 +170,20 @@ static status take_option(options *o, const option_row *r, const char *value)
         *(bool *)field = true;
         break;
     case TYPE_TEXT:
-        memcpy(field, &value, sizeof value);
+        memcpy(field, &given, sizeof given);
         break;
     case TYPE_MAYBE:
-        value = value ? value : "";
-        memcpy(field, &value, sizeof value);
+        given = given ? given : "";
+        memcpy(field, &given, sizeof given);
         break;
     case TYPE_NUMBER:
-        st = parse_int(value, what, (int64_t *)(void *)field);
+        st = parse_int(given, what, (int64_t *)(void *)field);
         break;
     case TYPE_REAL:
-        st = parse_double(value, what, (double *)(void *)field);
+        st = parse_double(given, what, (double *)(void *)field);
         break;
     case TYPE_LIST:
-        st = append((text_list *)(void *)field, value);
+        st = append((text_list *)(void *)field, given);
         break;
     }
     if (st == ST_CONFIG)
@@ -274,6 +276,23 @@ status cli_load_job(cli *c, bool file, job **out)
     const config_sources from = {.file = file ? o->student : NULL, .env = cli_environment(), .set = o->set.at,
                                  .n_set = o->set.n, .flags = flags, .n_flags = cli_flags(c, flags)};
     return config_load(&from, out);
+}
+
+status cli_open_data(const job *j, const char *model, arena *mem, dataset **ds, int64_t *bytes)
+{
+    onnx_model *m = NULL;
+    graph *g = NULL;
+    data_options d;
+    status st = ST_OK;
+    TRY_DONE(onnx_open(model, &j->limits, &m));
+    *bytes = (int64_t)m->bytes;
+    TRY_DONE(onnx_import(m, &(import_options){.batch = 1}, &g));
+    TRY_DONE(job_data_options(j, g, true, mem, &d));
+    TRY_DONE(dataset_open(&d, ds));
+done:
+    graph_free(g);
+    onnx_close(m);
+    return st;
 }
 
 /* ---- beginning and end ---- */
