@@ -1,0 +1,40 @@
+/* process.h - a runner as a child process: one line of JSON in, one line out, with limits and a log of its own.
+ *
+ * The child leads a process group of its own, sees no network where the system allows it (a network namespace), and is ended
+ * with its group at the time limit, at the memory limit (resident memory of the group, polled) or when we end. */
+#ifndef DISTILL_MATRIX_PROCESS_H
+#define DISTILL_MATRIX_PROCESS_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum process_end { PROCESS_ANSWERED, PROCESS_CRASHED, PROCESS_TIMEOUT, PROCESS_MEMORY, PROCESS_GARBAGE } process_end;
+
+typedef struct process_options {
+    const char *const *command; /* argv, NULL-terminated; looked up in PATH when it has no slash */
+    const char *const *env;     /* further "NAME=value", NULL-terminated; NULL: none. The rest is inherited */
+    const char *folder;         /* where it runs; NULL: here */
+    const char *log;            /* file that receives standard error, truncated to log_limit at the end */
+    double seconds;             /* time limit */
+    int64_t memory;             /* bytes; 0: none */
+    int64_t log_limit;          /* bytes kept; 0: 1 MiB */
+    bool network;               /* leave it the network */
+} process_options;
+
+typedef struct process_result {
+    process_end end;
+    int code, signal;    /* exit status, or the signal that ended it (0: none) */
+    const char *answer;  /* the line without its end, in mem; NULL unless PROCESS_ANSWERED */
+    const char *why;     /* for people, in mem: "ended by signal 11", "no answer in 60 s", ... */
+    double seconds;
+    int64_t peak;        /* bytes resident at most, the group's as far as polled, at least what wait4 says */
+    bool offline;        /* ran without network */
+} process_result;
+
+/* Sends `request` (one line, without its end) and waits. Fails only for what is our own fault (no memory, no pipe, command not
+ * found: ST_UNAVAILABLE); whatever the child does is in *out. ST_STOPPED when a signal asked us to stop. */
+MUST_USE status process_ask(const process_options *o, const char *request, arena *mem, process_result *out);
+
+#endif

@@ -1,0 +1,24 @@
+/* show.h - a matrix for readers: a table of 80 columns, markdown, CSV, and the section of the report page. */
+#ifndef DISTILL_MATRIX_SHOW_H
+#define DISTILL_MATRIX_SHOW_H
+
+#include "base/text.h"
+#include "matrix/decide.h"
+#include "matrix/gate.h"
+#include "matrix/matrix.h"
+
+typedef struct show_options {
+    bool color;              /* escape sequences; no meaning by colour alone */
+    int width;               /* columns; 0: 80 */
+    const gate_result *gate; /* NULL: none */
+    const decision *decided; /* NULL: none */
+} show_options;
+
+void show_terminal(const matrix *m, const show_options *o, text *t);
+void show_markdown(const matrix *m, const show_options *o, text *t);
+void show_csv(const matrix *m, text *t); /* a line a cell, RFC 4180 */
+/* HTML of the page's section: heat map, a drill-down for each cell (class bars, worst images, error histogram, log), accuracy over
+ * latency and size as inline SVG. run_dir: where logs are read from. */
+MUST_USE status show_page(const matrix *m, const show_options *o, const char *run_dir, text *t);
+
+#endif
