@@ -1,0 +1,64 @@
+"""ONNX Runtime: the release in use where no C program can drive it, one of two years ago, the build with the OpenVINO provider."""
+import collections
+import json
+import os
+import tempfile
+
+import onnxruntime as ort
+
+from . import Engine, session
+
+LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "none": "ORT_DISABLE_ALL"}
+
+
+class OnnxRuntime(Engine):
+    runtime, wheel = "ONNX Runtime", "onnxruntime"
+    providers = ["CPUExecutionProvider"]
+
+    def open(self, request, profile=None):
+        options = request.get("options") or {}
+        o = ort.SessionOptions()
+        o.intra_op_num_threads = request.get("threads", 1)
+        o.inter_op_num_threads = 1
+        o.log_severity_level = 3
+        o.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[options.get("level", "all")])
+        o.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if options.get("precise"):
+            o.add_session_config_entry("session.x64quantprecision", "1")
+        if profile:
+            o.enable_profiling, o.profile_file_prefix = True, profile
+        return ort.InferenceSession(request["model"], o, providers=self.providers)
+
+    def placed(self, request, feeds, wanted):
+        """Nodes by provider, counted in a profiled run of a session of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            s = self.open(request, os.path.join(folder, "p"))
+            s.run(wanted, feeds)
+            with open(s.end_profiling(), encoding="utf-8") as f:
+                events = json.load(f)
+        nodes = collections.Counter()
+        for name, provider in {(e["name"], e["args"]["provider"]) for e in events if (e.get("args") or {}).get("provider")}:
+            nodes[provider] += name.endswith("_kernel_time")
+        return [{"name": name, "nodes": count} for name, count in nodes.items()]
+
+    def load(self, request, batch):
+        s = self.open(request)
+        wanted = [request.get("output_name") or s.get_outputs()[0].name]
+        first = s.get_inputs()[0].shape[0] if s.get_inputs()[0].shape else None
+        return session(lambda feeds: s.run(wanted, feeds)[0], first if isinstance(first, int) else None,
+                       place=lambda feeds: self.placed(request, feeds, wanted))
+
+
+class OnnxRuntimeOpenVino(OnnxRuntime):
+    runtime, wheel = "ONNX Runtime OpenVINO provider", "onnxruntime-openvino"
+
+    def __init__(self):
+        from protocol import Refused
+
+        if "OpenVINOExecutionProvider" not in ort.get_available_providers():
+            raise Refused("missing", "this onnxruntime has no OpenVINO provider; to get it: tools/setup-runtimes ort-openvino")
+
+    def open(self, request, profile=None):
+        self.providers = [("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": str(request.get("threads", 1)),
+                                                         "precision": "FP32"}), "CPUExecutionProvider"]
+        return super().open(request, profile)

@@ -1,0 +1,27 @@
+"""OpenCV's DNN module, its classic engine: the newer one of version 5 does not read quantised files."""
+import cv2
+
+import protocol
+
+from . import Engine, only_input, session
+
+
+class OpenCv(Engine):
+    runtime, wheel, forms = "OpenCV DNN", "opencv-python-headless", ["onnx", "qoperator"]
+
+    def load(self, request, batch):
+        cv2.setNumThreads(request.get("threads", 1))
+        name = only_input(request)
+        classic = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
+        net = cv2.dnn.readNetFromONNX(request["model"], *classic)
+        if net.empty():
+            raise protocol.Refused("unsupported", "OpenCV read an empty network from the file")
+        outputs = net.getUnconnectedOutLayersNames()
+        wanted = request.get("output_name")
+        notes = ["the classic DNN engine"] if classic else []
+
+        def run(feeds):
+            net.setInput(feeds[name], name)
+            return net.forward(wanted if wanted in outputs else outputs[0])
+
+        return session(run, batch, [], notes)
