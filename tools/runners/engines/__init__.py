@@ -23,6 +23,11 @@ def session(run, batch=None, providers=(), notes=(), place=None):
     return types.SimpleNamespace(run=run, batch=batch, providers=list(providers), notes=list(notes), place=place)
 
 
+def compiled_batch(request, batch):
+    """Engines that compile for seconds do it once: for the batch whose latency is asked."""
+    return request["latency"].get("batch", 1) if request.get("latency") else batch
+
+
 def only_input(request):
     """The input of engines that take one tensor."""
     if len(request["inputs"]) != 1:
