@@ -406,7 +406,7 @@ static void matrix_net(const char *dir, text *list, uint64_t seed, size_t *integ
     graph_free(copy);
     snprintf(file, sizeof file, "%s.onnx", name);
     OK(onnx_export_file(g, NULL, test_path(dir, file)));
-    OK(tflite_write_beside(g, NULL, test_path(dir, file)));
+    OK(tflite_write_beside(g, NULL, test_path(dir, file), NULL));
     snprintf(file, sizeof file, "%s.opset21.onnx", name); /* onnx.reference has no DequantizeLinear of older opsets */
     OK(onnx_export_file(g, &(export_options){.opset = 21}, test_path(dir, file)));
     save_numbers(dir, name, "in", x, in, false);

@@ -16,6 +16,7 @@ static const int32_t labels[SAMPLES] = {0, 1, 2, 0, 1, -1};
 static const char *const plain_names[CLASSES] = {"cat", "dog", "bird"};
 
 /* What a page must never contain unescaped. */
+#define NASTY_VALID "<b onload=\"y\">\n\t\x01 \\ \xc3\xa9"
 #define NASTY "<script>alert('x')</script>\"&<b onload=\"y\">\xff\x01"
 
 static void make_validation(validation *v, const char *const *names, const char *word)
@@ -211,6 +212,70 @@ START_TEST(validation_comes_back_as_it_was)
 }
 END_TEST
 
+static void same_difference(const difference *a, const difference *b)
+{
+    ck_assert_uint_eq(a->samples, b->samples);
+    ck_assert_uint_eq(a->disagreements, b->disagreements);
+    ck_assert_uint_eq(a->max_abs_sample, b->max_abs_sample);
+    ck_assert(a->max_abs == b->max_abs && a->max_rel == b->max_rel && a->mean_kl == b->mean_kl);
+    ck_assert(a->mean_abs == b->mean_abs || (isnan(a->mean_abs) && isnan(b->mean_abs)));
+}
+
+/* Read and written again: the same bytes; and every field arrives. */
+START_TEST(variants_come_back_as_they_were)
+{
+    const char *dir = test_tmp_dir(), *first = test_path(dir, "a.json"), *again = test_path(dir, "b.json");
+    const latency l = {.runs = 7, .p50 = 0.1, .p90 = 0.2, .p99 = 0.3, .mean = 1.0 / 3, .min = 0.05};
+    const difference d = {.samples = SAMPLES, .disagreements = 2, .max_abs = 1e-3, .max_abs_sample = 4, .max_rel = 1e-7,
+                          .mean_kl = 0.1, .mean_abs = (double)NAN};
+    variant_result all[] = {
+        {.key = "fp32", .model = "student", .file = "export/student.fp32.onnx", .bytes = 1234, .accuracy = 2.0 / 3, .accuracy_ort = 0.5,
+         .has_agreement = true, .has_difference = true, .has_latency = true, .has_latency_ort = true, .agreement = d, .diff = d,
+         .time = l, .time_ort = l, .tflite = "export/student.fp32.tflite", .tflite_bytes = 99},
+        {.key = "teacher-fp16", .model = "teacher", .file = "export/student.teacher-fp16.onnx", .message = NASTY_VALID, .bytes = 0,
+         .accuracy = (double)NAN, .accuracy_ort = (double)NAN, .tflite_bytes = -1, .tflite_message = "no form of 'float16' \" there"},
+        {.key = "int8-ptq", .model = "student", .bytes = -1, .accuracy = (double)INFINITY, .accuracy_ort = 0, .has_latency_ort = true,
+         .time_ort = l, .tflite_bytes = -1}};
+    enum { N = sizeof all / sizeof *all };
+    validation v, w;
+    unsigned char *a, *b;
+    size_t n, m;
+    make_validation(&v, plain_names, "a word");
+    v.variants = all;
+    v.n_variants = N;
+    OK(validation_write(first, &v));
+    OK(validation_read(first, &w));
+    OK(validation_write(again, &w));
+    OK(io_read_file(first, 1 << 20, &a, &n));
+    OK(io_read_file(again, 1 << 20, &b, &m));
+    ck_assert_msg(n == m && memcmp(a, b, n) == 0, "read and written again, validation.json differs");
+    ck_assert_uint_eq(w.n_variants, N);
+    for (size_t i = 0; i < N; i++) {
+        const variant_result *x = &all[i], *y = &w.variants[i];
+        ck_assert_str_eq(x->key, y->key);
+        ck_assert_str_eq(x->model, y->model);
+        ck_assert_pstr_eq(x->file, y->file);
+        ck_assert_pstr_eq(x->message, y->message);
+        ck_assert_pstr_eq(x->tflite, y->tflite);
+        ck_assert_pstr_eq(x->tflite_message, y->tflite_message);
+        ck_assert_int_eq(x->bytes, y->bytes);
+        ck_assert_int_eq(x->tflite_bytes, y->tflite_bytes);
+        ck_assert(x->accuracy == y->accuracy || (isnan(x->accuracy) && isnan(y->accuracy)));
+        ck_assert(x->accuracy_ort == y->accuracy_ort || (isnan(x->accuracy_ort) && isnan(y->accuracy_ort)));
+        ck_assert(x->has_agreement == y->has_agreement && x->has_difference == y->has_difference);
+        ck_assert(x->has_latency == y->has_latency && x->has_latency_ort == y->has_latency_ort);
+        same_difference(&x->agreement, &y->agreement);
+        same_difference(&x->diff, &y->diff);
+        ck_assert_mem_eq(&x->time, &y->time, sizeof l);
+        ck_assert_mem_eq(&x->time_ort, &y->time_ort, sizeof l);
+    }
+    mem_free(a);
+    mem_free(b);
+    validation_free(&v);
+    validation_free(&w);
+}
+END_TEST
+
 START_TEST(run_info_comes_back_as_it_was)
 {
     const char *path = test_path(test_tmp_dir(), "run.json");
@@ -233,6 +298,7 @@ START_TEST(run_info_comes_back_as_it_was)
 }
 END_TEST
 
+#define VARIANTS "{\"schema\":1,\"classes\":[\"a\"],\"student\":{},\"variants\":"
 START_TEST(bad_files_are_refused_by_name)
 {
     static const struct {
@@ -263,6 +329,21 @@ START_TEST(bad_files_are_refused_by_name)
          "bytes of pixels"},
         {"{\"schema\":1,\"classes\":[\"a\"],\"student\":{},\"checks\":[3]}", "'checks'"},
         {"{\"schema\":1,\"classes\":[\"a\"],\"student\":7}", "'student' must be an object"},
+        {VARIANTS "{}}", "variants' must be an array"},
+        {VARIANTS "[3]}", "'variants'"},
+        {VARIANTS "[{}]}", "'variants': 'key' and 'model'"},
+        {VARIANTS "[{\"key\":\"fp32\"}]}", "'variants': 'key' and 'model'"},
+        {VARIANTS "[{\"key\":7,\"model\":\"student\"}]}", "'key' must be a string"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"bytes\":\"1\"}]}", "'bytes' must be a whole number"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"bytes\":-2}]}", "'bytes' is -2"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"tflite_bytes\":-7}]}", "'tflite_bytes' is -7"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"tflite\":1}]}", "'tflite' must be a string"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"message\":{}}]}", "'message' must be a string"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"accuracy\":\"high\"}]}", "'accuracy' must be a number"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"agreement\":[]}]}", "'agreement' must be an object"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"agreement\":{\"samples\":-1}}]}", "'samples' is -1"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"difference\":{\"disagreements\":0.5}}]}", "'disagreements' must be a whole number"},
+        {VARIANTS "[{\"key\":\"fp32\",\"model\":\"s\",\"latency_ort_ms\":{\"runs\":-1}}]}", "'runs' is -1"},
     };
     const char *path = test_path(test_tmp_dir(), "validation.json");
     validation v;
@@ -535,6 +616,7 @@ START_TEST(any_allocation_may_fail)
 END_TEST
 
 const test_entry test_table[] = {TEST(validation_comes_back_as_it_was),
+                                 TEST(variants_come_back_as_they_were),
                                  TEST(run_info_comes_back_as_it_was),
                                  TEST(bad_files_are_refused_by_name),
                                  TEST(metrics_become_curves),

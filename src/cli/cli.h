@@ -91,6 +91,10 @@ typedef struct cli_variant {
 struct session;
 struct prove_options;
 struct validation;
+/* Proves the file of a variant that was written, makes the TFLite file beside it and says of both in the validation. `model`:
+ * "student" or "teacher". */
+MUST_USE status cli_prove_variant(const job *j, const cli_variant *v, const char *model, const struct prove_options *o,
+                                  struct validation *out);
 MUST_USE status cli_train_variant(cli *c, struct session *s, const cli_variant *v, const struct prove_options *o,
                                   struct validation *out);
 

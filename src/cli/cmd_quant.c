@@ -95,7 +95,8 @@ static status make_variant(quantised *x)
     text_free(&line);
     TRY(st);
     TRY(prove(&o, NULL, x->model, &x->v, &x->p));
-    TRY(prove_variant(&o, x->key, "student", x->out, x->out, x->p.student, (size_t)x->p.width, &x->v));
+    const cli_variant made = {.key = x->key, .file = x->out, .path = x->out, .reference = x->p.student, .width = (size_t)x->p.width};
+    TRY(cli_prove_variant(j, &made, "student", &o, &x->v));
     return show(x);
 }
 

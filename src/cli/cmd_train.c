@@ -279,8 +279,6 @@ static status add_variants(job_run *x, const prove_options *o)
         const char *key = s->j->export.variants.at[i];
         bool of_teacher = variant_of_teacher(key);
         text line = {0};
-        if (strcmp(key, "fp32") == 0)
-            continue;
         TRY(arena_printf(&x->mem, &path, "%s/export", x->dir));
         TRY(io_make_dirs(path));
         TRY(arena_printf(&x->mem, &file, "export/student.%s.onnx", key));
@@ -294,8 +292,9 @@ static status add_variants(job_run *x, const prove_options *o)
             log_info("variant %s", line.s);
         text_free(&line);
         TRY(st);
-        TRY(prove_variant(o, key, of_teacher ? "teacher" : "student", file, path, of_teacher ? x->p.teacher : x->p.student,
-                          (size_t)(of_teacher ? x->p.teacher_width : x->p.width), &x->v));
+        const cli_variant made = {.key = key, .file = file, .path = path, .reference = of_teacher ? x->p.teacher : x->p.student,
+                                  .width = (size_t)(of_teacher ? x->p.teacher_width : x->p.width)};
+        TRY(cli_prove_variant(s->j, &made, of_teacher ? "teacher" : "student", o, &x->v));
     }
     return ST_OK;
 }

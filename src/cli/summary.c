@@ -47,14 +47,15 @@ static void variant_rows(const validation *v, text *t)
     char b[24];
     if (!v->n_variants)
         return;
-    text_printf(t, "\n%-18s %10s %10s %10s %8s %8s %24s\n", "variant", "accuracy", "in ORT", "size", "own ms", "ORT ms",
-                "as in fp32 / ORT as own");
+    text_printf(t, "\n%-18s %10s %10s %10s %10s %8s %8s %24s\n", "variant", "accuracy", "in ORT", "size", "as .tflite", "own ms",
+                "ORT ms", "as in fp32 / ORT as own");
     for (size_t i = 0; i < v->n_variants; i++) {
         const variant_result *r = &v->variants[i];
         text_printf(t, "%-18s", r->key);
         percent(t, r->accuracy);
         percent(t, r->accuracy_ort);
         text_printf(t, " %10s", human_bytes((double)r->bytes, b));
+        text_printf(t, " %10s", r->tflite ? human_bytes((double)r->tflite_bytes, b) : "-");
         for (int k = 0; k < 2; k++) {
             if (k ? r->has_latency_ort : r->has_latency)
                 text_printf(t, " %8.3f", k ? r->time_ort.p50 : r->time.p50);
@@ -72,6 +73,9 @@ static void variant_rows(const validation *v, text *t)
         else
             text_printf(t, " %10.2f %%\n", 100 - 100 * (double)r->diff.disagreements / (double)v->samples);
     }
+    for (size_t i = 0; i < v->n_variants; i++)
+        if (v->variants[i].tflite_message)
+            text_printf(t, "%s has no .tflite: %s\n", v->variants[i].key, v->variants[i].tflite_message);
 }
 
 static status print_table(const summary *m)
@@ -160,6 +164,9 @@ static void put_variants(json *j, const validation *v)
             json_put_number(j, "latency_ms_p50", r->time.p50);
         if (r->has_latency_ort)
             json_put_number(j, "latency_ort_ms_p50", r->time_ort.p50);
+        json_put_string(j, "tflite", r->tflite);
+        json_put_int(j, "tflite_bytes", r->tflite_bytes);
+        json_put_string(j, "tflite_message", r->tflite_message);
         json_end_object(j);
     }
     json_end_array(j);

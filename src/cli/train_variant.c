@@ -1,12 +1,42 @@
-/* train_variant.c - trains a variant and proves its file: for runs and for `distill quant`. */
+/* train_variant.c - proves the files of variants, and trains those that train: for runs and for `distill quant`. */
 #include "base/io.h"
+#include "base/io_shared.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "deploy/prove.h"
 #include "onnx/export.h"
+#include "tflite/write.h"
 #include "train/session_qat.h"
+#include "train/variants.h"
 
 #include <inttypes.h>
+
+/* The TFLite file, or why there is none. */
+static status add_tflite(const job *j, const cli_variant *v, validation *out)
+{
+    const char *path, *file;
+    text why = {0};
+    io_facts facts = {0};
+    arena mem = {0};
+    status st = ST_OK;
+    TRY_DONE(tflite_name_beside(&mem, v->path, &path));
+    TRY_DONE(tflite_name_beside(&mem, v->file, &file));
+    TRY_DONE(variant_write_tflite(j, v->path, &why));
+    TRY_DONE(why.st);
+    if (why.n == 0)
+        TRY_DONE(io_look(path, &facts));
+    st = prove_add_tflite(out, why.n ? NULL : file, (int64_t)facts.size, why.s);
+done:
+    text_free(&why);
+    arena_free(&mem);
+    return st;
+}
+
+status cli_prove_variant(const job *j, const cli_variant *v, const char *model, const prove_options *o, validation *out)
+{
+    TRY(prove_variant(o, v->key, model, v->file, v->path, v->reference, v->width, out));
+    return add_tflite(j, v, out);
+}
 
 /* The validation sees images as the file wants them. */
 static status prove_file(session *s, const cli_variant *v, const prove_options *o, const float *mean, const float *std, validation *out)
@@ -19,7 +49,7 @@ static status prove_file(session *s, const cli_variant *v, const prove_options *
         own_std[k] = d->std[k];
     }
     dataset_normalise(s->ds, mean, std);
-    status st = prove_variant(o, v->key, "student", v->file, v->path, v->reference, v->width, out);
+    status st = cli_prove_variant(s->j, v, "student", o, out);
     dataset_normalise(s->ds, own_mean, own_std);
     return st;
 }

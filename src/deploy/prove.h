@@ -42,6 +42,8 @@ MUST_USE status prove_outputs(const prove_options *o, const char *path, bool in_
  * finite numbers in ONNX Runtime. key, model, file: as variant_result, copied; `path`: the file. */
 MUST_USE status prove_variant(const prove_options *o, const char *key, const char *model, const char *file, const char *path,
                               const float *reference, size_t width, validation *v);
+/* What is said of the TFLite file of the variant that was proved last: its name and size, or (file NULL) why there is none. */
+MUST_USE status prove_add_tflite(validation *v, const char *file, int64_t bytes, const char *message);
 bool prove_held(const validation *v);
 /* One more check. */
 MUST_USE status prove_add_check(validation *v, bool held, const char *name, const char *detail);

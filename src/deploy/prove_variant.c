@@ -67,7 +67,7 @@ status prove_variant(const prove_options *given, const char *key, const char *mo
     if (v->n_variants == VARIANTS_MAX)
         return fail(ST_INTERNAL, "more than %d variants", VARIANTS_MAX);
     variant_result *r = &v->variants[v->n_variants];
-    *r = (variant_result){.accuracy = (double)NAN, .accuracy_ort = (double)NAN};
+    *r = (variant_result){.accuracy = (double)NAN, .accuracy_ort = (double)NAN, .tflite_bytes = -1};
     TRY(arena_strdup(&v->mem, &r->key, key));
     TRY(arena_strdup(&v->mem, &r->model, model));
     TRY(arena_strdup(&v->mem, &r->file, file));
@@ -86,4 +86,15 @@ status prove_variant(const prove_options *given, const char *key, const char *mo
 done:
     mem_free(own);
     return st;
+}
+
+status prove_add_tflite(validation *v, const char *file, int64_t bytes, const char *message)
+{
+    if (!v->n_variants)
+        return fail(ST_INTERNAL, "a TFLite file of no variant");
+    variant_result *r = &v->variants[v->n_variants - 1];
+    r->tflite_bytes = file ? bytes : -1;
+    if (file)
+        return arena_strdup(&v->mem, &r->tflite, file);
+    return arena_strdup(&v->mem, &r->tflite_message, message);
 }

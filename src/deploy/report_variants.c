@@ -22,6 +22,15 @@ static void put_same(text *t, bool has, const difference *d)
     text_add(t, "</td>");
 }
 
+static void put_note(text *t, const char *what, const char *message)
+{
+    if (!message)
+        return;
+    text_printf(t, " <span class=\"quiet\">%s", what);
+    page_escaped(t, message);
+    text_add(t, "</span>");
+}
+
 static void put_variant(text *t, const variant_result *r, bool numbers)
 {
     char size[24];
@@ -29,12 +38,11 @@ static void put_variant(text *t, const variant_result *r, bool numbers)
     page_escaped(t, r->model);
     text_add(t, "</th><td class=\"word\">");
     page_escaped(t, r->key);
-    if (r->message) {
-        text_add(t, " <span class=\"quiet\">");
-        page_escaped(t, r->message);
-        text_add(t, "</span>");
-    }
+    put_note(t, "", r->message);
+    put_note(t, "no .tflite: ", r->tflite_message);
     text_printf(t, "</td><td>%s</td><td>", human_bytes((double)r->bytes, size));
+    page_escaped(t, r->tflite ? human_bytes((double)r->tflite_bytes, size) : NULL);
+    text_add(t, "</td><td>");
     page_percent(t, r->accuracy);
     text_add(t, "</td><td>");
     page_percent(t, r->accuracy_ort);
@@ -54,7 +62,7 @@ void page_variants(text *t, const validation *v)
                 "and its network in float32 agree, both in our executor; and ONNX Runtime and our executor on the variant. Latency is "
                 "of one sample, the median.</p>\n"
                 "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\">Model</th><th scope=\"col\" "
-                "class=\"word\">Variant</th><th scope=\"col\">Size</th><th scope=\"col\">Accuracy</th><th scope=\"col\">In ONNX "
+                "class=\"word\">Variant</th><th scope=\"col\">Size</th><th scope=\"col\">As .tflite</th><th scope=\"col\">Accuracy</th><th scope=\"col\">In ONNX "
                 "Runtime</th><th scope=\"col\">Same class as float32</th><th scope=\"col\">ONNX Runtime as own</th><th scope=\"col\">"
                 "own, ms</th><th scope=\"col\">ONNX Runtime, ms</th></tr></thead>\n<tbody>\n");
     for (size_t i = 0; i < v->n_variants; i++)

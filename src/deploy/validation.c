@@ -116,6 +116,9 @@ static void put_variant(json *j, const variant_result *r)
         put_difference(j, "difference", &r->diff);
     put_latency(j, "latency_ms", r->has_latency, &r->time);
     put_latency(j, "latency_ort_ms", r->has_latency_ort, &r->time_ort);
+    json_put_string(j, "tflite", r->tflite);
+    json_put_int(j, "tflite_bytes", r->tflite_bytes);
+    json_put_string(j, "tflite_message", r->tflite_message);
     json_end_object(j);
 }
 
@@ -304,15 +307,27 @@ static void get_runtime(json_in *j, arena *mem, json_t *o, runtime_result *r)
     r->has_latency = get_latency(j, o, "latency_ms", &r->time);
 }
 
+/* The size of a file, -1: unknown. */
+static int64_t get_bytes(json_in *j, json_t *o, const char *key)
+{
+    int64_t n = json_in_int(j, o, key, -1);
+    if (n < -1)
+        json_in_fail(j, "'%s' is %lld bytes", key, (long long)n);
+    return n;
+}
+
 static void get_variant(json_in *j, arena *mem, json_t *o, variant_result *r)
 {
     *r = (variant_result){.key = json_in_string(j, mem, o, "key"),
                           .model = json_in_string(j, mem, o, "model"),
                           .file = json_in_string(j, mem, o, "file"),
                           .message = json_in_string(j, mem, o, "message"),
-                          .bytes = json_in_int(j, o, "bytes", -1),
+                          .bytes = get_bytes(j, o, "bytes"),
                           .accuracy = json_in_number(j, o, "accuracy"),
-                          .accuracy_ort = json_in_number(j, o, "accuracy_ort")};
+                          .accuracy_ort = json_in_number(j, o, "accuracy_ort"),
+                          .tflite = json_in_string(j, mem, o, "tflite"),
+                          .tflite_message = json_in_string(j, mem, o, "tflite_message"),
+                          .tflite_bytes = get_bytes(j, o, "tflite_bytes")};
     if (!r->key || !r->model)
         json_in_fail(j, "'variants': 'key' and 'model' are needed");
     r->has_agreement = get_difference(j, o, "agreement", &r->agreement);

@@ -300,19 +300,27 @@ status tflite_write_file(const graph *g, const tflite_options *o, const char *pa
     return st;
 }
 
-status tflite_write_beside(const graph *g, const tflite_options *o, const char *path)
+status tflite_name_beside(arena *mem, const char *path, const char **out)
 {
     size_t n = strlen(path), stem = n > 5 && strcmp(path + n - 5, ".onnx") == 0 ? n - 5 : n;
+    return arena_printf(mem, out, "%.*s.tflite", (int)stem, path);
+}
+
+status tflite_write_beside(const graph *g, const tflite_options *o, const char *path, text *why)
+{
     arena mem = {0};
     const char *to;
-    status st = arena_printf(&mem, &to, "%.*s.tflite", (int)stem, path);
-    if (st == ST_OK)
-        st = tflite_write_file(g, o, to);
+    status st = ST_OK;
+    TRY_DONE(tflite_name_beside(&mem, path, &to));
+    TRY_DONE(io_remove(to));
+    st = tflite_write_file(g, o, to);
     if (st == ST_BAD_DATA) {
-        log_info("no TFLite file: %s", status_message());
+        if (why)
+            text_add(why, status_message());
         status_clear();
         st = ST_OK;
     }
+done:
     arena_free(&mem);
     return st;
 }

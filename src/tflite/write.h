@@ -38,8 +38,11 @@ MUST_USE status tflite_write(const graph *g, const tflite_options *o, text *out,
 /* The same into a file, written durably; a batch that could not stay open is said in the log. */
 MUST_USE status tflite_write_file(const graph *g, const tflite_options *o, const char *path);
 
-/* Beside an ONNX file: PATH.tflite for PATH.onnx. A model that TFLite has no form of gets none, which is said in the log. */
-MUST_USE status tflite_write_beside(const graph *g, const tflite_options *o, const char *path);
+/* Beside an ONNX file: PATH.tflite for PATH.onnx. A model that TFLite has no form of gets none, also none of an earlier call:
+ * the reason is appended to `why` (may be NULL). */
+MUST_USE status tflite_write_beside(const graph *g, const tflite_options *o, const char *path, text *why);
+/* "PATH.tflite" of "PATH.onnx", in `mem`. */
+MUST_USE status tflite_name_beside(arena *mem, const char *path, const char **out);
 
 /* Whether an operator has a row here (`distill help operators`). */
 bool tflite_takes(op_id op);

@@ -5,7 +5,6 @@
 #include "onnx/export.h"
 #include "quant/insert.h"
 #include "quant/portable.h"
-#include "tflite/write.h"
 #include "train/job_spec.h"
 #include "train/variants.h"
 
@@ -103,8 +102,7 @@ status qat_export(const session *s, int64_t rows, const export_options *o, const
     status st = ST_OK;
     TRY_DONE(qat_leave(s, rows, &g));
     TRY_DONE(say_portable(s->qat, g));
-    TRY_DONE(onnx_export_file(g, o, path));
-    st = tflite_write_beside(g, &(tflite_options){.fixed_batch = o->fixed_batch, .meta = o->meta, .n_meta = o->n_meta}, path);
+    st = onnx_export_file(g, o, path);
 done:
     graph_free(g);
     return st;

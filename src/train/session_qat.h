@@ -45,7 +45,7 @@ MUST_USE status session_train_variant(session *base, const char *key, const loop
 MUST_USE status qat_student(const session *s, int64_t rows, graph **out);
 /* As QDQ graph with the weights that are judged. */
 MUST_USE status qat_leave(const session *s, int64_t rows, graph **out);
-/* For session_export: the same into a file, and as TFLite beside it; says whether a portable profile is proven. */
+/* For session_export: the same into a file; says whether a portable profile is proven. */
 struct export_options;
 MUST_USE status qat_export(const session *s, int64_t rows, const struct export_options *o, const char *path);
 

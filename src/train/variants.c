@@ -208,10 +208,29 @@ static status export_variant(maker *x, graph *g, const char *path)
     if (*x->facts)
         meta[n++] = (export_pair){"distill.variant.facts", x->facts};
     export_options o = {.opset = j->export.opset, .fixed_batch = x->fixed, .meta = meta, .n_meta = n};
-    TRY_DONE(onnx_export_file(g, &o, path));
-    st = tflite_write_beside(g, &(tflite_options){.fixed_batch = x->fixed, .meta = meta, .n_meta = n}, path);
+    st = onnx_export_file(g, &o, path);
 done:
     mem_free(meta);
+    return st;
+}
+
+status variant_write_tflite(const job *j, const char *path, text *why)
+{
+    onnx_model *m = NULL;
+    graph *g = NULL;
+    export_pair *meta = NULL;
+    status st = ST_OK;
+    TRY_DONE(onnx_open(path, &j->limits, &m));
+    TRY_DONE(onnx_import(m, &(import_options){0}, &g));
+    size_t n = onnx_meta_count(m);
+    TRY_DONE(mem_alloc(&meta, n, sizeof *meta));
+    for (size_t i = 0; i < n; i++)
+        onnx_meta(m, i, &meta[i].key, &meta[i].value);
+    st = tflite_write_beside(g, &(tflite_options){.fixed_batch = j->export.batch != 0, .meta = meta, .n_meta = n}, path, why);
+done:
+    mem_free(meta);
+    graph_free(g);
+    onnx_close(m);
     return st;
 }
 

@@ -1,7 +1,12 @@
 /* variants.h - a trained network in other forms: `[export] variants`, `distill quant`.
  *
  * The key of a variant is what the job calls it: fp32, fp16, int8-ptq, int8-qat, portable, portable-s8, and teacher-KEY for
- * the teacher's. Its file is export/student.KEY.onnx in the run folder; fp32 is student.onnx itself. */
+ * the teacher's. A run writes
+ *     student.onnx                 always: the trained student in float32
+ *     export/student.KEY.onnx      for every KEY of [export] variants, also of the teacher; of fp32 the same network again, so
+ *                                  that export/ holds all that was asked for under one rule
+ *     export/student.KEY.tflite    beside it, where TFLite has a form of it (variant_write_tflite; else the run says why)
+ * and `distill quant M.onnx --variant KEY` the same two as M.KEY.onnx and M.KEY.tflite, or as --out says. */
 #ifndef DISTILL_TRAIN_VARIANTS_H
 #define DISTILL_TRAIN_VARIANTS_H
 
@@ -35,5 +40,9 @@ typedef struct variant_job {
  * cannot be made from what there is. */
 MUST_USE status variant_write(const variant_job *v, const char *key, const char *path, text *done);
 bool variant_of_teacher(const char *key);
+
+/* The network of `path`, an ONNX file of ours, as a TFLite file beside it, with the same metadata. Where TFLite has no form of it,
+ * there is none, and the reason is appended to `why`. */
+MUST_USE status variant_write_tflite(const job *j, const char *path, text *why);
 
 #endif
