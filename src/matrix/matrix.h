@@ -7,14 +7,14 @@
  *   schema 1, run, set, metric: "accuracy" | "error", samples, version, host: {system, cpu, cores, memory}, seconds,
  *   runtimes   [{runtime, title, present, how (to get it, or why it does not run here), emulated}], in the order of the rows
  *   variants   [{variant, model: "student" | "teacher", files: [{form, path, bytes, sha256}], portable}], of the columns
- *   cells      [CELL]; CELL is the struct's fields by their names, unknown ones left out; state as cell_state_name says;
- *              latency_ms {p50, p90, p99, samples: []}, class_accuracy [], histogram [], worst [{sample, error}]
+ *   cells      [CELL]; CELL is the struct's fields by their names, unknown ones left out (counts, when images is 0); state as
+ *              cell_state_name says; latency_ms [], class_accuracy [], histogram [], worst [{sample, error}]
  * A number that is not finite is null with a sibling KEY_nonfinite (text.h). */
 #ifndef DISTILL_MATRIX_MATRIX_H
 #define DISTILL_MATRIX_MATRIX_H
 
 #include "base/mem.h"
-#include "base/status.h"
+#include "base/text.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -112,6 +112,7 @@ matrix_cell *matrix_find(const matrix *m, const char *runtime, const char *varia
 /* An empty cell: numbers unknown (NAN, -1), state CELL_NOT_RUN. */
 matrix_cell matrix_cell_empty(void);
 
+void matrix_put(text *t, const matrix *m, bool pretty); /* the file's text; pretty false: on one line */
 MUST_USE status matrix_write(const char *path, const matrix *m); /* durably */
 /* ST_NO_INPUT when missing; ST_BAD_DATA, naming the key, when it is not as above. Free it also after failure. */
 MUST_USE status matrix_read(const char *path, matrix *out);
