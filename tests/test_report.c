@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "deploy/report.h"
+#include "deploy/report_page.h"
 
 #include <math.h>
 #include <string.h>
@@ -596,6 +597,46 @@ static status whole_report(const char *dir, const char *page)
     return st;
 }
 
+static status put_more(text *t, const void *ctx)
+{
+    page_heading(t, "more", "Further");
+    page_escaped(t, ctx);
+    return t->st;
+}
+
+START_TEST(a_further_section_stands_where_it_says)
+{
+    const char *dir = make_dir("fashion"), *const before[] = {"training", NULL, "no such section"};
+    for (int i = 0; i < 3; i++) {
+        const report_section more = {.before = before[i], .style = ".further{color:red}", .put = put_more, .ctx = NASTY};
+        report_data r;
+        unsigned char *page;
+        size_t size;
+        OK(report_from_run(dir, &r));
+        r.more = &more;
+        r.n_more = 1;
+        OK(report_write(test_path(dir, "report.html"), &r));
+        report_free(&r);
+        OK(io_read_file(test_path(dir, "report.html"), 1 << 24, &page, &size));
+        const char *s = (const char *)page, *at = strstr(s, "<h2 id=\"more\">Further</h2>");
+        is_balanced(s);
+        contains(s, ".further{color:red}");
+        contains(s, "<li><a href=\"#more\">Further</a></li>");
+        ck_assert_ptr_nonnull(at);
+        ck_assert(at > strstr(s, "<h2 id=\"checks\""));
+        ck_assert(i == 0 ? at < strstr(s, "<h2 id=\"training\"") : at > strstr(s, "<h2 id=\"farthest\""));
+        ck_assert(at < strstr(s, "<h2 id=\"reproduce\""));
+        size_t headings = 0, links = 0;
+        for (const char *p = strstr(s, "<h2"); p; p = strstr(p + 1, "<h2"))
+            headings++;
+        for (const char *p = strstr(s, "<li><a href=\"#"); p; p = strstr(p + 1, "<li><a href=\"#"))
+            links++;
+        ck_assert_uint_eq(headings, links);
+        mem_free(page);
+    }
+}
+END_TEST
+
 START_TEST(any_allocation_may_fail)
 {
     const char *dir = make_dir("fashion"), *page = test_path(dir, "report.html");
@@ -627,5 +668,6 @@ const test_entry test_table[] = {TEST(validation_comes_back_as_it_was),
                                  TEST(a_run_that_has_not_ended_has_a_page_too),
                                  TEST(many_classes_are_cut_to_the_weakest),
                                  TEST(thumbnails_are_means_of_their_pixels),
+                                 TEST(a_further_section_stands_where_it_says),
                                  TEST(any_allocation_may_fail),
                                  {0}};

@@ -83,7 +83,8 @@ static status put_curves(text *t, const report_data *r)
     accuracy.name = error.name = "student";
     rate.name = "learning rate";
     double teacher = r->has_validation && r->val.has_teacher ? score_accuracy(&r->val.teacher) : (double)NAN;
-    text_add(t, "<h2>Training</h2>\n<div class=\"plots\">\n");
+    page_heading(t, "training", "Training");
+    text_add(t, "<div class=\"plots\">\n");
     TRY(page_plot(t, &(plot){.title = skip ? "Loss" : "Loss terms, weighted",
                              .curves = m->loss + skip,
                              .n = m->n_loss - skip,
@@ -114,8 +115,111 @@ static status put_curves(text *t, const report_data *r)
 
 /* ---- page ---- */
 
+static status put_checks(text *t, const report_data *r)
+{
+    page_checks(t, &r->val);
+    return t->st;
+}
+
+static status put_summary(text *t, const report_data *r)
+{
+    page_summary(t, r);
+    return t->st;
+}
+
+static status put_runtimes(text *t, const report_data *r)
+{
+    page_heading(t, "runtimes", "Runtimes");
+    page_runtimes(t, &r->val);
+    page_variants(t, &r->val);
+    return t->st;
+}
+
+static status put_classes(text *t, const report_data *r)
+{
+    if (!r->val.student.labelled || r->val.numbers)
+        return t->st;
+    page_heading(t, "classes", "Accuracy by class");
+    page_per_class(t, &r->val);
+    page_heading(t, "confusion", "Confusion");
+    page_confusion(t, &r->val);
+    return t->st;
+}
+
+static status put_farthest(text *t, const report_data *r)
+{
+    if (r->val.numbers)
+        return t->st;
+    page_heading(t, "farthest", "Where student and teacher differ most");
+    return page_farthest(t, &r->val);
+}
+
+static status put_facts(text *t, const report_data *r)
+{
+    page_facts(t, r);
+    return t->st;
+}
+
+typedef struct section {
+    const char *id;
+    bool proved; /* only of a run that was validated */
+    status (*put)(text *t, const report_data *r);
+} section;
+
+static const section sections[] = {
+    {"models", false, put_summary}, {"checks", true, put_checks},      {"training", false, put_curves},
+    {"runtimes", true, put_runtimes}, {"classes", true, put_classes}, {"farthest", true, put_farthest},
+    {"reproduce", false, put_facts},
+};
+#define N_SECTIONS (sizeof sections / sizeof *sections)
+
+static bool is_here(const section *s, const report_data *r)
+{
+    return !s->proved || r->has_validation;
+}
+
+/* The section that a further one stands before: the one it names, else the last. */
+static size_t place_of(const report_section *more, const report_data *r)
+{
+    for (size_t i = 0; more->before && i < N_SECTIONS; i++)
+        if (is_here(&sections[i], r) && strcmp(sections[i].id, more->before) == 0)
+            return i;
+    return N_SECTIONS - 1;
+}
+
+static status put_sections(text *t, const report_data *r)
+{
+    for (size_t i = 0; i < N_SECTIONS; i++) {
+        for (size_t k = 0; k < r->n_more; k++)
+            if (place_of(&r->more[k], r) == i)
+                TRY(r->more[k].put(t, r->more[k].ctx));
+        if (is_here(&sections[i], r))
+            TRY(sections[i].put(t, r));
+    }
+    return t->st;
+}
+
+/* Links to the headings of the body. What came from outside is escaped there, so "<h2 id=" is always page_heading's. */
+static void put_contents(text *t, const text *body)
+{
+    const char *mark = "<h2 id=\"";
+    text_add(t, "<nav aria-label=\"Contents\"><ul>\n");
+    for (const char *p = body->s ? strstr(body->s, mark) : NULL; p; p = strstr(p, mark)) {
+        const char *id = p + strlen(mark), *title = id + strcspn(id, "\"") + 2, *end = strstr(title, "</h2>");
+        text_add(t, "<li><a href=\"#");
+        text_add_n(t, id, (size_t)(title - 2 - id));
+        text_add(t, "\">");
+        text_add_n(t, title, (size_t)(end - title));
+        text_add(t, "</a></li>\n");
+        p = end;
+    }
+    text_add(t, "</ul></nav>\n");
+}
+
 static status put_page(text *t, const report_data *r)
 {
+    text body = {0};
+    status st = ST_OK;
     text_add(t, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                 "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
                 "'unsafe-inline'; "
@@ -124,32 +228,20 @@ static status put_page(text *t, const report_data *r)
     page_escaped(t, r->run.name);
     text_add(t, " \xe2\x80\x93 distillation report</title>\n<style>\n");
     text_add(t, page_style);
+    for (size_t i = 0; i < r->n_more; i++)
+        text_add(t, r->more[i].style ? r->more[i].style : "");
     text_add(t, "</style>\n</head>\n<body>\n<main>\n");
     page_headline(t, r);
-    page_summary(t, r);
-    if (r->has_validation)
-        page_checks(t, &r->val);
-    TRY(put_curves(t, r));
-    if (r->has_validation) {
-        text_add(t, "<h2>Runtimes</h2>\n");
-        page_runtimes(t, &r->val);
-        page_variants(t, &r->val);
-        if (r->val.student.labelled && !r->val.numbers) {
-            text_add(t, "<h2>Accuracy by class</h2>\n");
-            page_per_class(t, &r->val);
-            text_add(t, "<h2>Confusion</h2>\n");
-            page_confusion(t, &r->val);
-        }
-        if (!r->val.numbers) {
-            text_add(t, "<h2>Where student and teacher differ most</h2>\n");
-            TRY(page_farthest(t, &r->val));
-        }
-    }
-    page_facts(t, r);
+    TRY_DONE(put_sections(&body, r));
+    put_contents(t, &body);
+    text_add_n(t, body.s, body.n);
     text_add(t, "<footer>Made by distill ");
     page_escaped(t, r->run.version);
     text_add(t, ". This page needs no network and no scripts.</footer>\n</main>\n</body>\n</html>\n");
-    return t->st;
+    st = t->st;
+done:
+    text_free(&body);
+    return st;
 }
 
 status report_write(const char *path, const report_data *r)

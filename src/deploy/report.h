@@ -29,6 +29,7 @@
 #define DISTILL_DEPLOY_REPORT_H
 
 #include "base/limits.h"
+#include "base/text.h"
 #include "deploy/validation.h"
 
 typedef struct model_info {
@@ -89,6 +90,15 @@ typedef struct metrics_log {
 MUST_USE status metrics_log_read(const char *path, metrics_log *out);
 void metrics_log_free(metrics_log *m);
 
+/* A section of the page that a folder above brings. What `put` appends is HTML: strings from outside through page_escaped, its
+ * heading through page_heading (report_page.h), so that the page's contents list it. */
+typedef struct report_section {
+    const char *before; /* id of the section that it stands before: "training", "runtimes", ...; NULL, unknown or absent: the facts */
+    const char *style;  /* more of the style sheet; NULL: none */
+    status (*put)(text *t, const void *ctx);
+    const void *ctx;
+} report_section;
+
 typedef struct report_data {
     arena mem;
     run_info run;
@@ -96,6 +106,8 @@ typedef struct report_data {
     bool has_validation;
     validation val;
     const char *config; /* NULL: none */
+    const report_section *more; /* borrowed; the caller may set them between reading and writing */
+    size_t n_more;
 } report_data;
 MUST_USE status report_from_run(const char *run_dir, report_data *out);
 void report_free(report_data *r);

@@ -142,7 +142,8 @@ static void put_latency_row(text *t, const report_data *r)
 void page_summary(text *t, const report_data *r)
 {
     const run_info *i = &r->run;
-    text_add(t, "<h2>Teacher and student</h2>\n<div class=\"scroll\" tabindex=\"0\"><table "
+    page_heading(t, "models", "Teacher and student");
+    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><table "
                 "class=\"summary\">\n<thead><tr>"
                 "<th scope=\"col\"></th>");
     text_add(t, i->has_teacher
@@ -170,7 +171,8 @@ void page_checks(text *t, const validation *v)
 {
     if (v->n_checks == 0)
         return;
-    text_add(t, "<h2>What had to hold</h2>\n<ul class=\"checks\">\n");
+    page_heading(t, "checks", "What had to hold");
+    text_add(t, "<ul class=\"checks\">\n");
     for (size_t i = 0; i < v->n_checks; i++) {
         text_add(t, "<li>");
         page_tick(t, v->checks[i].held, "held:", "did not hold:");
@@ -250,7 +252,7 @@ static void put_files(text *t, const run_info *r)
 
 void page_facts(text *t, const report_data *r)
 {
-    text_add(t, "<h2>How to reproduce</h2>\n");
+    page_heading(t, "reproduce", "How to reproduce");
     if (r->run.n_command) {
         text_add(t, "<pre class=\"wrap\">");
         page_command(t, r->run.command, r->run.n_command);
@@ -265,11 +267,13 @@ void page_facts(text *t, const report_data *r)
             "</p>\n");
     }
     if (r->config) {
-        text_add(t, "<h2>Configuration in effect</h2>\n<pre>");
+        page_heading(t, "configuration", "Configuration in effect");
+        text_add(t, "<pre tabindex=\"0\">");
         page_escaped(t, r->config);
         text_add(t, "</pre>\n");
     }
-    text_add(t, "<h2>Versions, machine and files</h2>\n<div class=\"scroll\" tabindex=\"0\"><table "
+    page_heading(t, "versions", "Versions, machine and files");
+    text_add(t, "<div class=\"scroll\" tabindex=\"0\"><table "
                 "class=\"facts\">\n<tbody>\n");
     put_machine(t, &r->run);
     text_add(t, "</tbody></table></div>\n");

@@ -15,6 +15,9 @@ void page_points(text *t, double share);  /* a difference of shares in percent p
 void page_command(text *t, const char *const *word, size_t n);       /* as a shell line */
 void page_tick(text *t, bool good, const char *yes, const char *no); /* a sign and a word */
 
+/* A section's heading; the contents of the page are the headings' ids (letters and -) and titles (plain words). */
+void page_heading(text *t, const char *id, const char *title);
+
 /* report_plot.c: one diagram with its legend; nothing is told by colour alone. */
 typedef struct plot {
     const char *title, *y_label;

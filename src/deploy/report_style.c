@@ -30,6 +30,8 @@ const char page_style[] =
     ".tiles strong{display:block;font-size:26px;line-height:1.2;font-weight:650;letter-spacing:-.01em;"
     "font-variant-numeric:tabular-nums}\n"
     ".tiles span{display:block;font-size:13px;color:var(--quiet)}\n"
+    "nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:4px 18px;margin:20px 0 0;padding:0;font-size:14px}\n"
+    "a{color:var(--accent)}:focus-visible{outline:2px solid var(--accent);outline-offset:1px}\n"
     "table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:6px 12px 6px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;"
     "white-space:nowrap}\n"

@@ -117,3 +117,8 @@ void page_tick(text *t, bool good, const char *yes, const char *no)
     text_printf(t, "<span class=\"%s\"><span aria-hidden=\"true\">%s</span> %s</span>", good ? "good" : "bad",
                 good ? "\xe2\x9c\x93" : "\xe2\x9c\x97", good ? yes : no);
 }
+
+void page_heading(text *t, const char *id, const char *title)
+{
+    text_printf(t, "<h2 id=\"%s\">%s</h2>\n", id, title);
+}

@@ -58,7 +58,8 @@ void page_variants(text *t, const validation *v)
 {
     if (v->n_variants == 0)
         return;
-    text_add(t, "<h2>Variants</h2>\n<p class=\"quiet\">The same networks in other forms. Same class: on how many samples the variant "
+    page_heading(t, "variants", "Variants");
+    text_add(t, "<p class=\"quiet\">The same networks in other forms. Same class: on how many samples the variant "
                 "and its network in float32 agree, both in our executor; and ONNX Runtime and our executor on the variant. Latency is "
                 "of one sample, the median.</p>\n"
                 "<div class=\"scroll\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\">Model</th><th scope=\"col\" "
