@@ -1,6 +1,9 @@
-/* cmd_export.c - `distill export MODEL`: an existing model as a TFLite file, or as ONNX the way this program writes it. */
+/* cmd_export.c - `distill export MODEL`: an existing model as a TFLite file, as ncnn's two files, or as ONNX the way this
+ * program writes it. */
 #include "base/io.h"
+#include "base/log.h"
 #include "cli/cli.h"
+#include "ncnn/write.h"
 #include "onnx/import.h"
 #include "tflite/write.h"
 
@@ -34,8 +37,10 @@ static status choose_out(cli *c, exported *x)
         TRY(arena_strdup(&x->mem, &x->out, c->o.out));
     else
         TRY(arena_printf(&x->mem, &x->out, "%.*s.tflite", stem, model));
-    if (!ends_with(x->out, ".tflite") && !ends_with(x->out, ".onnx"))
-        return fail(ST_USAGE, "'%s': the name's end says the form; use .tflite or .onnx", x->out);
+    if (!ends_with(x->out, ".tflite") && !ends_with(x->out, ".onnx") && !ends_with(x->out, ".param"))
+        return fail(ST_USAGE, "'%s': the name's end says the form; use .tflite, .param (ncnn) or .onnx", x->out);
+    if (ends_with(x->out, ".param") && c->o.batch > 1)
+        return fail(ST_USAGE, "ncnn has no batch; leave --batch out");
     if (strcmp(x->out, model) == 0)
         return fail(ST_USAGE, "--out is the model itself");
     return ST_OK;
@@ -66,6 +71,18 @@ static status write_onnx(const cli *c, exported *x)
     x->facts = (tflite_facts){.dynamic_batch = !o.fixed_batch, .batch = c->o.batch, .operators = x->g->n_node - 1};
     text_free(&t);
     return st;
+}
+
+static status write_ncnn(exported *x)
+{
+    ncnn_facts f;
+    TRY(ncnn_write_files(x->g, x->out, &f));
+    if (f.widened)
+        log_info("%s: %zu products on integers are computed in float32: what they read may hold code -128, or their sums pass what "
+                 "ncnn's int8 kernel rounds right", x->out, f.widened);
+    x->bytes = f.param_bytes + f.bin_bytes;
+    x->facts = (tflite_facts){.batch = 1, .operators = f.layers, .int8_operators = f.int8_layers};
+    return ST_OK;
 }
 
 static void describe(const exported *x, bool as_json, text *t)
@@ -99,12 +116,12 @@ status cmd_export(cli *c)
     status st = ST_OK;
     TRY_DONE(choose_out(c, &x));
     TRY_DONE(onnx_open(c->o.args.at[0], NULL, &x.m));
-    TRY_DONE(onnx_import(x.m, &(import_options){.batch = c->o.batch}, &x.g));
+    TRY_DONE(onnx_import(x.m, &(import_options){.batch = ends_with(x.out, ".param") ? 1 : c->o.batch}, &x.g));
     x.n_meta = onnx_meta_count(x.m);
     TRY_DONE(mem_alloc(&x.meta, x.n_meta, sizeof *x.meta));
     for (size_t i = 0; i < x.n_meta; i++)
         onnx_meta(x.m, i, &x.meta[i].key, &x.meta[i].value);
-    st = ends_with(x.out, ".tflite") ? write_tflite(c, &x) : write_onnx(c, &x);
+    st = ends_with(x.out, ".tflite") ? write_tflite(c, &x) : ends_with(x.out, ".param") ? write_ncnn(&x) : write_onnx(c, &x);
     TRY_DONE(st);
     describe(&x, c->o.json, &t);
     st = cli_print(&t);

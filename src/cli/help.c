@@ -1,6 +1,7 @@
 /* help.c - help, completion and version, all made from the tables of options, commands and operators. */
 #include "cli/cli.h"
 #include "graph/graph.h"
+#include "ncnn/write.h"
 #include "tflite/write.h"
 
 #include <string.h>
@@ -52,13 +53,13 @@ static void overview(text *out)
 
 static void operators(text *out)
 {
-    text_printf(out, "%-24s %-9s %-9s %-7s %s\n", "operator", "gradient", "portable", "tflite", "attributes");
+    text_printf(out, "%-24s %-9s %-9s %-7s %-5s %s\n", "operator", "gradient", "portable", "tflite", "ncnn", "attributes");
     for (int op = 1; op < OP_COUNT; op++) {
         const op_desc *d = op_of((op_id)op);
         if (d->flags & OP_INTERNAL)
             continue;
-        text_printf(out, "%-24s %-9s %-9s %-7s", d->name, d->grad ? "yes" : "no", d->flags & OP_PORTABLE ? "yes" : "",
-                    tflite_takes((op_id)op) ? "yes" : "");
+        text_printf(out, "%-24s %-9s %-9s %-7s %-5s", d->name, d->grad ? "yes" : "no", d->flags & OP_PORTABLE ? "yes" : "",
+                    tflite_takes((op_id)op) ? "yes" : "", ncnn_takes((op_id)op) ? "yes" : "");
         for (const attr_desc *a = d->attrs; a && a->name; a++)
             if (!(a->flags & ATTR_HIDDEN))
                 text_printf(out, " %s", a->name);

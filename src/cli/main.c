@@ -35,9 +35,9 @@ const command commands[] = {
      "KEY: fp16, int8-ptq, and int8-qat, portable, portable-s8, which train (teacher, labels and losses as in a run; without a\n"
      "teacher the model in float is it). Scheme, calibration and what stays float are keys of [quant]: --set quant.calibration=entropy;\n"
      "`distill config --defaults` lists them. The file is MODEL's name with .KEY.onnx unless --out says else.\n", cmd_quant},
-    {"export", 'e', "MODEL", "a model as TFLite (or as ONNX of this program's form): --out FILE.tflite",
+    {"export", 'e', "MODEL", "a model as TFLite, for ncnn, or as ONNX of this program's form: --out FILE.tflite",
      "Images are [N, H, W, C] in TFLite files. A model in QDQ form becomes int8 operators with the same integers. The file is\n"
-     "MODEL's name with .tflite unless --out says else.\n", cmd_export},
+     "MODEL's name with .tflite unless --out says else; --out FILE.param writes ncnn's layers, and their weights to FILE.bin.\n", cmd_export},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
     {"cache", 'k', "", "teacher outputs that runs keep on disk: --list, --clean",
