@@ -223,6 +223,53 @@ START_TEST(portable_training_is_the_integer_model_bit_for_bit)
 }
 END_TEST
 
+/* A relu6 bounds what calibration sees, although portable integers know saturation alone: each layer of this net would make its
+ * numbers thirty times as large. */
+START_TEST(portable_ranges_keep_the_bound_of_a_clip)
+{
+    static float normal[BATCH * SIDE * SIDE], pixels[BATCH * SIDE * SIDE], y[BATCH * 8 * SIDE * SIDE];
+    const qat_options o = {.scheme = quant_scheme_portable(PROFILE_PORTABLE)};
+    backend *b = open_backend();
+    qnet n = qnet_new(DTYPE_NONE, false, SHAPE(BATCH, 1, SIDE, SIDE), 1, 0, 5);
+    calibration c;
+    qat_ranges r;
+    bool pixel_input;
+    for (int i = 0; i < 4; i++) {
+        qnet_conv(&n, (qconv){.out = 8, .kernel = 3, .pads = {1, 1, 1, 1}}, 0.1f);
+        qnet_node(&n, OP_CLIP, &(clip_attrs){0, 6});
+    }
+    graph *g = qnet_end(&n);
+    OK(quant_prepare(g));
+    draw_images(5, SIDE, false, normal, pixels);
+    OK(qat_rewrite(g, &o, NULL, &pixel_input));
+    OK(qat_open_calibration(g, &o, b, &c));
+    const void *x = normal;
+    OK(calibration_add(&c, &x, BATCH));
+    OK(qat_find_ranges(g, &o, &c, &r));
+    calibration_close(&c);
+    size_t clipped = 0;
+    for (size_t i = 0; i < r.n; i++) {
+        if (strcmp(r.at[i].name, g->value[g->input[0]].name) == 0)
+            continue;
+        double most = 255 * (double)r.at[i].at.scale;
+        ck_assert_msg(most >= 3 && most < 16 && r.at[i].at.zero == 0, "%s: codes reach %g", r.at[i].name, most);
+        clipped++;
+    }
+    ck_assert_uint_eq(clipped, 4);
+    OK(qat_insert(g, &o, &r));
+    run_graph(g, b, normal, y);
+    double low = HUGE_VAL, high = 0;
+    for (size_t i = 0; i < sizeof y / sizeof *y; i++) {
+        low = fmin(low, (double)y[i]);
+        high = fmax(high, (double)y[i]);
+    }
+    ck_assert_msg(low == 0 && high > 3 && high < 16, "from %g to %g", low, high);
+    qat_ranges_free(&r);
+    graph_free(g);
+    backend_close(b);
+}
+END_TEST
+
 START_TEST(ordinary_training_is_the_integer_model_within_a_step)
 {
     double most = 0;
@@ -316,5 +363,5 @@ END_TEST
 
 const test_entry test_table[] = {TEST(powers_of_weights_keep_the_rules), TEST(faults_are_said),
                                  TEST(gradients_are_straight_through_and_lsq),
-                                 TEST(portable_training_is_the_integer_model_bit_for_bit),
+                                 TEST(portable_training_is_the_integer_model_bit_for_bit), TEST(portable_ranges_keep_the_bound_of_a_clip),
                                  TEST(ordinary_training_is_the_integer_model_within_a_step), {0}};

@@ -81,8 +81,9 @@ static bool resize_fits(const graph *g, const node *n)
 
 static bool clip_fits(const graph *g, const node *n)
 {
+    const clip_attrs *a = n->attr;
     (void)g;
-    return ((const clip_attrs *)n->attr)->min == 0.0;
+    return a->min == 0.0 && a->max > 0;
 }
 
 static bool is_float32(const graph *g, const node *n)
@@ -386,6 +387,11 @@ void places_free(places *p)
     mem_free(p->tail);
     mem_free(p->group);
     *p = (places){0};
+}
+
+bool places_clamps_at_zero(const graph *g, const node *n)
+{
+    return rules[n->op].positive && rules[n->op].fits(g, n);
 }
 
 bool places_reads_rounded(const places *p, const graph *g, node_id k, int i)

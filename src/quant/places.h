@@ -62,6 +62,8 @@ void places_free(places *p);
 bool places_reads_rounded(const places *p, const graph *g, node_id k, int i);
 /* Does the graph's output number i give the rounded numbers? */
 bool places_gives_rounded(const places *p, const graph *g, size_t i);
+/* n is a Relu, or a Clip from 0. */
+bool places_clamps_at_zero(const graph *g, const node *n);
 product_operands places_operands(const graph *g, const node *n);
 /* Weights of this product get one scale for each channel (else one for the tensor). */
 bool places_per_channel(const graph *g, const node *n, const quant_scheme *s);

@@ -321,11 +321,26 @@ static status insert_all(inserter *x)
     return graph_validate(g);
 }
 
+/* Saturation of the codes is the only bend that portable integers have. Not before the ranges are known: without its upper bound
+ * a deep network's numbers can grow beyond any scale. */
+static void clip_to_relu(graph *g)
+{
+    for (size_t k = 1; k < g->n_node; k++) {
+        node *n = &g->node[k];
+        if (!places_clamps_at_zero(g, n))
+            continue;
+        n->op = OP_RELU;
+        n->attr = NULL;
+    }
+}
+
 status qat_insert(graph *g, const qat_options *o, const qat_ranges *r)
 {
     inserter x = {.g = g, .o = o, .r = r};
     node *old = NULL;
     status st = ST_OK;
+    if (portable(o))
+        clip_to_relu(g);
     free_weights(g);
     TRY_DONE(places_find(g, &o->scheme, &x.p));
     TRY_DONE(mem_alloc(&x.rounded, x.p.n_value, sizeof *x.rounded));

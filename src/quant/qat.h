@@ -50,7 +50,6 @@ typedef struct qat_pixels {
  *   - GlobalAveragePool, AveragePool (full windows) become depthwise convolutions with weights 4 (bias 2 is what rounding makes of
  *     0), scale 2^-n by the next power of two; what is missing from an area that is none goes into the weights behind it;
  *   - a batch norm that no convolution could take in becomes a convolution of 1 x 1 for each channel;
- *   - Clip from 0 becomes Relu: saturation is the upper bound;
  *   - pixels not NULL and the image read by one Conv alone: the input becomes pixel / 256, its normalisation goes into that
  *     convolution's weights and bias. The border is then padded with black pixels instead of mean ones: QAT learns it.
  * The graph keeps its input (normalised images) behind two nodes that undo the normalisation while training; qat_to_qdq drops
@@ -62,7 +61,8 @@ MUST_USE status qat_rewrite(graph *g, const qat_options *o, const qat_pixels *pi
 MUST_USE status qat_open_calibration(const graph *g, const qat_options *o, backend *b, calibration *out);
 MUST_USE status qat_find_ranges(const graph *g, const qat_options *o, const calibration *c, qat_ranges *out);
 
-/* In place. Constants that are weights become parameters (their contents the start values), under their names; scales are
+/* In place. Under a portable profile a Clip from 0 becomes a Relu: the upper bound was there while the ranges were found, now
+ * saturation is the bound. Constants that are weights become parameters (their contents the start values), under their names; scales are
  * NAME.scale (and NAME.log_scale, where they train), zero points NAME.zero, rounded activations NAME.rounded. ST_CONFIG where a value has no range. */
 MUST_USE status qat_insert(graph *g, const qat_options *o, const qat_ranges *r);
 

@@ -309,18 +309,6 @@ static status take_pixels(graph *g, const qat_options *o, const qat_pixels *px, 
 
 /* ---- all of it ---- */
 
-static void clip_to_relu(graph *g)
-{
-    static const bool clips[OP_COUNT] = {[OP_CLIP] = true};
-    for (size_t k = 1; k < g->n_node; k++) {
-        node *n = &g->node[k];
-        if (!clips[n->op] || ((const clip_attrs *)n->attr)->min != 0 || !(((const clip_attrs *)n->attr)->max > 0))
-            continue;
-        n->op = OP_RELU;
-        n->attr = NULL;
-    }
-}
-
 status qat_rewrite(graph *g, const qat_options *o, const qat_pixels *pixels, bool *pixel_input)
 {
     static bool (*const pools[OP_COUNT])(const graph *, const node *, pool *) = {[OP_GLOBAL_AVERAGE_POOL] = global_pool,
@@ -328,7 +316,6 @@ status qat_rewrite(graph *g, const qat_options *o, const qat_pixels *pixels, boo
     *pixel_input = false;
     if (o->scheme.profile == PROFILE_NONE)
         return ST_OK;
-    clip_to_relu(g);
     for (size_t k = 1; k < g->n_node; k++) {
         pool p;
         if (pools[g->node[k].op] && g->value[g->node[k].in[0]].type == DTYPE_F32 && pools[g->node[k].op](g, &g->node[k], &p))

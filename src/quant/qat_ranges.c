@@ -39,9 +39,8 @@ status qat_open_calibration(const graph *g, const qat_options *o, backend *b, ca
 /* Never negative: what a relu made, the pixels, means and sums and moves of such. */
 static bool is_positive(const graph *g, const places *p, const uint8_t *known, value_id v)
 {
-    static const bool relus[OP_COUNT] = {[OP_RELU] = true};
     const node_id k = g->value[v].from;
-    if (!k || relus[g->node[k].op])
+    if (!k || places_clamps_at_zero(g, &g->node[k]))
         return k != 0;
     const node *n = &g->node[k];
     bool weights = p->product[k] && (g->value[n->in[1]].flags & VALUE_FIXED);
