@@ -235,7 +235,9 @@ START_TEST(bad_overrides)
         {"train.nesterov=", "nesterov: has no value"},
         {"train.optimizer=", "optimizer: has no value"},
         {"trian.lr=1", "unknown section [trian]; did you mean 'train'?"},
-        {"matrix.runtimes=ort", "section [matrix] belongs to a later version"},
+        {"matrix.runtime=ort", "unknown key 'runtime' in [matrix]; did you mean 'runtimes'?"},
+        {"gate.x.top=1", "[gate] takes no name"},
+        {"device.memory=1", "[device] needs a name"},
         {"train.lrr=1", "unknown key 'lrr' in [train]; did you mean 'lr'?"},
         {"train.x.lr=1", "[train] takes no name"},
         {"hint.weight=1", "[hint] needs a name"},
@@ -303,7 +305,11 @@ static const struct {
     {"[trian]\n", "cfg.ini:1:1: error: unknown section [trian]; did you mean 'train'?"},
     {"[Train]\n", "cfg.ini:1:1: error: unknown section [Train]; did you mean 'train'?"},
     {"[something]\nx = 1\ny = 2\n", "cfg.ini:1:1: error: unknown section [something]"},
-    {"[matrix]\nruntimes = ort\n", "cfg.ini:1:1: error: section [matrix] belongs to a later version of distill"},
+    {"[matrix]\nslow_samples = 0\n", "cfg.ini:2:16: error: slow_samples: 0 is out of range (1 to 1000000000)"},
+    {"[gate]\ntop1 >= 0.9\ntop1 >=  0.9 ; again\n", "cfg.ini:3:10: error: key 'top1 >= 0.9' stands twice in [gate]; first in line 2"},
+    {"[gate]\na = top1 > 0.9\na = top1 > 0.8\n", "cfg.ini:3:5: error: key 'a' stands twice in [gate]; first in line 2"},
+    {"[gate]\ntop1 > 0.9\n", "cfg.ini:2:1: error: expected 'key = value'"},
+    {"[device a]\nram = 1\n", "cfg.ini:2:1: error: unknown key 'ram' in [device]"},
     {"[train]\n[data]\n[train]\n", "cfg.ini:3:1: error: section [train] stands twice; first in line 1"},
     {"[hint a]\nstudent = a\nteacher = b\n[hint a]\n",
      "cfg.ini:4:1: error: section [hint a] stands twice; first in line 1"},
@@ -635,6 +641,35 @@ START_TEST(written_files_read_back)
              "[train]\nlr = 0.30000000000000004\nno_decay =\n[data]\nlabelled = none\ndir = a;b # c\n");
     check_round_trip(j);
     config_free(j);
+    j = load("[gate]\ntop1 >= 0.92\nsize = size_mb <= 1\ntop1 drop <= 0.005 vs teacher\n[device phone]\nlatency = 12\n");
+    check_round_trip(j);
+    config_free(j);
+}
+END_TEST
+
+/* Rules stand with a name, which --set can replace, or without; the hash, by which a run is resumed, does not know of them. */
+START_TEST(gate_rules_are_kept_as_they_stand)
+{
+    char buf[ORIGIN_ROOM], hash[65], without[65];
+    const char *set[] = {"gate.size=size_mb < 2", "gate.new=disagree <= 0.001"};
+    job *j = load("");
+    OK(config_hash(j, without));
+    ck_assert_uint_eq(j->gate.n_free, 0);
+    ck_assert_str_eq(j->gate.name, "");
+    config_free(j);
+    j = load_set("[gate]\ntop1 >= 0.92 ; a comment\nsize = size_mb <= 1\nspread<=0.003\nchampion = c.json\n", set, 2);
+    ck_assert_uint_eq(j->gate.n_free, 4);
+    ck_assert_str_eq(j->gate.free[0].key, "top1 >= 0.92");
+    ck_assert_str_eq(j->gate.free[0].value, "");
+    ck_assert_str_eq(origin_text(&j->gate.free[0].from, buf), "cfg.ini:2:9");
+    ck_assert_str_eq(j->gate.free[1].key, "size");
+    ck_assert_str_eq(j->gate.free[1].value, "size_mb < 2");
+    ck_assert_str_eq(j->gate.free[2].key, "spread<= 0.003");
+    ck_assert_str_eq(j->gate.free[3].value, "disagree <= 0.001");
+    ck_assert_str_eq(j->gate.champion, "c.json");
+    OK(config_hash(j, hash));
+    ck_assert_str_eq(hash, without);
+    config_free(j);
 }
 END_TEST
 
@@ -831,7 +866,7 @@ const test_entry test_table[] = {
     TEST(long_lines),
     TEST(all_faults_at_once),
     TEST(too_much_is_refused),
-    TEST(written_files_read_back),
+    TEST(written_files_read_back), TEST(gate_rules_are_kept_as_they_stand),
     TEST(every_key_reads_back_and_moves_the_hash),
     TEST(defaults_are_printed_and_read_back),
     TEST(json_output),

@@ -18,9 +18,6 @@ typedef struct loader {
 } loader;
 #define NONE SIZE_MAX
 
-/* Sections that the design has and this version does not know yet. */
-static const char *const later_sections[] = {"matrix", "gate", "device"};
-
 /* ---- faults -------------------------------------------------------------------------------------------------- */
 
 const char *origin_text(const origin *o, char *buf)
@@ -109,11 +106,6 @@ static status add_section(loader *l, const schema_section *s, const char *name, 
 static void unknown_section(loader *l, const char *section, const origin *at)
 {
     char hint[100];
-    for (size_t i = 0; i < sizeof later_sections / sizeof *later_sections; i++)
-        if (strcmp(section, later_sections[i]) == 0) {
-            faults_add(&l->faults, at, "section [%s] belongs to a later version of distill", section);
-            return;
-        }
     faults_add(
         &l->faults, at, "unknown section [%.80s]%s", section,
         suggest(nearest_name(section, &config_schema[0].name, config_schema_n, sizeof *config_schema), hint));
@@ -161,12 +153,13 @@ static status set_free_key(loader *l, config_section *c, const char *key, const 
         if (strcmp(c->free[i].key, key) == 0)
             f = &c->free[i];
     if (f && f->from.kind == ORIGIN_FILE && from->kind == ORIGIN_FILE) {
-        faults_add(&l->faults, from, "key '%.80s' stands twice in [%s %s]; first in line %u", key,
-                   c->schema->name, c->name, f->from.line);
+        faults_add(&l->faults, from, "key '%.80s' stands twice in [%s%s%s]; first in line %u", key, c->schema->name,
+                   *c->name ? " " : "", c->name, f->from.line);
         return ST_OK;
     }
     if (!f && c->n_free == FREE_MAX) {
-        faults_add(&l->faults, from, "[%s %s] has more than %d keys", c->schema->name, c->name, FREE_MAX);
+        faults_add(&l->faults, from, "[%s%s%s] has more than %d keys", c->schema->name, *c->name ? " " : "", c->name,
+                   FREE_MAX);
         return ST_OK;
     }
     if (!c->free)
@@ -180,7 +173,6 @@ static status set_free_key(loader *l, config_section *c, const char *key, const 
     return arena_strdup(a, &f->value, value);
 }
 
-/* `from` is the place of the value; in files the key stands in column 1. */
 /* Keys that stood in another section once: job files and run folders of that time are still read. */
 static const struct {
     const char *section, *key, *now_in;
@@ -194,6 +186,18 @@ static config_section *moved_to(const job *j, const schema_section *s, const cha
     return NULL;
 }
 
+/* A rule without a name, "top1 >= 0.92", comes as the key "top1 >" and the value "0.92": the key is all of it then. */
+static status set_rule(loader *l, config_section *c, const char *key, const char *value, const origin *from)
+{
+    size_t n = strlen(key);
+    const char *rule;
+    if (n == 0 || !strchr("<>", key[n - 1]))
+        return set_free_key(l, c, key, value, from);
+    TRY(arena_printf(&l->job->memory, &rule, "%s= %s", key, value));
+    return set_free_key(l, c, rule, "", from);
+}
+
+/* `from` is the place of the value; in files the key stands in column 1. */
 static status set_value(loader *l, config_section *c, const char *key, const char *value, const origin *from)
 {
     config_section *now = moved_to(l->job, c->schema, key);
@@ -203,7 +207,7 @@ static status set_value(loader *l, config_section *c, const char *key, const cha
     origin at = *from;
     char hint[100];
     if (!k && s->flags & FREE_KEYS)
-        return set_free_key(l, c, key, value, from);
+        return s->named ? set_free_key(l, c, key, value, from) : set_rule(l, c, key, value, from);
     if (!k) {
         at.column = 1;
         faults_add(&l->faults, &at, "unknown key '%.80s' in [%s]%s", key, s->name,
@@ -375,7 +379,7 @@ done:
 
 /* ---- the whole ----------------------------------------------------------------------------------------------- */
 
-/* What all named structs begin with (config.h). */
+/* What all named structs and open ones begin with (config.h). */
 typedef struct named_head {
     const char *name;
     origin from;
@@ -389,6 +393,11 @@ static status gather(job *j)
     for (const schema_section *s = config_schema; s < config_schema + config_schema_n; s++) {
         size_t n = 0;
         char *array;
+        if (!s->named && s->flags & FREE_KEYS) {
+            config_section *c = find_section(j, s, "");
+            named_head head = {c->name, c->from, c->free, c->n_free};
+            memcpy(c->at, &head, sizeof head);
+        }
         if (!s->named)
             continue;
         for (size_t i = 0; i < j->n_sections; i++)

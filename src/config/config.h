@@ -65,7 +65,8 @@ typedef struct origin {
     unsigned line, column;
 } origin;
 
-/* A key of a [layer NAME] section that schema.def does not list: an attribute of the operator. */
+/* A key that schema.def does not list. In [layer NAME]: an attribute of the operator. In [gate]: a rule, whose name is
+ * `key`, or without one: then `key` is the rule itself, with one of < and > in it, and `value` is empty. */
 typedef struct free_key {
     const char *key, *value;
     origin from;
@@ -73,13 +74,14 @@ typedef struct free_key {
 
 /* ---- the structs of the sections: job_data, job_train, ... ------------------------------------------------- */
 
-#define SECTION(section, meaning) typedef struct job_##section {
+#define SECTION(section, flags, meaning) typedef struct job_##section {
 #define NAMED(section, flags, meaning)                                                                            \
     typedef struct job_##section {                                                                                \
         const char *name; /* [section NAME] */                                                                    \
         origin from;      /* the line of its header, or the --set that made it */                                 \
         const free_key *free;                                                                                     \
         size_t n_free;
+#define OPEN(section, flags, meaning) NAMED(section, flags, meaning) /* name: "" */
 #define KEY(section, key, type, ctype, dflt, word, word_value, lo, hi, choices, flags, meaning) ctype key;
 #define END(section)                                                                                              \
     }                                                                                                             \
@@ -92,7 +94,8 @@ typedef limits job_limits;
 /* A whole job. All it points to lives as long as it does (config_free). Sections that stand once are members, those with
  * names are arrays in the order of the file. */
 typedef struct job {
-#define SECTION(section, meaning) job_##section section;
+#define SECTION(section, flags, meaning) job_##section section;
+#define OPEN(section, flags, meaning)    job_##section section;
 #define NAMED(section, flags, meaning)                                                                            \
     job_##section *section;                                                                                       \
     size_t n_##section;

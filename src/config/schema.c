@@ -10,7 +10,8 @@
 #define CHOICES(type, list) static const choice choices_##type[] = {list{NULL, 0}};
 #include "config/schema.def"
 
-#define SECTION(section, meaning) static const schema_key keys_##section[] = {
+#define SECTION(section, flags, meaning) static const schema_key keys_##section[] = {
+#define OPEN(section, flags, meaning) static const schema_key keys_##section[] = {
 #define NAMED(section, flags, meaning) static const schema_key keys_##section[] = {
 #define KEY(section, key, type, ctype, dflt, word, word_value, lo, hi, choices, flags, meaning)                   \
     {#key, type, offsetof(job_##section, key), dflt, word, word_value, lo, hi, choices, flags, meaning},
@@ -21,8 +22,9 @@
 
 #define N_KEYS(section) (sizeof keys_##section / sizeof *keys_##section)
 const schema_section config_schema[] = {
-#define SECTION(section, meaning)                                                                                 \
-    {#section, meaning, keys_##section, N_KEYS(section), sizeof(job_##section), offsetof(job, section), 0, 0, false},
+#define SECTION(section, flags, meaning)                                                                                 \
+    {#section, meaning, keys_##section, N_KEYS(section), sizeof(job_##section), offsetof(job, section), 0, flags, false},
+#define OPEN(section, flags, meaning) SECTION(section, (flags) | FREE_KEYS, meaning)
 #define NAMED(section, flags, meaning)                                                                            \
     {#section,         meaning, keys_##section, N_KEYS(section), sizeof(job_##section), offsetof(job, section),   \
      offsetof(job, n_##section), flags,   true},

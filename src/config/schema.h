@@ -22,7 +22,7 @@ enum {
     OPEN_LO = 1,   /* lo itself is outside the range */
     OPEN_HI = 2,   /* hi itself is */
     NO_RESULT = 4, /* changes nothing in what comes out of a run */
-    FREE_KEYS = 8, /* of a named section: other keys are kept as they are */
+    FREE_KEYS = 8, /* of a section with names: other keys are kept as they are; of one that stands once: they are rules */
 };
 
 typedef struct choice {

@@ -12,7 +12,8 @@ static void write_line(const char *key, const char *value, const origin *from, t
 {
     char where[ORIGIN_ROOM];
     size_t begin = out->n;
-    text_printf(out, "%s =%s%s", key, *value ? " " : "", value);
+    bool rule = strpbrk(key, "<>") != NULL; /* it is all of the line */
+    text_printf(out, "%s%s%s%s", key, rule ? "" : " =", *value ? " " : "", value);
     if (from) {
         size_t n = out->n - begin;
         text_printf(out, "%*s ; %s", n < COMMENT_COLUMN ? (int)(COMMENT_COLUMN - n) : 0, "",
@@ -21,12 +22,14 @@ static void write_line(const char *key, const char *value, const origin *from, t
     text_add(out, "\n");
 }
 
-/* Every value of the job; with origins as comments; without keys that have one of the flags `without`. */
+/* Every value of the job; with origins as comments; without sections and keys that have one of the flags `without`. */
 static void write_job(const job *j, text *out, bool origins, unsigned without)
 {
     for (size_t i = 0; i < j->n_sections; i++) {
         const config_section *c = &j->sections[i];
         const schema_section *s = c->schema;
+        if (s->flags & without)
+            continue;
         text_printf(out, "%s[%s%s%s]\n", i ? "\n" : "", s->name, *c->name ? " " : "", c->name);
         for (size_t k = 0; k < s->n_keys; k++) {
             if (s->keys[k].flags & without)
