@@ -2,9 +2,14 @@
 #include "harness.h"
 #include "base/io.h"
 #include "matrix/matrix.h"
+#include "matrix/process.h"
 
 #include <math.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 /* ---- matrix.json ---- */
 
@@ -118,8 +123,155 @@ START_TEST(a_wrong_matrix_is_refused_by_name)
 }
 END_TEST
 
+/* ---- processes ---- */
+
+typedef struct asked {
+    process_result r;
+    arena mem;
+    const char *log;
+} asked;
+
+/* What `script` (of /bin/sh) makes of a request. */
+static asked ask(const char *script, double seconds, int64_t memory)
+{
+    asked a = {0};
+    const char *command[] = {"/bin/sh", "-c", script, NULL};
+    a.log = test_path(test_tmp_dir(), "log");
+    const process_options o = {.command = command, .log = a.log, .seconds = seconds, .memory = memory, .log_limit = 4096};
+    OK(process_ask(&o, "{\"protocol\": 1}", &a.mem, &a.r));
+    return a;
+}
+
+static void ends(const char *script, double seconds, process_end end, const char *why)
+{
+    asked a = ask(script, seconds, 0);
+    ck_assert_msg(a.r.end == end, "%s: end %d, expected %d: %s", script, (int)a.r.end, (int)end, a.r.why);
+    ck_assert_msg(strstr(a.r.why, why) != NULL, "%s: '%s' lacks '%s'", script, a.r.why, why);
+    ck_assert((a.r.answer != NULL) == (end == PROCESS_ANSWERED));
+    ck_assert(a.r.seconds < seconds + 8);
+    arena_free(&a.mem);
+}
+
+START_TEST(a_process_answers_with_the_line_that_it_read)
+{
+    asked a = ask("echo started >&2; cat", 20, 0);
+    unsigned char *log;
+    size_t n;
+    ck_assert_msg(a.r.end == PROCESS_ANSWERED, "%s", a.r.why);
+    ck_assert_str_eq(a.r.answer, "{\"protocol\": 1}");
+    OK(io_read_file(a.log, 1 << 20, &log, &n));
+    ck_assert_str_eq((char *)log, "started\n");
+    ck_assert(a.r.code == 0 && a.r.signal == 0 && a.r.seconds < 10);
+    mem_free(log);
+    arena_free(&a.mem);
+}
+END_TEST
+
+START_TEST(a_process_that_fails_is_told_apart)
+{
+    ends("kill -SEGV $$", 20, PROCESS_CRASHED, "signal 11");
+    ends("exit 3", 20, PROCESS_CRASHED, "exit status 3");
+    ends("echo '{}'; exit 4", 20, PROCESS_CRASHED, "exit status 4 after its answer");
+    ends("echo '{}'; kill -ABRT $$", 20, PROCESS_CRASHED, "signal 6");
+    ends("exit 0", 20, PROCESS_CRASHED, "without an answer");
+    ends("exec >&-; exit 0", 20, PROCESS_CRASHED, "without an answer");
+    ends("printf torn", 20, PROCESS_GARBAGE, "no end");
+    ends("echo '{}'; echo more", 20, PROCESS_GARBAGE, "more than one line");
+    ends("printf 'a\\000b\\n'", 20, PROCESS_GARBAGE, "zero byte");
+    ends("sleep 100", 0.5, PROCESS_TIMEOUT, "no answer in 0.5 s");
+    ends("trap '' TERM INT; while :; do sleep 1; done", 0.5, PROCESS_TIMEOUT, "no answer");
+    ends("exec >&-; sleep 100", 20, PROCESS_CRASHED, "closed its output");
+    ends("head -c 20000000 /dev/zero", 20, PROCESS_GARBAGE, "more than");
+}
+END_TEST
+
+START_TEST(a_process_that_floods_its_log_is_heard_out)
+{
+    asked a = ask("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo '{}'", 20, 0);
+    unsigned char *log;
+    size_t n;
+    ck_assert_msg(a.r.end == PROCESS_ANSWERED, "%s", a.r.why);
+    OK(io_read_file(a.log, 1 << 20, &log, &n));
+    ck_assert_msg(n >= 4096 && n < 5000, "the log has %zu bytes", n);
+    mem_free(log);
+    arena_free(&a.mem);
+}
+END_TEST
+
+START_TEST(a_process_that_eats_memory_is_ended)
+{
+    asked a = ask("head -c 2000000000 /dev/zero | tail -n 1", 20, 100 << 20); /* tail keeps the endless line, in a child of the shell */
+    ck_assert_msg(a.r.end == PROCESS_MEMORY, "end %d: %s", (int)a.r.end, a.r.why);
+    ck_assert_msg(a.r.peak > 100 << 20, "peak %lld", (long long)a.r.peak);
+    arena_free(&a.mem);
+}
+END_TEST
+
+START_TEST(a_child_of_the_process_does_not_stay)
+{
+    asked a = ask("sleep 1000 & echo $!", 20, 0);
+    ck_assert_msg(a.r.end == PROCESS_ANSWERED, "%s", a.r.why);
+    pid_t left = (pid_t)strtol(a.r.answer, NULL, 10);
+    for (int i = 0; i < 200 && kill(left, 0) == 0; i++) { /* until init reaped it */
+        char path[64], s[256];
+        snprintf(path, sizeof path, "/proc/%ld/stat", (long)left);
+        io_read_system(path, s, sizeof s);
+        if (strstr(s, ") Z"))
+            break;
+        usleep(10000);
+        ck_assert_msg(i < 199, "process %ld is still there", (long)left);
+    }
+    arena_free(&a.mem);
+}
+END_TEST
+
+START_TEST(the_environment_and_the_network_are_as_asked)
+{
+    arena mem = {0};
+    process_result r;
+    const char *command[] = {"sh", "-c", "echo $A-$HOME-$(grep -c : /proc/net/dev)-$(pwd)", NULL};
+    const char *env[] = {"A=1", "HOME=/nowhere", NULL};
+    process_options o = {.command = command, .env = env, .seconds = 20, .folder = "/"};
+    OK(process_ask(&o, "", &mem, &r));
+    if (r.offline)
+        ck_assert_str_eq(r.answer, "1-/nowhere-1-/"); /* the loopback alone */
+    else
+        test_skip("network", "no namespace of its own is allowed here");
+    o.command = (const char *const[]){"no-such-program", NULL};
+    FAILS(ST_UNAVAILABLE, "no-such-program", process_ask(&o, "", &mem, &r));
+    arena_free(&mem);
+}
+END_TEST
+
+static volatile sig_atomic_t stop_now;
+static void on_alarm(int n)
+{
+    (void)n;
+    stop_now = 1;
+}
+
+START_TEST(a_signal_stops_the_wait)
+{
+    arena mem = {0};
+    process_result r;
+    const char *command[] = {"sleep", "100", NULL};
+    const process_options o = {.command = command, .seconds = 50, .stop = &stop_now};
+    signal(SIGALRM, on_alarm);
+    alarm(1);
+    FAILS(ST_STOPPED, "stopped", process_ask(&o, "", &mem, &r));
+    arena_free(&mem);
+}
+END_TEST
+
 const test_entry test_table[] = {
     TEST(a_matrix_comes_back_as_it_was_written),
     TEST(a_wrong_matrix_is_refused_by_name),
+    TEST(a_process_answers_with_the_line_that_it_read),
+    TEST(a_process_that_fails_is_told_apart),
+    TEST(a_process_that_floods_its_log_is_heard_out),
+    TEST(a_process_that_eats_memory_is_ended),
+    TEST(a_child_of_the_process_does_not_stay),
+    TEST(the_environment_and_the_network_are_as_asked),
+    TEST(a_signal_stops_the_wait),
     {0},
 };

@@ -7,8 +7,12 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define PROCESS_REQUEST 60000
+#define PROCESS_ANSWER  ((size_t)16 << 20) /* bytes of an answer at most */
 
 typedef enum process_end { PROCESS_ANSWERED, PROCESS_CRASHED, PROCESS_TIMEOUT, PROCESS_MEMORY, PROCESS_GARBAGE } process_end;
 
@@ -16,11 +20,12 @@ typedef struct process_options {
     const char *const *command; /* argv, NULL-terminated; looked up in PATH when it has no slash */
     const char *const *env;     /* further "NAME=value", NULL-terminated; NULL: none. The rest is inherited */
     const char *folder;         /* where it runs; NULL: here */
-    const char *log;            /* file that receives standard error, truncated to log_limit at the end */
-    double seconds;             /* time limit */
+    const char *log;            /* file that receives the first log_limit bytes of standard error, replaced; NULL: none */
+    double seconds;             /* time limit; 0: none */
     int64_t memory;             /* bytes; 0: none */
     int64_t log_limit;          /* bytes kept; 0: 1 MiB */
     bool network;               /* leave it the network */
+    const volatile sig_atomic_t *stop; /* set by a signal handler: we were asked to stop; NULL: never */
 } process_options;
 
 typedef struct process_result {
@@ -29,11 +34,11 @@ typedef struct process_result {
     const char *answer;  /* the line without its end, in mem; NULL unless PROCESS_ANSWERED */
     const char *why;     /* for people, in mem: "ended by signal 11", "no answer in 60 s", ... */
     double seconds;
-    int64_t peak;        /* bytes resident at most, the group's as far as polled, at least what wait4 says */
+    int64_t peak;        /* bytes resident at most, as far as polled: of the group, and the first process's own peak */
     bool offline;        /* ran without network */
 } process_result;
 
-/* Sends `request` (one line, without its end) and waits. Fails only for what is our own fault (no memory, no pipe, command not
+/* Sends `request` (one line, without its end, at most PROCESS_REQUEST bytes) and waits. Fails only for what is our own fault (no memory, no pipe, command not
  * found: ST_UNAVAILABLE); whatever the child does is in *out. ST_STOPPED when a signal asked us to stop. */
 MUST_USE status process_ask(const process_options *o, const char *request, arena *mem, process_result *out);
 
