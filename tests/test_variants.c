@@ -108,4 +108,35 @@ START_TEST(a_model_without_a_tflite_form_goes_on)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(a_run_writes_every_form_it_was_asked_for), TEST(a_model_without_a_tflite_form_goes_on), {0}};
+/* What a variant cannot do is said before the training, by --dry-run and by the run. */
+START_TEST(a_variant_that_must_fail_fails_before_the_training)
+{
+    static const struct {
+        const char *set, *says;
+        int code;
+    } bad[] = {
+        {"student.activation=silu", "variant portable: the student cannot become portable: node '", 78},
+        {"quant.keep_float=nothing*", "nothing*", 78},
+        {"quant.keep_float=Conv", "cannot become portable", 78},
+    };
+    const char *dir = test_tmp_dir(), *run = test_path(dir, "run");
+    toy_make(dir);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        for (int dry = 0; dry < 2; dry++) {
+            ran r = expect(bad[i].code, ARGS("--student", test_path(dir, "job.ini"), "--out", run, "--force", "--set", bad[i].set, "--set",
+                                             "export.variants=fp32 portable", dry ? "--dry-run" : "--quiet"));
+            ck_assert_msg(strstr(r.err, bad[i].says) != NULL, "'%s' is not in: %s", bad[i].says, r.err);
+            ck_assert_msg(strstr(r.err, "validation accuracy") == NULL && !io_exists(test_path(run, "student.onnx")), "it trained: %s", r.err);
+            ck_assert(!io_exists(test_path(run, ".sanity")));
+            ran_free(&r);
+        }
+    ran r = expect(0, ARGS("--student", test_path(dir, "job.ini"), "--out", run, "--set", "export.variants=fp32 portable int8-qat fp16",
+                           "--dry-run"));
+    ck_assert_msg(strstr(r.err, "and every variant") && strstr(r.err, "variants that train, the largest"), "%s", r.err);
+    ck_assert_msg(strstr(r.err, "warning") == NULL, "%s", r.err);
+    ran_free(&r);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(a_run_writes_every_form_it_was_asked_for), TEST(a_model_without_a_tflite_form_goes_on),
+                                 TEST(a_variant_that_must_fail_fails_before_the_training), {0}};

@@ -2,12 +2,14 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define LINE_MAX_BYTES 2048
 
 static log_sink sink;
 static void *sink_ctx;
+static atomic_bool hush; /* loader threads log too */
 
 void log_set_sink(log_sink new_sink, void *ctx)
 {
@@ -15,9 +17,14 @@ void log_set_sink(log_sink new_sink, void *ctx)
     sink_ctx = ctx;
 }
 
+void log_hush(bool hushed)
+{
+    atomic_store(&hush, hushed);
+}
+
 void log_line(log_level level, const char *fmt, ...)
 {
-    if (!sink)
+    if (!sink || atomic_load(&hush))
         return;
     char line[LINE_MAX_BYTES];
     va_list ap;

@@ -10,6 +10,7 @@
 #include "train/job_spec.h"
 #include "train/loop.h"
 #include "train/session_qat.h"
+#include "train/trial.h"
 #include "train/variants.h"
 
 #include <inttypes.h>
@@ -117,8 +118,10 @@ static status print_plan(job_run *x)
     const session_memory m = session_measure_memory(s);
     char buf[200], a[24], b[24];
     const char *method;
+    size_t variant;
     text t = {0};
     TRY(job_method(s, &x->mem, &method));
+    TRY(trial_memory(&x->s, &variant));
     size_t files = files_in_memory(), program = x->program + (files > x->program_files ? files - x->program_files : 0);
     text_add(&t, "plan\n");
     if (s->teacher_file)
@@ -141,7 +144,7 @@ static status print_plan(job_run *x)
         text_printf(&t, "  cache    teacher outputs of %lld view%s also in %s\n", (long long)s->j->cache.views,
                     s->j->cache.views == 1 ? "" : "s", s->cache_dir);
     size_t total = m.data + m.batches + m.parameters + m.optimizer + m.activations + m.workspace + m.teacher +
-                   m.teacher_cache + m.evaluation + program;
+                   m.teacher_cache + m.evaluation + program + variant;
     uint64_t here = available_memory();
     text_printf(&t, "  memory   %s planned", human_bytes((double)total, a));
     text_printf(&t, here ? ", %s free\n" : "\n", human_bytes((double)here, b));
@@ -155,6 +158,7 @@ static status print_plan(job_run *x)
     memory_line(&t, "teacher", m.teacher);
     memory_line(&t, "remembered teacher outputs", m.teacher_cache);
     memory_line(&t, "evaluation", m.evaluation);
+    memory_line(&t, "variants that train, the largest", variant);
     memory_line(&t, "program and libraries", program);
     text_printf(&t, "  device   %s", x->device.s);
     status st = t.st;
@@ -341,10 +345,13 @@ static status dry_run(job_run *x)
     if (!mkdtemp(folder))
         return fail(ST_CANNOT_CREATE, "cannot make a folder in /tmp");
     status st = loop_sanity(&x->s, folder);
+    if (st == ST_OK)
+        st = trial_variants(&x->s, folder);
     if (rmdir(folder) != 0 && st == ST_OK)
         st = fail(ST_IO, "%s cannot be removed", folder);
     if (st == ST_OK)
-        log_info("dry run: two steps, evaluation, checkpoint, resume and export worked; nothing was left behind");
+        log_info("dry run: two steps, evaluation, checkpoint, resume and export%s worked; nothing was left behind",
+                 x->j->export.variants.n > 1 ? ", and every variant," : "");
     return st;
 }
 
@@ -355,8 +362,10 @@ static status train_and_prove(job_run *x)
                              .sink = o->quiet ? NULL : &x->c->sink, .stop = x->c->stop};
     TRY(loop_prepare(&lo, &x->lock));
     TRY(write_run(x, "running", NULL));
-    if (x->j->train.sanity && !o->resume)
+    if (x->j->train.sanity && !o->resume) {
         TRY(loop_sanity(&x->s, x->dir));
+        TRY(trial_variants(&x->s, x->dir));
+    }
     TRY(loop_run(&x->s, &lo, &x->loop));
     cli_end_line(x->c);
     log_info("trained %" PRIu64 " steps in %.1f s (%.0f samples/s, waiting for data %.1f %%); proving the exported student",

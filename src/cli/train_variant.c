@@ -5,11 +5,14 @@
 #include "cli/cli.h"
 #include "deploy/prove.h"
 #include "onnx/export.h"
+#include "onnx/import.h"
+#include "quant/portable.h"
 #include "tflite/write.h"
 #include "train/session_qat.h"
 #include "train/variants.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 /* The TFLite file, or why there is none. */
 static status add_tflite(const job *j, const cli_variant *v, validation *out)
@@ -32,9 +35,36 @@ done:
     return st;
 }
 
+/* A portable file has to be proven: the rules, on the file itself. */
+static status add_portable(const job *j, const cli_variant *v, validation *out)
+{
+    const quant_profile profile = qat_profile(v->key);
+    portable_report r = {0};
+    onnx_model *m = NULL;
+    graph *g = NULL;
+    char name[80], detail[500] = "rules 1 to 6 of src/quant/portable.h, from the integers alone";
+    status st = ST_OK;
+    if (profile == PROFILE_NONE)
+        return ST_OK;
+    TRY_DONE(onnx_open(v->path, &j->limits, &m));
+    TRY_DONE(onnx_import(m, &(import_options){0}, &g));
+    TRY_DONE(portable_check(g, profile, &r));
+    if (r.n_fault)
+        snprintf(detail, sizeof detail, "node '%s' breaks rule %d: %s (%zu faults)", r.fault[0].node, r.fault[0].rule, r.fault[0].what,
+                 r.n_fault);
+    snprintf(name, sizeof name, "%.40s: portable is proven", v->key);
+    st = prove_add_check(out, r.n_fault == 0, name, detail);
+done:
+    portable_free(&r);
+    graph_free(g);
+    onnx_close(m);
+    return st;
+}
+
 status cli_prove_variant(const job *j, const cli_variant *v, const char *model, const prove_options *o, validation *out)
 {
     TRY(prove_variant(o, v->key, model, v->file, v->path, v->reference, v->width, out));
+    TRY(add_portable(j, v, out));
     return add_tflite(j, v, out);
 }
 

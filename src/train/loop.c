@@ -31,8 +31,6 @@ typedef struct run {
 
 /* ---- the folder ---- */
 
-#define SANITY_FOLDER ".sanity"
-
 static const char *const run_files[] = {"config.ini",      "run.json",    "metrics.jsonl", "student.onnx",
                                         "validation.json", "report.html", "bad_samples.csv"};
 
@@ -87,7 +85,7 @@ static status remove_leftovers(const char *dir, arena *mem)
     }
     io_list_free(names, n);
     TRY(st);
-    TRY(below(mem, dir, SANITY_FOLDER, &path));
+    TRY(below(mem, dir, LOOP_TRIAL_FOLDER, &path));
     return io_is_dir(path) ? io_remove_tree(path) : ST_OK;
 }
 
@@ -493,7 +491,7 @@ status loop_sanity(session *s, const char *dir)
     arena mem = {0};
     const char *path;
     status st = ST_OK;
-    TRY_DONE(below(&mem, dir, SANITY_FOLDER, &path));
+    TRY_DONE(below(&mem, dir, LOOP_TRIAL_FOLDER, &path));
     TRY_DONE(io_make_dirs(path));
     st = sanity_steps(s, path, &mem);
     if (st != ST_OK)

@@ -35,6 +35,9 @@ typedef struct loop_result {
  * another run and neither resume nor force is asked for; ST_STOPPED when another process works there. */
 MUST_USE status loop_prepare(const loop_options *o, int *lock);
 
+/* Of files that are only tried, below a run's folder. */
+#define LOOP_TRIAL_FOLDER ".sanity"
+
 /* Two steps, evaluation, checkpoint, resume and export in a folder of its own below `dir`, which is removed; the session
  * is as before afterwards. */
 MUST_USE status loop_sanity(session *s, const char *dir);

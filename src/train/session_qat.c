@@ -4,7 +4,6 @@
 #include "base/log.h"
 #include "onnx/export.h"
 #include "quant/insert.h"
-#include "quant/portable.h"
 #include "train/job_spec.h"
 #include "train/variants.h"
 
@@ -30,6 +29,12 @@ static int kind_of(const char *key)
 bool qat_variant(const char *key)
 {
     return kind_of(key) >= 0;
+}
+
+quant_profile qat_profile(const char *key)
+{
+    const int kind = kind_of(key);
+    return kind < 0 ? PROFILE_NONE : kinds[kind].profile;
 }
 
 /* ---- the student ---- */
@@ -80,28 +85,11 @@ done:
     return st;
 }
 
-/* What the static proof says of the file. */
-static status say_portable(const session_qat *q, const graph *g)
-{
-    portable_report r;
-    status st = q->o.scheme.profile == PROFILE_NONE ? ST_OK : portable_check(g, q->o.scheme.profile, &r);
-    if (st != ST_OK || q->o.scheme.profile == PROFILE_NONE)
-        return st;
-    if (r.n_fault)
-        log_warn("variant %s is not proven portable: %zu faults, the first: node '%s', rule %d: %s", q->key, r.n_fault, r.fault[0].node,
-                 r.fault[0].rule, r.fault[0].what);
-    else
-        log_info("variant %s: portable: proven", q->key);
-    portable_free(&r);
-    return ST_OK;
-}
-
 status qat_export(const session *s, int64_t rows, const export_options *o, const char *path)
 {
     graph *g = NULL;
     status st = ST_OK;
     TRY_DONE(qat_leave(s, rows, &g));
-    TRY_DONE(say_portable(s->qat, g));
     st = onnx_export_file(g, o, path);
 done:
     graph_free(g);

@@ -27,6 +27,7 @@ typedef struct session_qat {
 
 /* Is `key` a variant that is trained? */
 bool qat_variant(const char *key);
+quant_profile qat_profile(const char *key); /* PROFILE_NONE: its file promises no equal bits */
 /* Also after failure nothing has to be freed. `base` must not be stepped meanwhile. */
 MUST_USE status session_open_qat(session *base, const char *key, session *out);
 void session_close_qat(session *s);
@@ -45,7 +46,7 @@ MUST_USE status session_train_variant(session *base, const char *key, const loop
 MUST_USE status qat_student(const session *s, int64_t rows, graph **out);
 /* As QDQ graph with the weights that are judged. */
 MUST_USE status qat_leave(const session *s, int64_t rows, graph **out);
-/* For session_export: the same into a file; says whether a portable profile is proven. */
+/* For session_export: the same into a file. */
 struct export_options;
 MUST_USE status qat_export(const session *s, int64_t rows, const struct export_options *o, const char *path);
 
