@@ -4,7 +4,9 @@
 #include "exec/exec.h"
 #include "onnx/import.h"
 #include "quant/portable.h"
+#include "quant/saturate.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 typedef struct inspected {
@@ -13,6 +15,7 @@ typedef struct inspected {
     graph_stats stats;
     uint32_t count[OP_COUNT];
     int64_t rows;
+    saturation sat;
 } inspected;
 
 static void ports_json(json *j, const char *key, const graph *g, const value_id *v, size_t n)
@@ -52,6 +55,8 @@ static void as_json(const inspected *x, const portable_report *proof, text *t)
         if (x->count[op])
             json_put_int(&j, op_of((op_id)op)->name, x->count[op]);
     json_end_object(&j);
+    if (x->sat.products)
+        saturation_json(&x->sat, &j);
     if (proof)
         portable_json(proof, &j);
     json_end_object(&j);
@@ -82,6 +87,20 @@ static void node_lines(const graph *g, text *t)
     }
 }
 
+/* Of a quantised model: whether its sums are the same on every x86. */
+static void saturation_lines(const saturation *s, text *t)
+{
+    if (!s->products)
+        return;
+    text_printf(t, "%-10s ", "saturation");
+    saturation_print(s, t);
+    if (s->may)
+        text_printf(t, ": a bound, any two weights of one sign, %" PRId64 " at most, reach %" PRId64 " in '%s'.\n%-10s quant.reduce_range = true "
+                       "(weights up to 64), or session.x64quantprecision = 1 in ONNX Runtime, rules it out",
+                    (int64_t)SATURATE_PAIR, s->pair, s->where, "");
+    text_add(t, "\n");
+}
+
 static void as_text(const inspected *x, text *t)
 {
     char a[24], b[24], c[24];
@@ -96,6 +115,7 @@ static void as_text(const inspected *x, text *t)
         if (x->count[op])
             text_printf(t, " %s %u", op_of((op_id)op)->name, x->count[op]);
     text_add(t, "\n");
+    saturation_lines(&x->sat, t);
 }
 
 /* The model as it runs: after the passes, with times of a run on zeros (the second, so that memory is there). */
@@ -137,6 +157,7 @@ status cmd_inspect(cli *c)
     x.stats = graph_measure(x.g, x.rows);
     for (size_t k = 1; k < x.g->n_node; k++)
         x.count[graph_node(x.g, (node_id)k)->op]++;
+    x.sat = saturation_measure(x.g);
     if (c->o.portable)
         TRY_DONE(portable_check(x.g, PROFILE_NONE, &proof));
     if (c->o.json) {

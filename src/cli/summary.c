@@ -74,6 +74,9 @@ static void variant_rows(const validation *v, text *t)
             text_printf(t, " %10.2f %%\n", 100 - 100 * (double)r->diff.disagreements / (double)v->samples);
     }
     for (size_t i = 0; i < v->n_variants; i++)
+        if (v->variants[i].note)
+            text_printf(t, "%s: %s (distill inspect says more)\n", v->variants[i].key, v->variants[i].note);
+    for (size_t i = 0; i < v->n_variants; i++)
         if (v->variants[i].tflite_message)
             text_printf(t, "%s has no .tflite: %s\n", v->variants[i].key, v->variants[i].tflite_message);
 }
@@ -167,6 +170,7 @@ static void put_variants(json *j, const validation *v)
         json_put_string(j, "tflite", r->tflite);
         json_put_int(j, "tflite_bytes", r->tflite_bytes);
         json_put_string(j, "tflite_message", r->tflite_message);
+        json_put_string(j, "note", r->note);
         json_end_object(j);
     }
     json_end_array(j);

@@ -2,6 +2,8 @@
 #include "base/io.h"
 #include "base/io_shared.h"
 #include "deploy/prove.h"
+#include "onnx/import.h"
+#include "quant/saturate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -52,6 +54,28 @@ static status run_ort(const prove_options *o, const char *path, const float *own
     return prove_add_check(v, held, name, detail);
 }
 
+/* Whether processors differ on it. */
+static status note_saturation(const prove_options *o, const char *path, arena *mem, variant_result *r)
+{
+    onnx_model *m = NULL;
+    graph *g = NULL;
+    text t = {0};
+    status st = ST_OK;
+    TRY_DONE(onnx_open(path, o->lim, &m));
+    TRY_DONE(onnx_import(m, &(import_options){0}, &g));
+    saturation s = saturation_measure(g);
+    if (s.may)
+        saturation_print(&s, &t);
+    TRY_DONE(t.st);
+    if (t.n)
+        st = arena_strdup(mem, &r->note, t.s);
+done:
+    text_free(&t);
+    graph_free(g);
+    onnx_close(m);
+    return st;
+}
+
 status prove_variant(const prove_options *given, const char *key, const char *model, const char *file, const char *path,
                      const float *reference, size_t width, validation *v)
 {
@@ -73,6 +97,7 @@ status prove_variant(const prove_options *given, const char *key, const char *mo
     TRY(arena_strdup(&v->mem, &r->file, file));
     TRY(io_look(path, &facts));
     r->bytes = (int64_t)facts.size;
+    TRY(note_saturation(o, path, &v->mem, r));
     TRY(prove_outputs(o, path, false, &own, &sh, &r->time));
     r->has_latency = true;
     v->n_variants++;

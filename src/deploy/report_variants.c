@@ -40,6 +40,7 @@ static void put_variant(text *t, const variant_result *r, bool numbers)
     page_escaped(t, r->key);
     put_note(t, "", r->message);
     put_note(t, "no .tflite: ", r->tflite_message);
+    put_note(t, "", r->note);
     text_printf(t, "</td><td>%s</td><td>", human_bytes((double)r->bytes, size));
     page_escaped(t, r->tflite ? human_bytes((double)r->tflite_bytes, size) : NULL);
     text_add(t, "</td><td>");

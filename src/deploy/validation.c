@@ -119,6 +119,7 @@ static void put_variant(json *j, const variant_result *r)
     json_put_string(j, "tflite", r->tflite);
     json_put_int(j, "tflite_bytes", r->tflite_bytes);
     json_put_string(j, "tflite_message", r->tflite_message);
+    json_put_string(j, "note", r->note);
     json_end_object(j);
 }
 
@@ -327,6 +328,7 @@ static void get_variant(json_in *j, arena *mem, json_t *o, variant_result *r)
                           .accuracy_ort = json_in_number(j, o, "accuracy_ort"),
                           .tflite = json_in_string(j, mem, o, "tflite"),
                           .tflite_message = json_in_string(j, mem, o, "tflite_message"),
+                          .note = json_in_string(j, mem, o, "note"),
                           .tflite_bytes = get_bytes(j, o, "tflite_bytes")};
     if (!r->key || !r->model)
         json_in_fail(j, "'variants': 'key' and 'model' are needed");

@@ -17,7 +17,8 @@
  *   variants     the same networks in other forms: [{key, model, file, bytes, message, accuracy, accuracy_ort: in ONNX
  *                  Runtime, agreement: DIFFERENCE from the float32 network, both in our executor, or null,
  *                  difference: DIFFERENCE of ONNX Runtime from our executor, or null, latency_ms, latency_ort_ms,
- *                  tflite: the same as a TensorFlow Lite file, or null, tflite_bytes, tflite_message: why there is none}]
+ *                  tflite: the same as a TensorFlow Lite file, or null, tflite_bytes, tflite_message: why there is none,
+ *                  note: what to know before it is deployed, or null}]
  *   farthest     [{sample, label (-1: none), teacher, student, teacher_p, student_p, kl,
  *                  image: {width, height, channels (1 gray | 3 RGB), pixels (base64, height*width*channels bytes,
  *                  rows from the top)} or null}], farthest first; teacher_p and student_p: each one's probability
@@ -61,6 +62,7 @@ typedef struct variant_result { /* a network in another form, proved on the same
     latency time, time_ort;
     const char *tflite, *tflite_message; /* the TFLite file; NULL: there is none, and why (NULL: none was asked for) */
     int64_t tflite_bytes;
+    const char *note; /* what to know before it is deployed: sums that may saturate (quant/saturate.h); NULL: nothing */
 } variant_result;
 
 /* A picture of a sample: 8 bits, gray or RGB, rows from the top. */
