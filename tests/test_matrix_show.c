@@ -1,0 +1,435 @@
+/* test_matrix_show.c - a matrix for readers: the terminal's width, markdown, CSV and the page, with hostile words in every
+ * place where one can come from outside. */
+#include "harness.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "matrix/show.h"
+#include "toy_matrix.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* HTML, markdown, a spreadsheet's formula, escape sequences, broken UTF-8, wide letters, letters that turn the direction. */
+#define NASTY "=<script>alert('x')</script>\"|&`*_[a](b) \n\r\x1b[31m\xff\x01\xe4\xb8\xad\xe2\x80\xae,;"
+
+static void contains(const char *s, const char *part)
+{
+    ck_assert_msg(strstr(s, part) != NULL, "it lacks: %s\n%.3000s", part, s);
+}
+
+static void lacks(const char *s, const char *part)
+{
+    const char *at = strstr(s, part);
+    ck_assert_msg(at == NULL, "it has: %.80s", at);
+}
+
+static size_t count_of(const char *s, const char *part)
+{
+    size_t n = 0;
+    for (const char *p = strstr(s, part); p; p = strstr(p + 1, part))
+        n++;
+    return n;
+}
+
+/* Columns of a line: code points, escape sequences for colour apart. Everything must be UTF-8 without other controls. */
+static size_t columns_of(const char *line, size_t n)
+{
+    size_t columns = 0;
+    for (size_t i = 0, step; i < n; i += step) {
+        if (line[i] == '\033') {
+            step = strcspn(line + i, "m") + 1;
+            ck_assert_msg(step <= 5 && line[i + 1] == '[', "an escape sequence that is no colour: %.20s", line + i + 1);
+            continue;
+        }
+        step = utf8_length(line + i, n - i);
+        ck_assert_msg(step > 0, "no UTF-8: %.40s", line);
+        ck_assert_msg((unsigned char)line[i] >= 0x20 && line[i] != 0x7F, "control character %d: %.40s", line[i], line);
+        columns++;
+    }
+    return columns;
+}
+
+static size_t check_lines(const char *s, size_t width)
+{
+    size_t lines = 0;
+    for (const char *p = s; *p; lines++) {
+        const char *end = strchr(p, '\n');
+        ck_assert_msg(end != NULL, "the last line does not end: %s", p);
+        size_t n = columns_of(p, (size_t)(end - p));
+        ck_assert_msg(n <= width, "%zu columns where %zu were allowed: %.*s", n, width, (int)(end - p), p);
+        ck_assert_msg(end == p || end[-1] != ' ', "spaces at the end of: %.*s", (int)(end - p), p);
+        p = end + 1;
+    }
+    return lines;
+}
+
+static char *terminal(const matrix *m, const show_options *o)
+{
+    text t = {0};
+    show_terminal(m, o, &t);
+    ck_assert_int_eq(t.st, ST_OK);
+    return t.s;
+}
+
+START_TEST(no_line_is_wider_than_asked)
+{
+    static const int widths[] = {40, 60, 79, 80, 100, 132, 400, 0, 1};
+    for (int nasty = 0; nasty < 2; nasty++)
+        for (size_t columns = 1; columns <= 12; columns += nasty ? 11 : columns < 6 ? 1 : 2)
+            for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+                for (int color = 0; color < 2; color++) {
+                    matrix m;
+                    gate_result g;
+                    decision d;
+                    toy_matrix(&m, 25, columns, nasty ? NASTY : NULL);
+                    toy_gate(&m, 1, nasty ? NASTY : NULL, &g);
+                    toy_decision(nasty ? NASTY : NULL, &d);
+                    const show_options o = {.width = widths[i], .color = color, .gate = &g, .decided = &d};
+                    char *s = terminal(&m, &o);
+                    check_lines(s, widths[i] == 0 ? 80 : widths[i] < 40 ? 40 : (size_t)widths[i]);
+                    lacks(s, "\xe2\x80\xae");
+                    if (!color)
+                        lacks(s, "\033");
+                    mem_free(s);
+                    arena_free(&g.mem);
+                    arena_free(&m.mem);
+                }
+}
+END_TEST
+
+START_TEST(a_terminal_shows_what_matters)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    toy_matrix(&m, 25, 8, NULL);
+    toy_gate(&m, 1, NULL, &g);
+    toy_decision(NULL, &d);
+    const show_options plain = {.width = 80}, all = {.width = 80, .gate = &g, .decided = &d};
+    char *s = terminal(&m, &plain);
+    /* eight variants stand in one block: a row once with its accuracy, once with its latency */
+    ck_assert_uint_eq(count_of(s, "\nort-basic "), 2);
+    ck_assert_uint_le(check_lines(s, 80), 60);
+    contains(s, "\nort                90.05= 90.06= 89.98= 89.61~ 90.02~   89.87=   89.84=  93.91=\n");
+    contains(s, "\nort-haswell    500 90.45= 90.46= 90.38= 76.00! 76.00!   76.00!   76.00!      .\n");
+    contains(s, "\nort                0.121  0.134  0.129  0.083  0.084    0.091    0.092   4.610\n");
+    contains(s, "differs: ort-haswell on int8-ptq int8-qat portable portable-s8: 8-bit products");
+    contains(s, "crash: ort-web-webgl on fp16 bf16: ended by signal 11");
+    contains(s, "timeout: onnx-reference on portable portable-s8: no answer in 60 s");
+    contains(s, "200 cells: 123 ok, 8 differ, 2 crashed, 2 timed out, 10 unsupported, 55 not run");
+    contains(s, "not run here: ort-cuda, tensorrt, directml,");
+    contains(s, "no device's latency: ort-haswell");
+    ck_assert_uint_eq(count_of(s, "\nort-cuda"), 0);
+    lacks(s, "gate");
+    mem_free(s);
+    s = terminal(&m, &all);
+    contains(s, "gate: DOES NOT HOLD: 8 of");
+    contains(s, "x a rule of [gate] fails");
+    contains(s, "decision: portable. Ship the distilled student");
+    mem_free(s);
+    arena_free(&g.mem);
+    toy_gate(&m, 0, NULL, &g);
+    s = terminal(&m, &all);
+    contains(s, "gate: held (");
+    mem_free(s);
+    /* a cell that is ok but fails the gate is told by a sign, not by its colour alone */
+    g.margins[0].held = false;
+    g.held = false;
+    s = terminal(&m, &all);
+    contains(s, "\nown                90.05x 90.06=");
+    mem_free(s);
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(colour_follows_state_and_gate)
+{
+    matrix m;
+    toy_matrix(&m, 12, 4, NULL);
+    const show_options o = {.color = true};
+    char *s = terminal(&m, &o);
+    contains(s, "\033[32m90.05=\033[0m");
+    contains(s, "\033[31m76.00!\033[0m");
+    contains(s, "\033[33mcrash \033[0m");
+    mem_free(s);
+    arena_free(&m.mem);
+}
+END_TEST
+
+/* Every way to show a matrix, over one; `look` gets each text. */
+static void show_all(const matrix *m, const show_options *o, void (*look)(const char *))
+{
+    text t = {0};
+    show_terminal(m, o, &t);
+    ck_assert_int_eq(t.st, ST_OK);
+    check_lines(t.s ? t.s : "", 80);
+    look(t.s);
+    text_free(&t);
+    show_markdown(m, o, &t);
+    ck_assert_int_eq(t.st, ST_OK);
+    look(t.s);
+    text_free(&t);
+    show_csv(m, &t);
+    ck_assert_int_eq(t.st, ST_OK);
+    look(t.s);
+    text_free(&t);
+}
+
+static void has_no_nan(const char *s)
+{
+    ck_assert_ptr_nonnull(s);
+    lacks(s, "nan");
+}
+
+START_TEST(odd_matrices_are_shown_too)
+{
+    matrix m = {.run = "nothing"};
+    const show_options o = {0};
+    show_all(&m, &o, has_no_nan);
+    toy_matrix(&m, 1, 1, NULL);
+    show_all(&m, &o, has_no_nan);
+    m.cells[0] = matrix_cell_empty();
+    m.cells[0].runtime = "own";
+    m.cells[0].variant = "fp32";
+    for (int i = 0; i < CELL_STATES; i++) { /* nothing is known but the state */
+        m.cells[0].state = (cell_state)i;
+        m.run = m.set = m.cpu = NULL;
+        show_all(&m, &o, has_no_nan);
+    }
+    arena_free(&m.mem);
+}
+END_TEST
+
+static void has_errors(const char *s)
+{
+    contains(s, "0.0123");
+}
+
+START_TEST(numbers_are_shown_as_errors)
+{
+    matrix m;
+    const show_options o = {0};
+    toy_matrix(&m, 12, 7, NULL);
+    m.numbers = true;
+    for (size_t i = 0; i < m.n_rows * m.n_columns; i++) {
+        m.cells[i].error = 0.0123;
+        m.cells[i].accuracy = m.cells[i].accuracy_low = m.cells[i].accuracy_high = (double)NAN;
+    }
+    show_all(&m, &o, has_errors);
+    char *s = terminal(&m, &o);
+    contains(s, "mean error");
+    mem_free(s);
+    for (size_t i = 0; i < m.n_rows * m.n_columns; i++) { /* without targets */
+        m.cells[i].error = (double)NAN;
+        m.cells[i].mean_error = 0.0123;
+    }
+    show_all(&m, &o, has_errors);
+    arena_free(&m.mem);
+    toy_matrix(&m, 2, 2, NULL); /* classes without labels */
+    for (size_t i = 0; i < 4; i++) {
+        m.cells[i].accuracy = (double)NAN;
+        m.cells[i].disagree = 100;
+    }
+    s = terminal(&m, &o);
+    contains(s, "same class, %");
+    contains(s, "99.00=");
+    mem_free(s);
+    arena_free(&m.mem);
+}
+END_TEST
+
+/* ---- markdown ---- */
+
+START_TEST(markdown_is_a_table)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    text t = {0};
+    toy_matrix(&m, 25, 12, NULL);
+    toy_gate(&m, 1, NULL, &g);
+    toy_decision(NULL, &d);
+    const show_options o = {.gate = &g, .decided = &d};
+    show_markdown(&m, &o, &t);
+    contains(t.s, "| runtime | fp32 | fp16 | bf16 | int8-ptq |");
+    contains(t.s, "\n| ort | 90.05, 0 | ");
+    contains(t.s, "| ort-haswell (500) |");
+    contains(t.s, "**differs** 76.00, gate fails |");
+    contains(t.s, "- differs: ort-haswell / int8-ptq: 8-bit products");
+    contains(t.s, "not run here: ort-cuda, ");
+    contains(t.s, "(4.840) |");
+    contains(t.s, "Gate: **does not hold**");
+    contains(t.s, "Decision: **portable**.");
+    for (const char *p = t.s; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+        if (*p == '|') { /* every row has as many cells */
+            size_t bars = 0;
+            for (const char *q = p; *q && *q != '\n'; q++)
+                bars += *q == '|';
+            ck_assert_uint_eq(bars, 14);
+        }
+    text_free(&t);
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(markdown_takes_nothing_for_markup)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    text t = {0};
+    toy_matrix(&m, 25, 3, NASTY);
+    toy_gate(&m, 4, NASTY, &g);
+    toy_decision(NASTY, &d);
+    const show_options o = {.gate = &g, .decided = &d};
+    show_markdown(&m, &o, &t);
+    for (const char *p = t.s; *p; p++) {
+        bool first = p == t.s || p[-1] != '\\';
+        ck_assert_msg(!(first && strchr("<>`[&", *p)), "unescaped: %.30s", p);
+        ck_assert(*p == '\n' || (unsigned char)*p >= 0x20);
+    }
+    lacks(t.s, "\xff");
+    contains(t.s, "\\<script\\>alert\\('x'\\)");
+    for (const char *p = t.s; p && *p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+        if (*p == '|') {
+            size_t bars = 0;
+            for (const char *q = p; *q && *q != '\n'; q++)
+                bars += *q == '|' && (q == p || q[-1] != '\\');
+            ck_assert_uint_eq(bars, 5);
+        }
+    text_free(&t);
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+/* ---- CSV ---- */
+
+/* Reads one RFC 4180 record: the fields' number; field `want` into buf. Moves *p behind it. */
+static size_t read_record(const char **p, size_t want, char *buf, size_t room)
+{
+    size_t field = 0, n = 0;
+    bool quoted = false;
+    *buf = 0;
+    for (const char *q = *p; *q; q++) {
+        if (quoted && *q == '"' && q[1] == '"') {
+            q++;
+        } else if (*q == '"') {
+            ck_assert_msg(quoted || q == *p || q[-1] == ',', "a quote within a field: %.40s", q);
+            quoted = !quoted;
+            continue;
+        } else if (!quoted && *q == ',') {
+            field++;
+            continue;
+        } else if (!quoted && *q == '\r') {
+            ck_assert_int_eq(q[1], '\n');
+            *p = q + 2;
+            return field + 1;
+        } else {
+            ck_assert_msg(quoted || *q != '\n', "a line end outside quotes");
+        }
+        if (field == want && n + 1 < room) {
+            buf[n++] = *q;
+            buf[n] = 0;
+        }
+    }
+    ck_abort_msg("a record without an end");
+    return 0;
+}
+
+START_TEST(csv_is_a_record_a_cell)
+{
+    for (int nasty = 0; nasty < 2; nasty++) {
+        matrix m;
+        text t = {0};
+        char field[256];
+        toy_matrix(&m, 25, 12, nasty ? NASTY : NULL);
+        show_csv(&m, &t);
+        const char *p = t.s;
+        size_t records = 0, fields = read_record(&p, 0, field, sizeof field);
+        ck_assert_str_eq(field, "runtime");
+        for (; *p; records++) {
+            const char *again = p;
+            ck_assert_uint_eq(read_record(&p, 0, field, sizeof field), fields);
+            ck_assert_msg(!strchr("=+-@\t\r|", *field), "a spreadsheet computes: %s", field);
+            if (!nasty)
+                ck_assert_str_eq(field, m.rows[records / 12].runtime);
+            read_record(&again, 2, field, sizeof field);
+            ck_assert_str_eq(field, cell_state_name(m.cells[records].state));
+        }
+        ck_assert_uint_eq(records, 300);
+        lacks(t.s, "nan");
+        lacks(t.s, "\xff");
+        lacks(t.s, "\033");
+        text_free(&t);
+        arena_free(&m.mem);
+    }
+}
+END_TEST
+
+START_TEST(csv_lets_no_formula_through)
+{
+    static const char *const bad[] = {"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "\xef\xbc\x9d" "1", "|calc", "%0A=1"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        matrix m;
+        text t = {0};
+        char field[64];
+        toy_matrix(&m, 1, 1, bad[i]);
+        show_csv(&m, &t);
+        const char *p = strchr(t.s, '\n') + 1;
+        read_record(&p, 0, field, sizeof field);
+        ck_assert_int_eq(*field, '\'');
+        ck_assert_str_eq(field + 1, bad[i]);
+        text_free(&t);
+        arena_free(&m.mem);
+    }
+}
+END_TEST
+
+START_TEST(any_allocation_may_fail)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    toy_matrix(&m, 12, 8, NULL);
+    toy_gate(&m, 1, NULL, &g);
+    toy_decision(NULL, &d);
+    const show_options o = {.gate = &g, .decided = &d};
+    for (int kind = 0; kind < 3; kind++) {
+        uint64_t n = UINT64_MAX;
+        for (uint64_t i = 0; i <= n; i++) { /* 0: counts */
+            text t = {0};
+            uint64_t before = mem_count();
+            mem_fail_at(i, true);
+            if (kind == 0)
+                show_terminal(&m, &o, &t);
+            else if (kind == 1)
+                show_markdown(&m, &o, &t);
+            else
+                show_csv(&m, &t);
+            mem_fail_at(0, false);
+            n = i == 0 ? mem_count() - before : n;
+            ck_assert_msg(t.st == (i == 0 ? ST_OK : ST_OOM), "allocation %d of %d: status %d", (int)i, (int)n, (int)t.st);
+            text_free(&t);
+        }
+        ck_assert_uint_gt(n, 3);
+    }
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
+                                 TEST(a_terminal_shows_what_matters),
+                                 TEST(colour_follows_state_and_gate),
+                                 TEST(odd_matrices_are_shown_too),
+                                 TEST(numbers_are_shown_as_errors),
+                                 TEST(markdown_is_a_table),
+                                 TEST(markdown_takes_nothing_for_markup),
+                                 TEST(csv_is_a_record_a_cell),
+                                 TEST(csv_lets_no_formula_through),
+                                 TEST(any_allocation_may_fail),
+                                 {0}};
