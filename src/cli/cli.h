@@ -58,6 +58,7 @@ status cmd_bench(cli *c);
 status cmd_quant(cli *c);
 status cmd_export(cli *c);
 status cmd_report(cli *c);
+status cmd_runner(cli *c);
 status cmd_config(cli *c);
 status cmd_cache(cli *c);
 status cmd_doctor(cli *c);

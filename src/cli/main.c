@@ -39,6 +39,8 @@ const command commands[] = {
      "Images are [N, H, W, C] in TFLite files. A model in QDQ form becomes int8 operators with the same integers. The file is\n"
      "MODEL's name with .tflite unless --out says else; --out FILE.param writes ncnn's layers, and their weights to FILE.bin.\n", cmd_export},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
+    {"runner", 'n', "ENGINE", "one model in one engine, for the deployment matrix: a line of JSON in, a line out",
+     "ENGINE: own, ort. `distill matrix` starts it; the protocol stands in src/matrix/README.md.\n", cmd_runner},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
     {"cache", 'k', "", "teacher outputs that runs keep on disk: --list, --clean",
      "They lie in cache.dir (default: distill in $XDG_CACHE_HOME, else in ~/.cache); a job with cache.views = N makes and uses\n"

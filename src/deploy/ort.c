@@ -100,10 +100,12 @@ static status set_options(const ort_session *s, ort_raw_options *raw, const ort_
     ort_options o = options ? *options : (ort_options){0};
     TRY(ort_check(s->lib, api->SetIntraOpNumThreads(raw, o.threads), ST_USAGE, s->name));
     TRY(ort_check(s->lib, api->SetInterOpNumThreads(raw, 1), ST_USAGE, s->name));
-    return ort_check(
-        s->lib,
-        api->SetSessionGraphOptimizationLevel(raw, o.no_optimizing ? ORT_OPTIMIZE_NONE : ORT_OPTIMIZE_ALL),
-        ST_USAGE, s->name);
+    if (o.precise)
+        TRY(ort_check(s->lib, api->AddSessionConfigEntry(raw, "session.x64quantprecision", "1"), ST_USAGE, s->name));
+    if (o.optimized)
+        TRY(ort_check(s->lib, api->SetOptimizedModelFilePath(raw, o.optimized), ST_USAGE, s->name));
+    int level = o.no_optimizing ? ORT_OPTIMIZE_NONE : o.basic ? ORT_OPTIMIZE_BASIC : ORT_OPTIMIZE_ALL;
+    return ort_check(s->lib, api->SetSessionGraphOptimizationLevel(raw, level), ST_USAGE, s->name);
 }
 
 /* bytes NULL: `name` is the path. */

@@ -26,6 +26,9 @@ const char *ort_path(const ort_lib *lib);
 typedef struct ort_options {
     int threads;        /* of one operator; 0: as many as ONNX Runtime likes */
     bool no_optimizing; /* run the graph as it stands in the file */
+    bool basic;         /* only what keeps the operators of ONNX */
+    bool precise;       /* 8-bit products without saturation on processors that lack VNNI (session.x64quantprecision) */
+    const char *optimized; /* the graph that runs is written there, as ONNX Runtime writes it; NULL: it is not */
 } ort_options;
 
 /* Loads a model; `options` NULL: all defaults. Borrows `lib`; external data is found beside the file. A

@@ -38,6 +38,7 @@ typedef struct ort_allocator ort_allocator;
       (ort_raw_session *, const void *run_options, const char *const *in_names, const ort_value *const *in,  \
        size_t n_in, const char *const *out_names, size_t n_out, ort_value **out))                            \
     X(CreateSessionOptions, 10, ort_status *, (ort_raw_options **))                                          \
+    X(SetOptimizedModelFilePath, 11, ort_status *, (ort_raw_options *, const char *path))                    \
     X(SetSessionGraphOptimizationLevel, 23, ort_status *, (ort_raw_options *, int level))                    \
     X(SetIntraOpNumThreads, 24, ort_status *, (ort_raw_options *, int))                                      \
     X(SetInterOpNumThreads, 25, ort_status *, (ort_raw_options *, int))                                      \
@@ -67,7 +68,8 @@ typedef struct ort_allocator ort_allocator;
     X(ReleaseValue, 96, void, (ort_value *))                                                                 \
     X(ReleaseTypeInfo, 98, void, (ort_type_info *))                                                          \
     X(ReleaseTensorTypeAndShapeInfo, 99, void, (ort_tensor_info *))                                          \
-    X(ReleaseSessionOptions, 100, void, (ort_raw_options *))
+    X(ReleaseSessionOptions, 100, void, (ort_raw_options *))                                                 \
+    X(AddSessionConfigEntry, 130, ort_status *, (ort_raw_options *, const char *key, const char *value))
 
 #define ORT_POINTER(name, slot, result, parameters) result(*name) parameters;
 typedef struct ort_api {
@@ -85,7 +87,7 @@ typedef const ort_api_base *(*ort_get_api_base)(void);
 /* Error codes that we tell apart, log levels, graph optimisation levels. */
 enum { ORT_NO_SUCH_FILE = 3 };
 enum { ORT_LOG_FATAL = 4 };
-enum { ORT_OPTIMIZE_NONE = 0, ORT_OPTIMIZE_ALL = 99 };
+enum { ORT_OPTIMIZE_NONE = 0, ORT_OPTIMIZE_BASIC = 1, ORT_OPTIMIZE_ALL = 99 };
 
 struct ort_lib {
     void *handle;
