@@ -75,7 +75,7 @@ static status open_session(ort_lib *lib, const runner_request *r, ort_net *o, in
 
 static status make_inputs(const ort_net *o, size_t batch, runner_net *net)
 {
-    char text[200];
+    char said[200];
     if (ort_input_count(o->s) > RUNNER_INPUTS)
         return fail(ST_BAD_DATA, "a model with %zu inputs is not supported", ort_input_count(o->s));
     net->batch = (int64_t)batch;
@@ -89,7 +89,7 @@ static status make_inputs(const ort_net *o, size_t batch, runner_net *net)
         for (int d = 0; d < sh.rank; d++)
             if (sh.dim[d] < 1 || sh.rank < 1)
                 return fail(ST_BAD_DATA, "input '%s' has shape %s; only the first dimension may be open", p->name,
-                            shape_print(&p->sh, text));
+                            shape_print(&p->sh, said));
         TRY(tensor_new(&net->in[net->n_in], p->name, p->type, sh));
     }
     return ST_OK;
