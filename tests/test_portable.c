@@ -1,7 +1,6 @@
 /* test_portable.c - the proof of portable INT8: it takes nets made at random inside the rules, refuses those that break one by
  * the least, naming it; and what it takes gives the same bits everywhere. */
-#include "base/io.h"
-#include "data_files.h"
+#include "everywhere.h"
 #include "exec/exec.h"
 #include "harness.h"
 #include "onnx/export.h"
@@ -10,7 +9,6 @@
 #include "program.h"
 #include "qnet.h"
 #include "quant/portable.h"
-#include "tflite/write.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -368,127 +366,25 @@ END_TEST
 
 enum { MATRIX_NETS = 18, MATRIX_BATCH = 3 };
 
-static void save_numbers(const char *dir, const char *name, const char *end, const float *x, const shape *sh, bool nhwc)
-{
-    char file[64];
-    int64_t n = shape_count(sh), hw = nhwc ? sh->dim[2] * sh->dim[3] : 1, c = nhwc ? sh->dim[1] : 1;
-    float *to = malloc((size_t)n * sizeof *to);
-    ck_assert_ptr_nonnull(to);
-    for (int64_t i = 0; i < n; i++) /* [N, H, W, C] from [N, C, H, W] */
-        to[i] = nhwc ? x[(i / c / hw * c + i % c) * hw + i / c % hw] : x[i];
-    snprintf(file, sizeof file, "%s.%s", name, end);
-    OK(io_write_file(test_path(dir, file), to, (size_t)n * sizeof *to));
-    free(to);
-}
-
-/* Our executor twice: the definition in float, and on integers. Then the files for the others. */
-static void matrix_net(const char *dir, text *list, uint64_t seed, size_t *integers)
-{
-    char name[32], file[64];
-    bool s8 = seed % 3 == 2;
-    float *x, *y, *again, *fused, scale = QNET_INPUT_SCALE(s8);
-    graph *g = qnet_portable(1000 + seed, seed % 3 ? DTYPE_I8 : DTYPE_U8, s8, MATRIX_BATCH), *copy = NULL;
-    const shape *in = &graph_value(g, g->input[0])->sh, *out = &graph_value(g, g->output[0])->sh;
-    size_t bytes = (size_t)shape_count(out) * sizeof *y;
-    snprintf(name, sizeof name, "net%d", (int)seed);
-    accepted(name, g, s8 ? PROFILE_PORTABLE_S8 : PROFILE_PORTABLE);
-    qnet_run(g, seed, s8 ? -1 : 0, 1, scale, &x, &y, false);
-    qnet_run(g, seed, s8 ? -1 : 0, 1, scale, &again, &fused, true);
-    ck_assert_msg(memcmp(y, fused, bytes) == 0, "%s: the integer executor and the float one differ", name);
-    int different = 0;
-    for (int64_t i = 1; i < shape_count(out); i++)
-        different += y[i] != y[0];
-    ck_assert_int_gt(different, 0); /* not all saturated */
-    OK(graph_clone(g, &copy));
-    OK(pass_integer_groups(copy));
-    for (size_t k = 1; k < copy->n_node; k++)
-        *integers += copy->node[k].op == OP_QLINEAR_CONV || copy->node[k].op == OP_QGEMM;
-    graph_free(copy);
-    snprintf(file, sizeof file, "%s.onnx", name);
-    OK(onnx_export_file(g, NULL, test_path(dir, file)));
-    OK(tflite_write_beside(g, NULL, test_path(dir, file), NULL));
-    snprintf(file, sizeof file, "%s.opset21.onnx", name); /* onnx.reference has no DequantizeLinear of older opsets */
-    OK(onnx_export_file(g, &(export_options){.opset = 21}, test_path(dir, file)));
-    save_numbers(dir, name, "in", x, in, false);
-    save_numbers(dir, name, "nhwc", x, in, true);
-    save_numbers(dir, name, "want", y, out, false);
-    text_printf(list, "%s %d %d %d %d\n", name, (int)in->dim[0], (int)in->dim[1], (int)in->dim[2], (int)in->dim[3]);
-    mem_free(x);
-    mem_free(y);
-    mem_free(again);
-    mem_free(fused);
-    graph_free(g);
-}
-
-#define READ_LIST                                                                                                              \
-    "import sys, numpy as np\n"                                                                                                \
-    "d, bad, done = sys.argv[1], 0, 0\n"                                                                                       \
-    "nets = [(l.split()[0], [int(v) for v in l.split()[1:]]) for l in open(d + '/list')]\n"                                    \
-    "def judge(name, engine, y):\n"                                                                                            \
-    "    global bad, done\n"                                                                                                   \
-    "    w = np.fromfile(f'{d}/{name}.want', np.float32); done += 1\n"                                                         \
-    "    if y.ravel().tobytes() != w.tobytes():\n"                                                                             \
-    "        bad += 1; print('DIFFERS', name, engine, (y.ravel() != w).sum(), 'of', w.size)\n"
-
-static const char onnx_script[] = READ_LIST
-    "import onnxruntime as o\n"
-    "L = o.GraphOptimizationLevel\n"
-    "o.set_default_logger_severity(3)\n"
-    "for name, shape in nets:\n"
-    "    x = np.fromfile(f'{d}/{name}.in', np.float32).reshape(shape)\n"
-    "    for level in (L.ORT_DISABLE_ALL, L.ORT_ENABLE_BASIC, L.ORT_ENABLE_EXTENDED, L.ORT_ENABLE_ALL):\n"
-    "        for precise in ('0', '1'):\n"
-    "            s = o.SessionOptions(); s.graph_optimization_level = level; s.intra_op_num_threads = 1\n"
-    "            s.add_session_config_entry('session.x64quantprecision', precise)\n"
-    "            judge(name, f'onnxruntime {level} {precise}', o.InferenceSession(f'{d}/{name}.onnx', s).run(None, {'x': x})[0])\n"
-    "print(done, 'runs of ONNX Runtime', bad, 'differ'); sys.exit(bad != 0)\n";
-static const char reference_script[] = READ_LIST
-    "import onnx; from onnx.reference import ReferenceEvaluator\n"
-    "for name, shape in nets:\n"
-    "    onnx.checker.check_model(f'{d}/{name}.opset21.onnx', full_check=True)\n"
-    "    x = np.fromfile(f'{d}/{name}.in', np.float32).reshape(shape)\n"
-    "    judge(name, 'onnx.reference', ReferenceEvaluator(f'{d}/{name}.opset21.onnx').run(None, {'x': x})[0])\n"
-    "print(done, 'runs of onnx.reference', bad, 'differ'); sys.exit(bad != 0)\n";
-static const char litert_script[] = READ_LIST
-    "from ai_edge_litert.interpreter import Interpreter, OpResolverType as R\n"
-    "for name, shape in nets:\n"
-    "    n, c, h, w = shape\n"
-    "    x = np.fromfile(f'{d}/{name}.nhwc', np.float32).reshape(n, h, w, c)\n"
-    "    for kind, r in (('xnnpack', R.AUTO), ('builtin', R.BUILTIN_WITHOUT_DEFAULT_DELEGATES), ('reference', R.BUILTIN_REF)):\n"
-    "        i = Interpreter(f'{d}/{name}.tflite', experimental_op_resolver_type=r, num_threads=1)\n"
-    "        a = i.get_input_details()[0]['index']; i.resize_tensor_input(a, x.shape, strict=True); i.allocate_tensors()\n"
-    "        i.set_tensor(a, x); i.invoke(); judge(name, kind, i.get_tensor(i.get_output_details()[0]['index']))\n"
-    "print(done, 'runs of LiteRT', bad, 'differ'); sys.exit(bad != 0)\n";
-
-static void others(const char *dir, const char *module, const char *code)
-{
-    char command[4096], file[64], reason[128];
-    const char *python = test_python(module);
-    snprintf(file, sizeof file, "run_%s.py", module); /* named after the module it would be that */
-    if (!python) {
-        snprintf(reason, sizeof reason, "no python with %s (tools/setup test brings it; DISTILL_PYTHON names one)", module);
-        test_skip("the_same_bits_everywhere", reason);
-        return;
-    }
-    snprintf(command, sizeof command, "'%s' '%s' '%s' 2>'%s' || { tail -5 '%s'; exit 1; }", python, save_text(dir, file, code), dir,
-             test_path(dir, "err"), test_path(dir, "err"));
-    fflush(stdout);
-    ck_assert_msg(system(command) == 0, "%s gives other bits, see above", module);
-}
-
 START_TEST(the_same_bits_everywhere)
 {
-    const char *dir = test_tmp_dir();
-    text list = {0};
-    size_t integers = 0;
-    for (uint64_t seed = 0; seed < MATRIX_NETS; seed++)
-        matrix_net(dir, &list, seed, &integers);
-    ck_assert_uint_ge(integers, 3 * MATRIX_NETS); /* the integer executor did run integers */
-    OK(io_write_file(test_path(dir, "list"), list.s, list.n));
-    text_free(&list);
-    others(dir, "onnxruntime", onnx_script);
-    others(dir, "onnx", reference_script);
-    others(dir, "ai_edge_litert", litert_script);
+    everywhere e = everywhere_begin();
+    for (uint64_t seed = 0; seed < MATRIX_NETS; seed++) {
+        char name[32];
+        bool s8 = seed % 3 == 2;
+        float *x, *y;
+        graph *g = qnet_portable(1000 + seed, seed % 3 ? DTYPE_I8 : DTYPE_U8, s8, MATRIX_BATCH);
+        snprintf(name, sizeof name, "net%d", (int)seed);
+        accepted(name, g, s8 ? PROFILE_PORTABLE_S8 : PROFILE_PORTABLE);
+        qnet_run(g, seed, s8 ? -1 : 0, 1, QNET_INPUT_SCALE(s8), &x, &y, false);
+        everywhere_add(&e, name, g, x, true);
+        mem_free(x);
+        mem_free(y);
+        graph_free(g);
+    }
+    ck_assert_uint_ge(e.products, 3 * MATRIX_NETS); /* the integer executor did run integers */
+    ck_assert_uint_eq(e.no_tflite, 0);
+    everywhere_judge(&e, "the_same_bits_everywhere");
 }
 END_TEST
 
