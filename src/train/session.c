@@ -175,7 +175,10 @@ status session_place_taps(session *s)
     TRY(arena_alloc(&s->mem, &s->taps, s->t.n_out, sizeof *s->taps));
     s->taps[0] = s->tg.teacher_logits ? exec_data(s->train, s->tg.teacher_logits) : NULL;
     for (size_t i = 0; i < s->n_hint; i++)
-        s->taps[i + 1] = exec_data(s->train, s->tg.tap[i]);
+        s->taps[s->qat ? s->qat->tap[i] : i + 1] = exec_data(s->train, s->tg.tap[i]);
+    for (size_t k = 1; k < s->t.n_out; k++) /* of hints that are left out */
+        if (!s->taps[k])
+            TRY(arena_alloc(&s->mem, &s->taps[k], (size_t)s->j->train.batch * s->t.width[k], sizeof *s->taps[k]));
     return ST_OK;
 }
 

@@ -50,7 +50,9 @@ static status float_student(const session *s, int64_t rows, bool *pixel_input, g
     TRY_DONE(student_build(&s->spec, rows, &g));
     g->n_output = 1;
     TRY_DONE(store_bake(q->base->judged, g));
+    TRY_DONE(qat_mark_hints(s, g));
     TRY_DONE(quant_prepare(g));
+    TRY_DONE(qat_unmark_hints(g));
     TRY_DONE(qat_rewrite(g, &q->o, d->image ? &px : NULL, pixel_input));
     *out = g;
     return ST_OK;
@@ -101,7 +103,7 @@ done:
 static qat_options options_of(const job *j, quant_profile profile)
 {
     static const qat_learn learn[] = {[QUANT_LEARN_NONE] = QAT_NONE, [QUANT_LEARN_EMA] = QAT_EMA, [QUANT_LEARN_LSQ] = QAT_LSQ};
-    qat_options o = {.scheme = job_quant_scheme(j), .learn = learn[j->quant.learn], .momentum = 0.01};
+    qat_options o = {.scheme = job_quant_scheme(j), .learn = learn[j->quant.learn], .momentum = j->quant.momentum};
     if (profile != PROFILE_NONE) {
         quant_scheme s = quant_scheme_portable(profile);
         s.keep_float = o.scheme.keep_float;
@@ -137,6 +139,22 @@ done:
     return st;
 }
 
+static status open_hints(session *s)
+{
+    graph *was = NULL, *g = NULL;
+    bool pixels;
+    status st = ST_OK;
+    TRY_DONE(student_build(&s->spec, 1, &was));
+    TRY_DONE(float_student(s, 1, &pixels, &g));
+    TRY_DONE(qat_choose_hints(s, was, g));
+    TRY_DONE(qat_insert(g, &s->qat->o, &s->qat->ranges));
+    st = qat_round_hints(s, g);
+done:
+    graph_free(was);
+    graph_free(g);
+    return st;
+}
+
 /* Hints go on with the regressors that were trained with them. */
 static void take_regressors(session *s)
 {
@@ -157,7 +175,6 @@ static void set_job(session_qat *q, const job *j)
     t->optimizer = OPTIMIZER_ADAM;
     t->weight_decay = 0;
     t->lr = j->quant.lr;
-    t->ema = 0;
     t->warmup = 0;
     t->steps = 0;
     t->epochs = 1;
@@ -198,6 +215,8 @@ status session_open_qat(session *base, const char *key, session *out)
     s->qat = q;
     s->j = &q->j;
     TRY_DONE(find_ranges(s));
+    if (base->n_hint)
+        TRY_DONE(open_hints(s));
     TRY_DONE(session_open_training(s));
     take_regressors(s);
     if (s->t.e)

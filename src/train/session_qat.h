@@ -8,7 +8,7 @@
  * weights and the job, so that one that was stopped is opened anew and goes on from its checkpoint, bit for bit.
  *
  * The steps are by Adam without weight decay, with the learning rate quant.lr and the schedule of the job, over quant.epochs
- * epochs. */
+ * epochs; losses, their weights' ramps, hints (qat_hints.c says which go on) and the average of the weights are the job's. */
 #ifndef DISTILL_TRAIN_SESSION_QAT_H
 #define DISTILL_TRAIN_SESSION_QAT_H
 
@@ -22,6 +22,7 @@ typedef struct session_qat {
     qat_ranges ranges;
     session *base;
     job j; /* the base's with the numbers of this training */
+    size_t *tap; /* [n_hint] the teacher's output that a hint reads; what base's other hints read is computed and not used */
     bool pixel_input; /* the exported model takes pixel / 256 (s8: half that resolution) instead of normalised images */
 } session_qat;
 
@@ -41,6 +42,15 @@ void session_input_numbers(const session *s, float *mean, float *std);
 struct export_pair;
 MUST_USE status session_train_variant(session *base, const char *key, const loop_options *o, const char *path,
                                       const struct export_pair *facts, size_t n_facts, loop_result *out, float *mean, float *std);
+
+/* qat_hints.c: the hints of base that go on in s. Before batch norms are folded into a student g: what hints read stays, by name,
+ * until qat_unmark_hints. */
+MUST_USE status qat_mark_hints(const session *s, graph *g);
+MUST_USE status qat_unmark_hints(graph *g);
+/* Fills s->hint and s->qat->tap. was: the student as it was trained, g: as qat_insert gets it. */
+MUST_USE status qat_choose_hints(session *s, const graph *was, const graph *g);
+/* They read the rounded numbers where `rounded`, of qat_insert, has some. */
+MUST_USE status qat_round_hints(session *s, const graph *rounded);
 
 /* For session.c: the student with its rounding. */
 MUST_USE status qat_student(const session *s, int64_t rows, graph **out);
