@@ -391,7 +391,7 @@ void places_free(places *p)
 
 bool places_clamps_at_zero(const graph *g, const node *n)
 {
-    return rules[n->op].positive && (!rules[n->op].fits || rules[n->op].fits(g, n));
+    return rules[n->op].clamps && rules[n->op].fits(g, n);
 }
 
 bool places_reads_rounded(const places *p, const graph *g, node_id k, int i)
