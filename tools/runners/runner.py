@@ -14,7 +14,7 @@ import protocol  # noqa: E402
 # engine: (module, class, arguments, folder of tools/setup-runtimes)
 ENGINES = {
     "ort": ("onnx_runtime", "OnnxRuntime", (), ""),
-    "ort-old": ("onnx_runtime", "OnnxRuntime", (), "ort-old"),
+    "ort-old": ("onnx_runtime", "OnnxRuntimeOld", (), "ort-old"),
     "ort-openvino": ("onnx_runtime", "OnnxRuntimeOpenVino", (), "ort-openvino"),
     "openvino": ("open_vino", "OpenVino", (), "openvino"),
     "litert-xnnpack": ("litert", "LiteRt", ("xnnpack",), "litert"),

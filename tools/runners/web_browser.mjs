@@ -8,6 +8,7 @@ import http from 'node:http';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
+import { withBatch } from './web_onnx.mjs';
 import { Refused, cpuName, fileHash, openNpy, peakMb, readRows, writeNpy } from './web_common.mjs';
 
 const FLAGS = ['--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -58,7 +59,7 @@ export class OnnxRuntimeWeb {
         q.on('data', (d) => parts.push(d));
         q.on('end', () => { taken.push(Buffer.concat(parts)); send('text/plain', ''); });
       } else if (url.pathname === '/') send('text/html', '<!doctype html><title>runner</title><link rel=icon href=data:,>');
-      else if (url.pathname === '/model') send('application/octet-stream', fs.readFileSync(request.model));
+      else if (url.pathname === '/model') send('application/octet-stream', this.facts.ep === 'webgl' ? withBatch(fs.readFileSync(request.model), 1) : fs.readFileSync(request.model));
       else if (url.pathname.startsWith('/input/')) {
         const rows = readRows(arrays[Number(url.pathname.slice(7))], Number(url.searchParams.get('begin')), Number(url.searchParams.get('count')), request.samples - 1);
         send('application/octet-stream', rows);
@@ -89,7 +90,7 @@ export class OnnxRuntimeWeb {
       page.on('console', (m) => { log.push(m.text()); if (!/\[[VI]:onnxruntime/.test(m.text())) console.error(m.text().slice(0, 500)); });
       page.on('pageerror', (e) => console.error('page error:', String(e)));
       await page.goto(`http://127.0.0.1:${server.address().port}/`);
-      const plan = { ...this.facts, samples: request.samples, batch: request.batch, threads: this.facts.threads ? request.threads : 1,
+      const plan = { ...this.facts, samples: request.samples, batch: this.facts.ep === 'webgl' ? 1 : request.batch, threads: this.facts.threads ? request.threads : 1,
         level: request.options?.level || 'all', output: request.output_name ?? null, latency: request.latency ?? null,
         inputs: request.inputs.map((i, k) => ({ name: i.name, type: arrays[k].type.name, shape: arrays[k].shape })) };
       const result = await page.evaluate(inPage, plan);
@@ -98,7 +99,8 @@ export class OnnxRuntimeWeb {
       const shape = [request.samples, ...result.shape.slice(1)];
       writeNpy(request.output, result.type, shape, Buffer.concat(taken));
       return { type: result.type, shape, load_ms: result.load_ms, run_s: result.run_s, latency_ms: result.latency_ms, peak_mb: await this.peak(context, profile),
-        providers: placements(log, this.facts.ep), notes: [`in headless Chromium, ${plan.threads} thread${plan.threads > 1 ? 's' : ''}`, 'peak memory is that of the renderer and GPU processes', ...result.notes] };
+        providers: placements(log, this.facts.ep), notes: [`in headless Chromium, ${plan.threads} thread${plan.threads > 1 ? 's' : ''}`, 'peak memory is that of the renderer and GPU processes',
+          ...(this.facts.ep === 'webgl' ? ['the file with a batch of 1: WebGL takes no symbolic dimension'] : []), ...result.notes] };
     } finally {
       await context?.close().catch(() => {});
       server.close();

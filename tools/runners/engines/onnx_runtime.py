@@ -6,8 +6,11 @@ import tempfile
 
 import onnxruntime as ort
 
+import protocol
+
 from . import Engine, session
 
+OLD = "1.20."  # released in November 2024
 LEVELS = {"all": "ORT_ENABLE_ALL", "extended": "ORT_ENABLE_EXTENDED", "basic": "ORT_ENABLE_BASIC", "none": "ORT_DISABLE_ALL"}
 
 
@@ -49,14 +52,18 @@ class OnnxRuntime(Engine):
                        place=lambda feeds: self.placed(request, feeds, wanted))
 
 
+class OnnxRuntimeOld(OnnxRuntime):
+    def __init__(self):
+        if not ort.__version__.startswith(OLD):
+            raise protocol.Refused("missing", f"this is onnxruntime {ort.__version__}, not {OLD}*; to get it: tools/setup-runtimes ort-old")
+
+
 class OnnxRuntimeOpenVino(OnnxRuntime):
     runtime, wheel = "ONNX Runtime OpenVINO provider", "onnxruntime-openvino"
 
     def __init__(self):
-        from protocol import Refused
-
         if "OpenVINOExecutionProvider" not in ort.get_available_providers():
-            raise Refused("missing", "this onnxruntime has no OpenVINO provider; to get it: tools/setup-runtimes ort-openvino")
+            raise protocol.Refused("missing", "this onnxruntime has no OpenVINO provider; to get it: tools/setup-runtimes ort-openvino")
 
     def open(self, request, profile=None):
         self.providers = [("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": str(request.get("threads", 1)),
