@@ -1,6 +1,7 @@
 /* test_matrix_show.c - a matrix for readers: the terminal's width, markdown, CSV and the page, with hostile words in every
  * place where one can come from outside. */
 #include "harness.h"
+#include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "matrix/show.h"
@@ -389,16 +390,254 @@ START_TEST(csv_lets_no_formula_through)
 }
 END_TEST
 
+/* ---- the page ---- */
+
+/* Every element that is opened is closed, in order (void elements and self-closed SVG apart). */
+static void is_balanced(const char *page)
+{
+    static const char *const alone[] = {"meta", "img", "br", "!DOCTYPE"};
+    char open[64][16];
+    size_t depth = 0;
+    for (const char *p = strchr(page, '<'); p; p = strchr(p + 1, '<')) {
+        const char *name = p + 1 + (p[1] == '/'), *end = strchr(p, '>');
+        size_t n = strcspn(name, " >/\n");
+        ck_assert_msg(end != NULL && n > 0 && n < 16, "broken tag: %.40s", p);
+        bool skip = end[-1] == '/';
+        for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
+            skip = skip || (strlen(alone[i]) == n && strncmp(name, alone[i], n) == 0);
+        if (skip)
+            continue;
+        if (p[1] == '/') {
+            ck_assert_msg(depth > 0 && strncmp(open[depth - 1], name, n) == 0 && !open[depth - 1][n], "closes what is not open: %.40s", p);
+            depth--;
+        } else {
+            ck_assert_uint_lt(depth, 64);
+            memcpy(open[depth], name, n);
+            open[depth++][n] = 0;
+        }
+    }
+    ck_assert_uint_eq(depth, 0);
+}
+
+/* Ids are there once, and every link in the page leads to one. */
+static void is_linked(const char *page)
+{
+    for (const char *p = strstr(page, "href=\"#"); p; p = strstr(p + 1, "href=\"#")) {
+        char id[64];
+        snprintf(id, sizeof id, " id=\"%.*s\"", (int)strcspn(p + 7, "\""), p + 7);
+        const char *first = strstr(page, id);
+        ck_assert_msg(first != NULL, "nothing has%s", id);
+        ck_assert_msg(!strstr(first + 1, id), "twice%s", id);
+    }
+}
+
+/* A region that scrolls sideways can be reached by keyboard; cells of a head say what they head; diagrams have a name. */
+static void is_accessible(const char *page)
+{
+    ck_assert_uint_eq(count_of(page, "class=\"scroll"), count_of(page, "class=\"scroll\" tabindex=\"0\"") +
+                                                            count_of(page, "class=\"scroll map\" tabindex=\"0\""));
+    ck_assert_uint_eq(count_of(page, "<th "), count_of(page, "scope=\"col\"") + count_of(page, "scope=\"row\""));
+    lacks(page, "<th>");
+    for (const char *p = strstr(page, "<svg"); p; p = strstr(p + 1, "<svg")) {
+        char tag[256];
+        snprintf(tag, sizeof tag, "%.*s", (int)strcspn(p, ">"), p);
+        ck_assert_msg(strstr(tag, "aria-label=\"") || strstr(tag, "aria-hidden=\"true\""), "a diagram without a name: %s", tag);
+    }
+    static const char *const heads[] = {"<h1", "<h2", "<h3", "<h4", "<h5"};
+    for (size_t i = 2; i < 5; i++) { /* no level is left out */
+        const char *p = strstr(page, heads[i]);
+        ck_assert(!p || (strstr(page, heads[i - 1]) && strstr(page, heads[i - 1]) < p));
+    }
+}
+
+static char *make_page(const matrix *m, const show_options *o, const char *word)
+{
+    const char *dir = test_tmp_dir();
+    unsigned char *page;
+    size_t size;
+    toy_run(dir, word);
+    OK(show_report(dir, m, o));
+    OK(io_read_file(test_path(dir, "report.html"), 1 << 26, &page, &size));
+    ck_assert_uint_eq(strlen((char *)page), size);
+    is_balanced((char *)page);
+    is_linked((char *)page);
+    is_accessible((char *)page);
+    return (char *)page;
+}
+
+START_TEST(the_page_shows_the_matrix)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    toy_matrix(&m, 25, 12, NULL);
+    toy_gate(&m, 1, NULL, &g);
+    toy_decision(NULL, &d);
+    const show_options o = {.gate = &g, .decided = &d};
+    char *page = make_page(&m, &o, NULL);
+    contains(page, "<li><a href=\"#matrix\">Deployment matrix</a></li>");
+    contains(page, "<b>portable</b>Ship the distilled student");
+    contains(page, "fails in 8 of 175");
+    contains(page, "<td class=\"cell differs\" title=\"8-bit products saturate");
+    contains(page, "<td class=\"cell fault\" title=\"ended by signal 11 (segmentation fault)\"");
+    contains(page, "<b>timeout</b>");
+    contains(page, "not run here: it needs a device");
+    contains(page, "<a href=\"#c5-3\"><b>differs</b><span>76.00</span>");
+    contains(page, "(4.840\xc2\xa0ms)");
+    contains(page, "<section class=\"one\" id=\"c5-3\"");
+    contains(page, "T-shirt/top"); /* names from validation.json */
+    contains(page, "href=\"data:image/png;base64,");
+    contains(page, "Segmentation fault"); /* the log */
+    contains(page, "<td>179</td><td>31 m 47 s</td>");
+    /* a cell that runs has class bars, a histogram and its samples; as many sections as cells that are not "not run here" */
+    ck_assert_uint_eq(count_of(page, "<section class=\"one\""), 300 - count_of(page, ">not run here</td>") - 6 * 12);
+    ck_assert_uint_eq(count_of(page, "<svg class=\"hist\""), 175);
+    ck_assert_uint_eq(count_of(page, "<table class=\"bars\""), 175);
+    ck_assert_uint_eq(count_of(page, "<symbol"), 5); /* every picture once */
+    lacks(page, "nan");
+    lacks(page, "not a number");
+    lacks(page, "<script");
+    mem_free(page);
+    page = make_page(&m, NULL, NULL);
+    lacks(page, "<h3>Gate</h3>");
+    lacks(page, "gate fails");
+    mem_free(page);
+    page = make_page(NULL, NULL, NULL); /* no matrix: the report as ever */
+    lacks(page, "Deployment matrix");
+    mem_free(page);
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(the_page_takes_nothing_for_markup)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    toy_matrix(&m, 25, 12, NASTY);
+    toy_gate(&m, 4, NASTY, &g);
+    toy_decision(NASTY, &d);
+    const show_options o = {.gate = &g, .decided = &d};
+    char *page = make_page(&m, &o, NASTY);
+    lacks(page, "<script");
+    lacks(page, "alert('");
+    lacks(page, "\xff");
+    lacks(page, "\x1b");
+    lacks(page, "\x01");
+    lacks(page, "url(");
+    contains(page, "&#60;script&#62;alert(&#39;x&#39;)");
+    for (const char *p = strstr(page, "href=\""); p; p = strstr(p + 1, "href=\""))
+        ck_assert_msg(p[6] == '#' || strncmp(p + 6, "data:image/png;base64,", 22) == 0, "a foreign link: %.40s", p);
+    mem_free(page);
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(long_words_are_cut)
+{
+    static char word[100001];
+    matrix m;
+    memset(word, 'w', sizeof word - 1);
+    toy_matrix(&m, 12, 12, NULL);
+    for (size_t i = 0; i < 144; i++) {
+        m.cells[i].reason = m.cells[i].engine = m.cells[i].build = m.cells[i].notes = word;
+        m.cells[i].log = "../run.json"; /* leaves the run folder */
+    }
+    char *page = make_page(&m, NULL, NULL);
+    ck_assert_uint_lt(strlen(page), 2 << 20);
+    lacks(page, "The end of its log");
+    mem_free(page);
+    const show_options o = {0};
+    char *s = terminal(&m, &o);
+    check_lines(s, 80);
+    ck_assert_uint_lt(strlen(s), 40000);
+    mem_free(s);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(odd_matrices_have_pages_too)
+{
+    matrix m = {.run = "nothing"};
+    char *page = make_page(&m, NULL, NULL);
+    contains(page, "It has no cells.");
+    mem_free(page);
+    toy_matrix(&m, 1, 1, NULL);
+    page = make_page(&m, NULL, NULL);
+    mem_free(page);
+    m.cells[0] = matrix_cell_empty();
+    m.cells[0].runtime = "own";
+    m.cells[0].variant = "fp32";
+    m.run = m.set = m.cpu = NULL;
+    for (int i = 0; i < CELL_STATES; i++) {
+        m.cells[0].state = (cell_state)i;
+        page = make_page(&m, NULL, NULL);
+        lacks(page, "nan");
+        mem_free(page);
+    }
+    /* figures that no diagram can hold */
+    arena_free(&m.mem);
+    toy_matrix(&m, 4, 4, NULL);
+    static const double odd[] = {0, -1, 1e300, -1e300, 1e-300, (double)INFINITY, (double)NAN};
+    for (size_t i = 0; i < 16; i++) {
+        matrix_cell *c = &m.cells[i];
+        c->accuracy = odd[i % 7];
+        c->p50_ms = odd[(i + 1) % 7];
+        c->max_error = c->tolerance = c->mean_error = odd[(i + 2) % 7];
+        c->seconds = odd[(i + 3) % 7];
+        c->bytes = i % 2 ? INT64_MAX : 0;
+        m.columns[i % 4].files[0].bytes = i % 3 ? INT64_MAX : 0;
+    }
+    page = make_page(&m, NULL, NULL);
+    mem_free(page);
+    m.numbers = true;
+    for (size_t i = 0; i < 16; i++)
+        m.cells[i].error = odd[i % 7];
+    page = make_page(&m, NULL, NULL);
+    contains(page, "error over latency");
+    mem_free(page);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(a_log_is_cut_to_its_end)
+{
+    static char log[50001];
+    matrix m;
+    text t = {0};
+    const char *dir = test_tmp_dir();
+    for (size_t i = 0; i < sizeof log - 1; i++)
+        log[i] = i % 50 == 49 ? '\n' : (char)('a' + i % 26);
+    memcpy(log, "first line", 10);
+    log[49990] = 0;
+    toy_matrix(&m, 25, 12, NULL);
+    toy_run(dir, NULL);
+    OK(io_write_file(test_path(dir, "matrix/log.txt"), log, sizeof log - 1));
+    const show_options o = {0};
+    OK(show_page(&m, &o, dir, &t));
+    contains(t.s, "The end of its log");
+    lacks(t.s, "first line");
+    contains(t.s, "\xef\xbf\xbd");
+    is_balanced(t.s);
+    text_free(&t);
+    arena_free(&m.mem);
+}
+END_TEST
+
 START_TEST(any_allocation_may_fail)
 {
     matrix m;
     gate_result g;
     decision d;
-    toy_matrix(&m, 12, 8, NULL);
+    toy_matrix(&m, 3, 2, NULL);
     toy_gate(&m, 1, NULL, &g);
     toy_decision(NULL, &d);
     const show_options o = {.gate = &g, .decided = &d};
-    for (int kind = 0; kind < 3; kind++) {
+    const char *dir = test_tmp_dir();
+    toy_run(dir, NULL);
+    for (int kind = 0; kind < 4; kind++) {
         uint64_t n = UINT64_MAX;
         for (uint64_t i = 0; i <= n; i++) { /* 0: counts */
             text t = {0};
@@ -408,8 +647,10 @@ START_TEST(any_allocation_may_fail)
                 show_terminal(&m, &o, &t);
             else if (kind == 1)
                 show_markdown(&m, &o, &t);
-            else
+            else if (kind == 2)
                 show_csv(&m, &t);
+            else
+                t.st = show_page(&m, &o, dir, &t);
             mem_fail_at(0, false);
             n = i == 0 ? mem_count() - before : n;
             ck_assert_msg(t.st == (i == 0 ? ST_OK : ST_OOM), "allocation %d of %d: status %d", (int)i, (int)n, (int)t.st);
@@ -431,5 +672,10 @@ const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
                                  TEST(markdown_takes_nothing_for_markup),
                                  TEST(csv_is_a_record_a_cell),
                                  TEST(csv_lets_no_formula_through),
+                                 TEST(the_page_shows_the_matrix),
+                                 TEST(the_page_takes_nothing_for_markup),
+                                 TEST(long_words_are_cut),
+                                 TEST(odd_matrices_have_pages_too),
+                                 TEST(a_log_is_cut_to_its_end),
                                  TEST(any_allocation_may_fail),
                                  {0}};

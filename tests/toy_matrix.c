@@ -1,5 +1,7 @@
 /* toy_matrix.c - a made-up matrix. */
 #include "toy_matrix.h"
+#include "base/io.h"
+#include "deploy/report.h"
 #include "harness.h"
 
 #include <math.h>
@@ -249,4 +251,39 @@ void toy_decision(const char *word, decision *d)
                     .n_would_change = 2,
                     .choices = choices,
                     .n_choices = 2};
+}
+
+void toy_run(const char *dir, const char *word)
+{
+    enum { PICTURES = 60, SIDE = 28 };
+    static const char *const names[TOY_CLASSES] = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                                                   "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"};
+    const char *log = word ? word : "qemu: loading /lib/libonnxruntime.so\nonnxruntime: Conv_3: falling back to u8s8\nSegmentation fault\n";
+    run_info r = {.name = word ? word : "fashion-600", .status = "done", .version = "0.1.0", .steps = 20, .steps_done = 20, .epochs = 1,
+                  .seconds = 12, .student = {.name = "resnet8", .parameters = 78000, .macs = 3.1e6, .bytes = 319488}};
+    float logits[PICTURES * TOY_CLASSES];
+    int32_t labels[PICTURES];
+    validation v = {.set = word ? word : "data/fashion-mnist test", .samples = PICTURES, .classes = TOY_CLASSES};
+    OK(arena_alloc(&v.mem, &v.class_names, TOY_CLASSES, sizeof *v.class_names));
+    for (int i = 0; i < TOY_CLASSES; i++)
+        v.class_names[i] = word ? word : names[i];
+    for (int i = 0; i < PICTURES * TOY_CLASSES; i++)
+        logits[i] = (float)(i % 7);
+    for (int i = 0; i < PICTURES; i++)
+        labels[i] = i % TOY_CLASSES;
+    OK(score_logits(logits, labels, PICTURES, TOY_CLASSES, &v.student));
+    OK(arena_alloc(&v.mem, &v.farthest, PICTURES, sizeof *v.farthest));
+    v.n_farthest = PICTURES;
+    for (int i = 0; i < PICTURES; i++) {
+        uint8_t pixels[SIDE * SIDE];
+        for (int k = 0; k < SIDE * SIDE; k++)
+            pixels[k] = (uint8_t)(k % SIDE > 4 + i % 5 && k % SIDE < 22 - i % 3 && k / SIDE > 3 ? 90 + (k * (i + 3)) % 150 : 0);
+        v.farthest[i] = (far_sample){.sample = (size_t)i};
+        OK(thumbnail_from_bytes(&v.mem, pixels, SIDE, SIDE, 1, SIDE, &v.farthest[i].image));
+    }
+    OK(run_info_write(test_path(dir, "run.json"), &r));
+    OK(validation_write(test_path(dir, "validation.json"), &v));
+    OK(io_make_dirs(test_path(dir, "matrix")));
+    OK(io_write_file(test_path(dir, "matrix/log.txt"), log, strlen(log)));
+    validation_free(&v);
 }

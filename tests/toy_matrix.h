@@ -13,5 +13,7 @@ void toy_matrix(matrix *m, size_t rows, size_t columns, const char *word);
 /* The first `n` rules do not hold on some cells of m; strings of m or `word`. */
 void toy_gate(const matrix *m, size_t failing, const char *word, gate_result *g);
 void toy_decision(const char *word, decision *d);
+/* A run folder's run.json, validation.json (class names, pictures of samples 0 to 59) and the log that the cells name. */
+void toy_run(const char *dir, const char *word);
 
 #endif

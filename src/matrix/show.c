@@ -100,7 +100,7 @@ static void put_words(const screen *s, const char *words, size_t at, size_t inde
             put_spaces(s->t, indent);
             at = indent;
         }
-        for (; i < end; at++, letters++) { /* a word wider than a line is broken */
+        for (; i < end && letters < REASON_MOST; at++, letters++) { /* a word wider than a line is broken */
             if (at >= s->width) {
                 end_line(s->t);
                 put_spaces(s->t, indent);
