@@ -252,6 +252,9 @@ static void odd(qnet *n, odd_conv c)
     if (c.bias == DTYPE_I32)
         OK(graph_add1(n->g, OP_DEQUANTIZE_LINEAR, &(quant_attrs){.axis = 0}, constant(n, DTYPE_I32, SHAPE(4), b),
                       constant(n, DTYPE_F32, SHAPE(4), bs), constant(n, DTYPE_I32, SHAPE(4), bz), &in[2]));
+    else if (c.bias == DTYPE_I8)
+        OK(graph_add1(n->g, OP_DEQUANTIZE_LINEAR, &(quant_attrs){.axis = 0}, constant(n, DTYPE_I8, SHAPE(4), (int8_t[4]){2, 2, 2, 2}),
+                      constant(n, DTYPE_F32, SHAPE(4), bs), 0, &in[2]));
     else
         in[2] = constant(n, DTYPE_F32, SHAPE(4), real);
     OK(graph_add(n->g, OP_CONV, &(conv_attrs){.group = 1}, in, 3, &n->v, 1));
@@ -261,6 +264,7 @@ static void odd_none(qnet *n) { odd(n, (odd_conv){.type = DTYPE_I8, .n_scale = 4
 static void u8_weights(qnet *n) { odd(n, (odd_conv){.type = DTYPE_U8, .n_scale = 4, .bias = DTYPE_I32}); }
 static void moved_weights(qnet *n) { odd(n, (odd_conv){.type = DTYPE_I8, .zero = 4, .n_scale = 1, .bias = DTYPE_I32}); }
 static void other_axis(qnet *n) { odd(n, (odd_conv){.type = DTYPE_I8, .axis = 1, .n_scale = 4, .bias = DTYPE_I32}); }
+static void int8_bias(qnet *n) { odd(n, (odd_conv){.type = DTYPE_I8, .n_scale = 4, .bias = DTYPE_I8}); }
 static void float_bias(qnet *n) { odd(n, (odd_conv){.type = DTYPE_I8, .n_scale = 4, .bias = DTYPE_F32}); }
 
 typedef struct odd_gemm {
@@ -359,6 +363,8 @@ static void moved_on(qnet *n) /* everything that is free, in a row */
 }
 static void relu_wider(qnet *n) { conv(n); qnet_round(n, STEP, 128); qnet_relu(n); qnet_round(n, 2 * STEP, 0); }
 static void relu_of_codes(qnet *n) { conv(n); qnet_round(n, STEP, 128); qnet_relu(n); qnet_round(n, STEP, 0); }
+static void relu_to_int8(qnet *n) { conv(n); qnet_round(n, STEP, 128); qnet_relu(n); n->act = DTYPE_I8; qnet_round(n, STEP, 0); }
+static void zero_moved(qnet *n) { conv(n); qnet_round(n, STEP, 128); qnet_node(n, OP_IDENTITY, NULL); qnet_round(n, STEP, 0); }
 static void two_relus(qnet *n) { conv(n); qnet_relu(n); qnet_relu(n); qnet_round(n, STEP, 0); }
 static void other_type(qnet *n) { n->act = DTYPE_I8; qnet_round(n, STEP, 0); }
 static void no_constant(qnet *n)
@@ -408,14 +414,14 @@ static const struct {
     {"2^-127", subnormal, RULE(1)}, {"clip at the ends of the codes", clip_at_ends, 0}, {"clip above the lowest", clip_low, RULE(5)},
     {"clip below the highest", clip_high, RULE(5)}, {"float weights", float_weights, RULE(6)}, {"given constants", odd_none, 0},
     {"uint8 weights", u8_weights, RULE(2)}, {"zero point of weights", moved_weights, RULE(2)}, {"scales along inputs", other_axis, RULE(1)},
-    {"float bias", float_bias, RULE(3)}, {"gemm", gemm_plain, 0}, {"alpha", gemm_alpha, RULE(6)}, {"beta", gemm_beta, RULE(6)},
+    {"float bias", float_bias, RULE(3)}, {"int8 bias", int8_bias, RULE(3)}, {"gemm", gemm_plain, 0}, {"alpha", gemm_alpha, RULE(6)}, {"beta", gemm_beta, RULE(6)},
     {"transA", gemm_turned, RULE(6)}, {"scales of gemm", gemm_scales, RULE(1)}, {"gemm without bias", gemm_bare, RULE(3)},
     {"one bias for all", gemm_short, RULE(3)}, {"matmul", matmul, RULE(6)},
     {"sum at one scale, two zero points", sum_equal, 0}, {"sum of twice the scale", sum_wider, RULE(6)}, {"sum of half the scale", sum_finer, RULE(6)},
     {"sum with a float", sum_float, RULE(6)}, {"sum with itself", sum_itself, 0},
     {"concat", concat_equal, 0}, {"concat of two scales", concat_scales, RULE(6)}, {"pad", pad_zeros, 0}, {"pad edge", pad_edge, RULE(6)},
     {"pad reflect", pad_reflect, RULE(6)}, {"moves in a row", moved_on, 0}, {"relu of codes", relu_of_codes, 0},
-    {"relu of codes, rescaled", relu_wider, RULE(6)}, {"two relus", two_relus, RULE(6)}, {"uint8 to int8", other_type, RULE(6)},
+    {"relu of codes, rescaled", relu_wider, RULE(6)}, {"relu of uint8 codes into int8", relu_to_int8, RULE(6)}, {"zero point moved", zero_moved, RULE(6)}, {"two relus", two_relus, RULE(6)}, {"uint8 to int8", other_type, RULE(6)},
     {"a scale that comes in", no_constant, RULE(1)}, {"read as written", reads_equal, 0}, {"read at another scale", reads_wider, RULE(1)},
     {"read with another zero", reads_moved, RULE(1)}, {"operator on codes", on_codes, RULE(6)}, {"sums read aside", read_aside, RULE(6)},
     {"sums are an output", sums_out, RULE(6)}, {"codes are an output", codes_out, 0}, {"mean", mean, RULE(6)}, {"norm", norm, RULE(6)},
