@@ -436,7 +436,7 @@ static void is_accessible(const char *page)
 {
     ck_assert_uint_eq(count_of(page, "class=\"scroll"), count_of(page, "class=\"scroll\" tabindex=\"0\"") +
                                                             count_of(page, "class=\"scroll map\" tabindex=\"0\""));
-    ck_assert_uint_eq(count_of(page, "<th "), count_of(page, "scope=\"col\"") + count_of(page, "scope=\"row\""));
+    ck_assert_uint_eq(count_of(page, "<th "), count_of(page, "<th scope=\"col\"") + count_of(page, "<th scope=\"row\""));
     lacks(page, "<th>");
     for (const char *p = strstr(page, "<svg"); p; p = strstr(p + 1, "<svg")) {
         char tag[256];
@@ -602,6 +602,32 @@ START_TEST(odd_matrices_have_pages_too)
 }
 END_TEST
 
+START_TEST(a_matrix_of_other_files_is_out_of_date)
+{
+    const char *dir = test_tmp_dir(), *const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const show_options o = {0};
+    matrix m;
+    toy_matrix(&m, 2, 1, NULL);
+    toy_run(dir, NULL);
+    m.columns[0].n_files = 1;
+    m.columns[0].files[0].sha256 = abc;
+    OK(io_make_dirs(test_path(dir, "export")));
+    for (int i = 0; i < 4; i++) {
+        text t = {0};
+        if (i == 0 || i == 1)
+            OK(io_write_file(test_path(dir, "export/student.onnx"), i ? "abd" : "abc", 3));
+        else if (i == 2)
+            OK(io_remove(test_path(dir, "export/student.onnx")));
+        else
+            m.columns[0].files[0].path = "../../../etc/passwd";
+        OK(show_page(&m, &o, dir, &t));
+        (i == 0 ? lacks : contains)(t.s, "Out of date");
+        text_free(&t);
+    }
+    arena_free(&m.mem);
+}
+END_TEST
+
 START_TEST(a_log_is_cut_to_its_end)
 {
     static char log[50001];
@@ -676,6 +702,7 @@ const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
                                  TEST(the_page_takes_nothing_for_markup),
                                  TEST(long_words_are_cut),
                                  TEST(odd_matrices_have_pages_too),
+                                 TEST(a_matrix_of_other_files_is_out_of_date),
                                  TEST(a_log_is_cut_to_its_end),
                                  TEST(any_allocation_may_fail),
                                  {0}};

@@ -60,7 +60,7 @@ static void put_count_fact(text *t, const char *name, size_t n, size_t of)
     page_count(t, (int64_t)n);
     text_add(t, " of ");
     page_count(t, (int64_t)of);
-    text_add(t, " samples in another class</dd>\n");
+    text_add(t, " in another class</dd>\n");
 }
 
 static void put_class(text *t, const page_view *v, size_t c)

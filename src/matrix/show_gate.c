@@ -97,14 +97,14 @@ static void put_number(text *t, double x)
 
 static void put_margin(text *t, const gate_margin *r, size_t figures, size_t failed)
 {
-    text_add(t, "<tr><th scope=\"row\">");
+    text_add(t, "<tr><th scope=\"row\" class=\"where\">");
     put_words(t, r->rule);
     text_add(t, "</th><td class=\"word\">");
     if (failed && figures > 1)
         text_printf(t, "<span class=\"bad\"><span aria-hidden=\"true\">\xe2\x9c\x97</span> fails in %zu of %zu</span>", failed, figures);
     else
         page_tick(t, r->held, "holds", "fails");
-    text_add(t, "</td><td class=\"word\">");
+    text_add(t, "</td><td class=\"word where\">");
     put_where(t, r);
     text_add(t, "</td><td>");
     put_number(t, r->value);

@@ -1,5 +1,6 @@
 /* show_page.c - the deployment matrix as a section of the report page: decision, gate, heat map, what went wrong, diagrams, what a
  * model update costs, and every cell in detail. Everything that runners and files say is escaped and cut. */
+#include "base/hash.h"
 #include "base/io.h"
 #include "deploy/report.h"
 #include "deploy/report_page.h"
@@ -57,8 +58,9 @@ static void put_tally(text *t, const matrix *m)
     text_add(t, "<p class=\"tally\">");
     for (int i = 0; i < CELL_STATES; i++)
         if (count[i]) {
+            text_add(t, "<span>");
             put_state(t, (cell_state)i);
-            text_printf(t, " %zu ", count[i]);
+            text_printf(t, " %zu</span>\n", count[i]);
         }
     text_add(t, "</p>\n");
 }
@@ -85,6 +87,47 @@ static void put_head(text *t, const matrix *m)
     }
     text_add(t, "</p>\n");
     put_tally(t, m);
+}
+
+/* The first file that is another one now than when the matrix was made, or is gone; NULL: none. Columns without a hash do not count. */
+static status find_stale(const matrix *m, const char *run_dir, const char **stale)
+{
+    char hash[65];
+    *stale = NULL;
+    for (size_t k = 0; k < m->n_columns && !*stale; k++)
+        for (size_t i = 0; i < m->columns[k].n_files && !*stale; i++) {
+            const matrix_file *f = &m->columns[k].files[i];
+            uint64_t size;
+            text path = {0};
+            if (!f->path || !f->sha256 || strlen(f->sha256) != 64)
+                continue;
+            status st = io_size_beneath(run_dir, f->path, &size); /* a path that leaves the folder is none of the run's */
+            if (st == ST_OK) {
+                text_printf(&path, "%s/%s", run_dir, f->path);
+                st = path.st == ST_OK ? hash_sha256_file(path.s, hash) : path.st;
+            }
+            text_free(&path);
+            if (st == ST_OOM)
+                return st;
+            if (st != ST_OK)
+                status_clear();
+            if (st != ST_OK || strcmp(hash, f->sha256) != 0)
+                *stale = f->path;
+        }
+    return ST_OK;
+}
+
+static status put_stale(text *t, const page_view *v)
+{
+    const char *stale = NULL;
+    if (v->run_dir)
+        TRY(find_stale(v->m, v->run_dir, &stale));
+    if (stale) {
+        text_add(t, "<p class=\"decision no\"><b>Out of date</b>");
+        put_words(t, stale);
+        text_add(t, " is not the file that this matrix was made of: run <code>distill matrix</code> again.</p>\n");
+    }
+    return t->st;
 }
 
 /* ---- what went wrong ---- */
@@ -220,6 +263,7 @@ static void put_costs(text *t, const matrix *m)
 static status put_section(text *t, page_view *v)
 {
     put_head(t, v->m);
+    TRY(put_stale(t, v));
     if (v->o->decided)
         page_decision(t, v->o->decided);
     if (v->o->gate)

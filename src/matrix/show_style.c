@@ -10,7 +10,7 @@ const char show_style[] =
     ".fault,.fault a{background:var(--warn);color:#1b1f23}\n"
     ".cannot,.absent{background:var(--panel);color:var(--quiet)}.cannot a{color:var(--quiet)}\n"
     ".state.cannot,.state.absent{border-color:var(--rule)}\n"
-    ".tally .state{margin-left:14px}.tally .state:first-child{margin-left:0}\n"
+    ".tally{display:flex;flex-wrap:wrap;gap:6px 16px}.where{white-space:nowrap!important}\n"
     ".matrix{width:100%;border-collapse:separate;border-spacing:2px;font-size:13px}\n"
     ".matrix th,.matrix td{border:0;padding:0;white-space:normal}\n"
     ".matrix thead th{text-align:center;padding:0 2px 4px;line-height:1.25;font-size:12px;min-width:64px}\n"
@@ -51,5 +51,5 @@ const char show_style[] =
     "height:0}\n"
     "@media (max-width:860px){.two,.parts{grid-template-columns:minmax(0,1fr)}}\n"
     "@media (max-width:480px){.one dl,.origin{grid-template-columns:8em minmax(0,1fr)}.matrix th:first-child{min-width:84px;max-width:104px;"
-    "overflow-wrap:anywhere}.matrix thead th{min-width:62px}.tally .state{margin-left:0}.matrix td.row{position:sticky}}\n"
+    "overflow-wrap:anywhere}.matrix thead th{min-width:62px}.scatter svg text{font-size:15px}.hist text{font-size:11px}}\n"
     "@media print{:root{--warn:#f0b429}.matrix{font-size:8pt}.matrix th:first-child{position:static}}\n";
