@@ -59,6 +59,7 @@ status cmd_quant(cli *c);
 status cmd_export(cli *c);
 status cmd_report(cli *c);
 status cmd_runner(cli *c);
+status cmd_gate(cli *c);
 status cmd_config(cli *c);
 status cmd_cache(cli *c);
 status cmd_doctor(cli *c);

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "matrix/gate.h"
 #include "onnx/import.h"
 #include "train/job_spec.h"
 
@@ -41,6 +42,14 @@ const command commands[] = {
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
     {"runner", 'n', "ENGINE", "one model in one engine, for the deployment matrix: a line of JSON in, a line out",
      "ENGINE: own, ort. `distill matrix` starts it; the protocol stands in src/matrix/README.md.\n", cmd_runner},
+    {"gate", 'g', "RUN_DIR", "the rules of [gate] on the matrix of a run; exit status 1 when one does not hold",
+     "Rules stand in [gate] of the run's config.ini (or of --student FILE), one a line, with or without a name:\n"
+     "  METRIC [drop|rise] OP NUMBER[%] [vs teacher|fp32|champion] [on RUNTIME[/VARIANT],...|all] [strict]\n"
+     "  metrics: top1 worst_class disagree flips max_error mean_error p99_error error p50_ms p90_ms p99_ms load_ms\n"
+     "           throughput size_mb peak_mb spread broken\n"
+     "e.g. top1 >= 0.92, top1 drop <= 0.005 vs teacher, p90_ms <= 12 on ort, spread <= 0.003. A difference in accuracy counts\n"
+     "where it is beyond chance; `strict`: as measured. The champion is gate.champion (champion.json beside the run folder).\n",
+     cmd_gate},
     {"config", 'c', "", "the keys of a job file: --defaults, --show, --schema", NULL, cmd_config},
     {"cache", 'k', "", "teacher outputs that runs keep on disk: --list, --clean",
      "They lie in cache.dir (default: distill in $XDG_CACHE_HOME, else in ~/.cache); a job with cache.views = N makes and uses\n"
@@ -277,7 +286,17 @@ status cli_load_job(cli *c, bool file, job **out)
         return fail(ST_USAGE, "which student? Give a job file: distill --teacher t.onnx --student cfg.ini");
     const config_sources from = {.file = file ? o->student : NULL, .env = cli_environment(), .set = o->set.at,
                                  .n_set = o->set.n, .flags = flags, .n_flags = cli_flags(c, flags)};
-    return config_load(&from, out);
+    arena mem = {0};
+    const char *const *rules;
+    size_t n;
+    TRY(config_load(&from, out));
+    status st = gate_rules_of(*out, &mem, &rules, &n); /* a rule that cannot be read is told before hours of training */
+    arena_free(&mem);
+    if (st != ST_OK) {
+        config_free(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 status cli_open_data(const job *j, const char *model, arena *mem, dataset **ds, int64_t *bytes)

@@ -96,10 +96,10 @@ static status give_up(store *s, status st, const char *consequence)
     return ST_OK;
 }
 
-static status default_path(arena *mem, const char **out)
+status store_path(const char *configured, arena *mem, const char **out)
 {
     const char *dir;
-    TRY(cache_folder(NULL, mem, &dir));
+    TRY(cache_folder(configured, mem, &dir));
     return arena_printf(mem, out, "%s/matrix.sqlite", dir);
 }
 
@@ -110,7 +110,7 @@ status store_open(const char *path, store **out)
     status st = ST_OK;
     *out = NULL;
     if (!path)
-        TRY_DONE(default_path(&mem, &path));
+        TRY_DONE(store_path(NULL, &mem, &path));
     TRY_DONE(mem_alloc(&s, 1, sizeof *s));
     st = store_db_open(path, &s->db);
     if (st != ST_OK)
@@ -188,6 +188,20 @@ status store_get(store *s, const char *key, arena *mem, matrix_cell *out, bool *
     }
     arena_free(&own);
     return st == ST_OK ? ST_OK : give_up(s, st, "measuring anew from here on");
+}
+
+status store_marks(store *s, matrix *m)
+{
+    for (size_t i = 0; i < m->n_rows * m->n_columns; i++) {
+        matrix_cell *c = &m->cells[i], kept;
+        bool hit;
+        if (c->right || !c->key)
+            continue;
+        TRY(store_get(s, c->key, &m->mem, &kept, &hit));
+        if (hit && kept.images == c->images && kept.correct == c->correct)
+            c->right = kept.right;
+    }
+    return ST_OK;
 }
 
 static status parts_text(const key_part *parts, size_t n, text *t)

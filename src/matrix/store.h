@@ -21,7 +21,9 @@ typedef struct key_part {
 /* Order of parts does not matter; names must differ. hex: 65 bytes. */
 MUST_USE status store_key(const key_part *parts, size_t n, char *hex);
 
-/* path NULL: matrix.sqlite in the user's cache folder (as cache.dir). ST_CONFIG when there is no such folder. */
+/* matrix.sqlite in `configured` (job: cache.dir), "" or NULL: in the user's cache folder. ST_CONFIG when there is none. */
+MUST_USE status store_path(const char *configured, arena *mem, const char **out);
+/* path NULL: as store_path(NULL) says. */
 MUST_USE status store_open(const char *path, store **out);
 void store_close(store *s); /* NULL allowed */
 /* Is anything kept? False after a warning: it never hits and keeps nothing. */
@@ -32,6 +34,9 @@ MUST_USE status store_get(store *s, const char *key, arena *mem, matrix_cell *ou
 /* cell->key must be store_key of these parts. Older measurements stay as history (the last 200 of a runtime, variant and
  * part "model"). */
 MUST_USE status store_put(store *s, const matrix_cell *cell, const key_part *parts, size_t n);
+
+/* The marks of single samples (right) of cells that came from a matrix.json, which has none, where they are known. */
+MUST_USE status store_marks(store *s, matrix *m);
 
 /* Measurements of one cell, newest first: "since when does this differ". `model`: the value of that part; NULL: of any. */
 typedef struct history_entry {
