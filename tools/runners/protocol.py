@@ -39,7 +39,7 @@ class Refused(Exception):
 UNSUPPORTED = re.compile(
     r"not supported|unsupported|not implemented|unimplemented|not.?implementederror|no implementation|could not find an implementation"
     r"|cannot be (?:imported|converted)|no (?:kernel|conversion)|unknown (?:op|layer)|didn't find op|failed to find (?:op|kernel)"
-    r"|no op registered|failed to legalize|can't create layer|layer .* not exists or registered|unregistered op|missing op|not registered", re.IGNORECASE)
+    r"|no op registered|translating node|failed to legalize|can't create layer|layer .* not exists or registered|unregistered op|missing op|not registered", re.IGNORECASE)
 
 
 def one_line(text, most=600):

@@ -20,6 +20,7 @@ class Ncnn(Engine):
         net.opt.num_threads = request.get("threads", 1)
         net.opt.use_vulkan_compute = False
         net.opt.use_int8_inference = True
+        net.opt.use_winograd_convolution = bool(options.get("winograd", False))
         net.opt.use_packing_layout = bool(options.get("packing", True))
         for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
             if hasattr(net.opt, name):
@@ -44,5 +45,6 @@ class Ncnn(Engine):
                 rows.append(np.array(y, copy=True)[None])
             return np.concatenate(rows)
 
-        packing = "packing layout on" if net.opt.use_packing_layout else "packing layout off"
-        return session(run, None, [], [f"one sample at a time, {packing}, float32 where not int8"])
+        on = ["off", "on"]
+        notes = f"one sample at a time, packing layout {on[net.opt.use_packing_layout]}, Winograd {on[net.opt.use_winograd_convolution]}"
+        return session(run, None, [], [f"{notes}, float32 where not int8"])

@@ -1,5 +1,6 @@
 """ONNX Runtime: the release in use where no C program can drive it, one of two years ago, the build with the OpenVINO provider."""
 import collections
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -58,14 +59,18 @@ class OnnxRuntimeOld(OnnxRuntime):
             raise protocol.Refused("missing", f"this is onnxruntime {ort.__version__}, not {OLD}*; to get it: tools/setup-runtimes ort-old")
 
 
-class OnnxRuntimeOpenVino(OnnxRuntime):
-    runtime, wheel = "ONNX Runtime OpenVINO provider", "onnxruntime-openvino"
+class OnnxRuntimeProvider(OnnxRuntime):
+    """Another provider first, the CPU for what it does not take; `wheels` are those that carry it, to be had from PyPI."""
 
-    def __init__(self):
-        if "OpenVINOExecutionProvider" not in ort.get_available_providers():
-            raise protocol.Refused("missing", "this onnxruntime has no OpenVINO provider; to get it: tools/setup-runtimes ort-openvino")
+    def __init__(self, provider, title, *wheels):
+        installed = {d.metadata["Name"].lower().replace("_", "-") for d in importlib.metadata.distributions() if d.metadata["Name"]}
+        self.provider, self.runtime = provider, f"ONNX Runtime {title} provider"
+        self.wheel = next((w for w in wheels if w in installed), "onnxruntime")
+        if provider not in ort.get_available_providers():
+            how = "tools/setup-runtimes ort-openvino" if title == "OpenVINO" else f"pip install {wheels[0]}, on a machine that has what it needs"
+            raise protocol.Refused("missing", f"this onnxruntime has no {title} provider; to get it: {how}")
 
     def open(self, request, profile=None):
-        self.providers = [("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": str(request.get("threads", 1)),
-                                                         "precision": "FP32"}), "CPUExecutionProvider"]
+        options = {"OpenVINOExecutionProvider": {"device_type": "CPU", "num_of_threads": str(request.get("threads", 1)), "precision": "FP32"}}
+        self.providers = [(self.provider, options.get(self.provider, {})), "CPUExecutionProvider"]
         return super().open(request, profile)
