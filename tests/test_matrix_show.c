@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "matrix/show.h"
+#include "program.h"
 #include "toy_matrix.h"
 
 #include <math.h>
@@ -137,7 +138,9 @@ START_TEST(a_terminal_shows_what_matters)
     /* a cell that is ok but fails the gate is told by a sign, not by its colour alone */
     g.margins[0].held = false;
     g.held = false;
+    g.margins[0].value = (double)NAN;
     s = terminal(&m, &all);
+    contains(s, "top1 >= 0.89: not measured on own/fp32");
     contains(s, "\nown                90.05x 90.06=");
     mem_free(s);
     arena_free(&g.mem);
@@ -652,6 +655,40 @@ START_TEST(a_log_is_cut_to_its_end)
 }
 END_TEST
 
+START_TEST(the_program_puts_it_into_the_report)
+{
+    const char *dir = test_tmp_dir(), *page = test_path(dir, "report.html");
+    static const char ini[] = "[gate]\ntop1 >= 0.89\n";
+    unsigned char *s;
+    size_t size;
+    matrix m;
+    toy_matrix(&m, 12, 4, NULL);
+    toy_run(dir, NULL);
+    OK(matrix_write(test_path(dir, "matrix.json"), &m));
+    OK(io_write_file(test_path(dir, "config.ini"), ini, sizeof ini - 1));
+    for (int i = 0; i < 4; i++) {
+        if (i == 1) /* a gate that cannot be read: the matrix without it */
+            OK(io_write_file(test_path(dir, "config.ini"), "[gate]\nfoo >= 1\n", 16));
+        if (i == 2)
+            OK(io_remove(test_path(dir, "config.ini")));
+        if (i == 3) /* a matrix that cannot be read: the page as ever */
+            OK(io_write_file(test_path(dir, "matrix.json"), "{\"schema\":1", 11));
+        ran r = program_run(NULL, ARGS("report", dir));
+        ck_assert_msg(r.code == 0, "%d: %s", r.code, r.err);
+        ck_assert_int_eq(strncmp(r.out, page, strlen(page)), 0);
+        ck_assert_msg((i == 1 || i == 3) == (strstr(r.err, "warning: the page is made without") != NULL), "%d: %s", i, r.err);
+        ran_free(&r);
+        OK(io_read_file(page, 1 << 26, &s, &size));
+        (i < 3 ? contains : lacks)((char *)s, "<h2 id=\"matrix\">Deployment matrix</h2>");
+        (i == 0 ? contains : lacks)((char *)s, "<h3>Gate</h3>");
+        if (i == 0) /* as read back from the file */
+            contains((char *)s, "<a href=\"#c5-3\"><b>differs</b><span>76.00</span>");
+        mem_free(s);
+    }
+    arena_free(&m.mem);
+}
+END_TEST
+
 START_TEST(any_allocation_may_fail)
 {
     matrix m;
@@ -704,5 +741,6 @@ const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
                                  TEST(odd_matrices_have_pages_too),
                                  TEST(a_matrix_of_other_files_is_out_of_date),
                                  TEST(a_log_is_cut_to_its_end),
+                                 TEST(the_program_puts_it_into_the_report),
                                  TEST(any_allocation_may_fail),
                                  {0}};

@@ -1,6 +1,5 @@
 /* cmd_config.c - `distill config` and `distill report`: what needs no computing. */
 #include "cli/cli.h"
-#include "deploy/report.h"
 
 status cmd_config(cli *c)
 {
@@ -27,19 +26,11 @@ status cmd_config(cli *c)
 
 status cmd_report(cli *c)
 {
-    report_data r;
     text path = {0};
     if (c->o.args.n != 1)
         return fail(ST_USAGE, "which run? distill report RUN_DIR");
-    text_printf(&path, "%s/report.html", c->o.args.at[0]);
-    status st = path.st;
-    if (st == ST_OK)
-        st = report_from_run(c->o.args.at[0], &r);
-    if (st == ST_OK) {
-        st = report_write(path.s, &r);
-        report_free(&r);
-        text_add(&path, "\n");
-    }
+    text_printf(&path, "%s/report.html\n", c->o.args.at[0]);
+    status st = path.st == ST_OK ? cli_run_page(c->o.args.at[0]) : path.st;
     if (st != ST_OK) {
         text_free(&path);
         return st;

@@ -328,15 +328,6 @@ static summary summarize(job_run *x)
     return m;
 }
 
-static status make_report(const job_run *x)
-{
-    report_data r;
-    TRY(report_from_run(x->dir, &r));
-    status st = report_write(x->report_file, &r);
-    report_free(&r);
-    return st;
-}
-
 /* ---- in order ---- */
 
 static status dry_run(job_run *x)
@@ -379,7 +370,7 @@ static status train_and_prove(job_run *x)
     TRY(export_student(x));
     TRY(prove_student(x));
     TRY(write_run(x, "done", NULL));
-    TRY(make_report(x));
+    TRY(cli_run_page(x->dir));
     const summary m = summarize(x);
     TRY(summary_print(&m, o->json));
     return prove_held(&x->v) ? ST_OK : fail(ST_GATE, "not all checks held; see %s", x->report_file);

@@ -3,7 +3,6 @@
 #include "cli/cli.h"
 #include "cli/summary.h"
 #include "deploy/prove.h"
-#include "deploy/report.h"
 #include "onnx/import.h"
 #include "train/job_spec.h"
 
@@ -60,14 +59,10 @@ static status open_data(validated *x)
 static status write_run(validated *x, const char **report)
 {
     const char *path;
-    report_data r;
     TRY(arena_printf(&x->mem, &path, "%s/validation.json", x->dir));
     TRY(arena_printf(&x->mem, report, "%s/report.html", x->dir));
     TRY(validation_write(path, &x->v));
-    TRY(report_from_run(x->dir, &r));
-    status st = report_write(*report, &r);
-    report_free(&r);
-    return st;
+    return cli_run_page(x->dir);
 }
 
 status cmd_validate(cli *c)

@@ -426,9 +426,13 @@ static void put_gate(const screen *s, const gate_result *g)
         text_printf(&t, "gate: held (%zu figure%s)", g->n, g->n == 1 ? "" : "s");
     else
         text_printf(&t, "gate: DOES NOT HOLD: %zu of %zu figures", failed, g->n);
-    if (first)
-        text_printf(&t, "; the first: %s: %.4g on %s%s%s", first->rule, first->value, first->runtime ? first->runtime : "all",
+    if (first) {
+        char value[SHOW_ROOM] = "not measured";
+        if (!isnan(first->value))
+            snprintf(value, sizeof value, "%.4g", first->value);
+        text_printf(&t, "; the first: %s: %s on %s%s%s", first->rule, value, first->runtime ? first->runtime : "all",
                     first->variant ? "/" : "", first->variant ? first->variant : "");
+    }
     put_paragraph(s, &t, 4);
 }
 
