@@ -140,7 +140,7 @@ START_TEST(a_terminal_shows_what_matters)
     g.held = false;
     g.margins[0].value = (double)NAN;
     s = terminal(&m, &all);
-    contains(s, "top1 >= 0.89: not measured on own/fp32");
+    contains(s, "top1 >= 0.89: not measured");
     contains(s, "\nown                90.05x 90.06=");
     mem_free(s);
     arena_free(&g.mem);
