@@ -111,4 +111,14 @@ const op_case op_cases_fake_quant[] = {
      {F32(3), FIXED(1, 2, 3), .kind = VALUE_STATE}, {F32(3), FIXED(0), .kind = VALUE_STATE}, {F32(3), FIXED(-2, 0, NAN)}, {F32(3), FIXED(1, 0, 5)}},
      Q(.qmin = -127, .qmax = 127, .momentum = 1, .fixed_zero = 1), .fwd_tol = 1e-7},
     {OP_FAKE_QUANT_RANGE, "momentum", .in = {{F32(1)}, {F32(1)}, {F32(1)}, {F32(1)}, {F32(1)}, {F32(1)}}, Q(U8Q), .refuse = "momentum"},
+
+    {OP_FAKE_QUANT_CAP, "below and above", .in = {{F32(3, 4), FIXED(1, -2, 3, 4, 1, 2, -3, 4.5, 10, -10, 10, 10), .kind = VALUE_STATE}, ONE(0.5)},
+     Q(.qmax = 20), .fwd_tol = 1e-7},
+    {OP_FAKE_QUANT_CAP, "of columns, a scale for each", .in = {{F32(2, 3), FIXED(1, 2, 3, -4, 5, 6), .kind = VALUE_STATE}, {F32(3), FIXED(1, 0.5, 4)}},
+     Q(.axis = -1, .qmax = 4), .fwd_tol = 1e-7},
+    {OP_FAKE_QUANT_CAP, "of a convolution", .in = {{F32(7, 5, 3, 3), .kind = VALUE_STATE}, {F32(7), .lo = 0.01, .hi = 0.02}}, Q(.qmax = 2000),
+     .fwd_tol = 1e-6},
+    {OP_FAKE_QUANT_CAP, "not finite", .in = {{F32(2, 2), FIXED(1, NAN, 5, INFINITY), .kind = VALUE_STATE}, ONE(1)}, Q(.qmax = 4)},
+    {OP_FAKE_QUANT_CAP, "scales of another number", .in = {{F32(3, 4)}, {F32(4)}}, Q(.qmax = 4), .refuse = "shape"},
+    {OP_FAKE_QUANT_CAP, "nothing is left", .in = {{F32(3, 4)}, {F32(3)}}, Q(.qmax = 0), .refuse = "a largest sum of 0"},
     OP_CASE_END};

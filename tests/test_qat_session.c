@@ -158,6 +158,57 @@ START_TEST(presets_become_portable)
 }
 END_TEST
 
+/* All matrices, and their averages, far out. */
+static void push_out(session *q, float by)
+{
+    for (size_t i = 0; i < q->params.n; i++) {
+        const tensor *t = &q->params.at[i].t;
+        const size_t n = strlen(t->name);
+        if (t->sh.rank < 2 || (q->params.at[i].kind != VALUE_PARAM && (n < 4 || strcmp(t->name + n - 4, ".ema") != 0)))
+            continue;
+        for (int64_t k = 0; k < shape_count(&t->sh); k++)
+            ((float *)t->data)[k] = k % 3 ? by : -by;
+    }
+}
+
+/* Rule 4 holds whatever the steps do to a layer of 1200 inputs: with all weights at 64 its sums would be 255 * 76800. */
+START_TEST(training_keeps_to_rule_4)
+{
+    static const char *const set[][7] = {
+        {"quant.epochs=0.5", "quant.samples=32", "student.arch=mlp", "student.hidden=1200 1200", "student.depth=auto", "student.widths="},
+        {"quant.epochs=0.5", "quant.samples=32", "student.arch=mlp", "student.hidden=1200 1200", "student.depth=auto", "student.widths=",
+         "train.ema=0.9"}};
+    for (size_t i = 0; i < 2; i++) {
+        const char *all[8] = {0}, *dir = test_tmp_dir();
+        uint64_t hash[64];
+        session s, q;
+        graph *g;
+        portable_report r;
+        double most = 0;
+        memcpy(all, set[i], sizeof set[i]);
+        toy_make(dir);
+        job *j = toy_job(dir, all);
+        OK(session_open(j, &s));
+        OK(session_open_qat(&s, "portable", &q));
+        push_out(&q, 1000);
+        steps(&q, 0, 1, hash);
+        OK(session_sync_weights(&q));
+        OK(qat_leave(&q, 1, &g));
+        OK(portable_check(g, PROFILE_NONE, &r));
+        ck_assert_msg(r.n_fault == 0, "node %s breaks rule %d: %s", r.fault[0].node, r.fault[0].rule, r.fault[0].what);
+        for (size_t k = 0; k < r.n_layer; k++)
+            most = fmax(most, r.layer[k].bound);
+        printf("largest 255 * sum|w| + |b|: %.0f of 16777216\n", most);
+        ck_assert_msg(most < 16777216 && most > 0.4 * 16777216, "the cap is not near the bound: %.0f", most);
+        portable_free(&r);
+        graph_free(g);
+        session_close_qat(&q);
+        session_close(&s);
+        config_free(j);
+    }
+}
+END_TEST
+
 /* Stopped by a signal after a step and run again: the same file. */
 START_TEST(a_stopped_variant_goes_on_to_the_same_file)
 {
@@ -197,5 +248,5 @@ START_TEST(a_stopped_variant_goes_on_to_the_same_file)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), TEST(presets_become_portable),
+const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), TEST(presets_become_portable), TEST(training_keeps_to_rule_4),
                                  TEST(a_stopped_variant_goes_on_to_the_same_file), {0}};

@@ -77,8 +77,35 @@ static void range(const kernel_args *a)
     }
 }
 
+static void cap(const kernel_args *a)
+{
+    const fake_quant_attrs *at = a->attr;
+    const shape *sh = &a->in[0].sh;
+    const int axis = (int)(at->axis < 0 ? at->axis + sh->rank : at->axis);
+    real *x = a->in[0].data;
+    const real *scale = a->in[1].data;
+    const int64_t channels = sh->dim[axis], step = shape_count(&a->in[1].sh) > 1 ? 1 : 0;
+    int64_t outer = 1, inner = 1;
+    for (int i = 0; i < sh->rank; i++)
+        *(i < axis ? &outer : &inner) *= i == axis ? 1 : sh->dim[i];
+    for (int64_t k = 0; k < channels; k++) {
+        double sum = 0;
+        for (int64_t o = 0; o < outer; o++)
+            for (int64_t i = (o * channels + k) * inner, end = i + inner; i < end; i++)
+                sum += fabs((double)x[i]);
+        sum /= (double)scale[k * step];
+        if (!(sum > at->qmax) || isinf(sum))
+            continue;
+        const real factor = (real)(at->qmax / sum);
+        for (int64_t o = 0; o < outer; o++)
+            for (int64_t i = (o * channels + k) * inner, end = i + inner; i < end; i++)
+                x[i] *= factor;
+    }
+}
+
 KERNEL_TABLE(fake_quant) = {
     {OP_FAKE_QUANT, REAL_DTYPE, REAL_ISA, "fake quant reference", forward},
     {OP_FAKE_QUANT_GRAD, REAL_DTYPE, REAL_ISA, "fake quant grad reference", backward},
     {OP_FAKE_QUANT_RANGE, REAL_DTYPE, REAL_ISA, "fake quant range reference", range},
+    {OP_FAKE_QUANT_CAP, REAL_DTYPE, REAL_ISA, "fake quant cap reference", cap},
     KERNEL_END};

@@ -414,8 +414,10 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
             t->grad[used++] = t->grad[i];
         }
     t->n_param = used;
-    if (!s->opt.none)
+    if (!s->opt.none) {
         TRY(add_updates(t, &s->opt, s->keep_gradients));
+        TRY(qat_add_caps(g));
+    }
     TRY(add_outputs(t));
     return finish(t, s->opt.none || s->keep_gradients);
 }

@@ -143,3 +143,24 @@ const op_desc op_fake_quant_range = {
     .infer = fake_quant_range_infer, .mutates = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3,
     NO_GRAD("updates are not differentiated"),
 };
+
+/* FakeQuantCap: inputs x (written) and a scale as of FakeQuant, or one number; `axis` of x: its output channels, whatever the scale's.
+ * A channel whose sum |x| / scale is above qmax is made smaller until it is qmax: the nearest point but for its direction, and
+ * averages of such channels keep the bound. A sum that is not finite changes nothing. */
+static status fake_quant_cap_infer(graph *g, node *n)
+{
+    const fake_quant_attrs *at = n->attr;
+    const value *x = op_in(g, n, 0), *s = op_in(g, n, 1);
+    int axis;
+    TRY(op_check_float(g, n, 0));
+    TRY(op_check_same_type(g, n, 0, 1));
+    TRY(op_axis(n, at->axis, x->sh.rank, &axis));
+    if (shape_count(&s->sh) != 1 || s->sh.rank > 0)
+        TRY(op_check_shape(g, n, 1, SHAPE(x->sh.dim[axis]), "scale"));
+    return at->qmax > 0 ? ST_OK : op_fail(n, "a largest sum of %g", at->qmax);
+}
+
+const op_desc op_fake_quant_cap = {
+    .name = "FakeQuantCap", .in = {2, 2}, .out = {0, 0}, .flags = OP_MUTATES | OP_INTERNAL, FAKE_QUANT_ATTRS,
+    .infer = fake_quant_cap_infer, .mutates = 1 << 0, NO_GRAD("updates are not differentiated"),
+};

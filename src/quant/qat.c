@@ -230,7 +230,7 @@ static status round_bias(inserter *x, node *n, node_id k, value_id weight_scale,
     for (int64_t i = 0; i < count; i++)
         unit[i] = sx * sw[i];
     TRY(add_numbers(g, g->value[bias].name, "scale", VALUE_CONST, scales, unit, &scale));
-    const fake_quant_attrs at = {.axis = -1, .qmin = -8388606, .qmax = 8388606, .multiple = 4, .offset = 2};
+    const fake_quant_attrs at = {.axis = -1, .qmin = -PORTABLE_BIAS_MAX, .qmax = PORTABLE_BIAS_MAX, .multiple = 4, .offset = 2};
     return add_rounding(g, bias, scale, 0, &at, &n->in[2]);
 }
 

@@ -70,6 +70,8 @@ MUST_USE status qat_insert(graph *g, const qat_options *o, const qat_ranges *r);
 
 MUST_USE status qat_training_mode(graph *g); /* before gradients: relus into the FakeQuant behind them, ranges of batches */
 MUST_USE status qat_add_updates(graph *g);   /* after gradients: moving ranges */
+/* After the updates: portable weights, and their averages, keep to rule 4 (portable.h) wherever the steps would take them. */
+MUST_USE status qat_add_caps(graph *g);
 
 /* ---- out ---- */
 

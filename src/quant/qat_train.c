@@ -1,6 +1,8 @@
 /* qat_train.c - FakeQuant in training graphs. */
 #include "ops/attrs.h"
+#include "quant/places.h"
 #include "quant/qat.h"
+#include "quant/qat_weight.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -121,4 +123,53 @@ status qat_add_updates(graph *g)
             TRY(add_update(g, (node_id)k, n_node));
     }
     return ST_OK;
+}
+
+/* ---- sums ---- */
+
+static status add_cap(graph *g, value_id x, const fake_quant_attrs *at, value_id scale)
+{
+    const value_id in[2] = {x, scale};
+    return graph_add(g, OP_FAKE_QUANT_CAP, at, in, 2, NULL, 0);
+}
+
+/* Weight `rounded` of product n, where its channels are so long that rule 4 does not hold whatever the weights are. */
+static status cap_weight(graph *g, const node *n, const node *rounded)
+{
+    const fake_quant_attrs *from = rounded->attr;
+    const value_id x = rounded->in[0], scale = rounded->in[1];
+    const shape sh = g->value[x].sh;
+    const int axis = places_operands(g, n).axis;
+    const int64_t each = sh.dim[axis] ? shape_count(&sh) / sh.dim[axis] : 0;
+    const fake_quant_attrs at = {.axis = axis, .qmax = weight_sum_max(each), .multiple = 1};
+    char name[1024];
+    if (from->multiple != 4 || g->value[x].kind != VALUE_PARAM || from->qmax * (double)each <= PORTABLE_SUM_MAX)
+        return ST_OK;
+    snprintf(name, sizeof name, "%s.ema", g->value[x].name);
+    const value_id average = graph_find(g, name);
+    TRY(add_cap(g, x, &at, scale));
+    return average ? add_cap(g, average, &at, scale) : ST_OK;
+}
+
+status qat_add_caps(graph *g)
+{
+    static const bool products[OP_COUNT] = {[OP_CONV] = true, [OP_CONV_TRANSPOSE] = true, [OP_GEMM] = true, [OP_MATMUL] = true};
+    const size_t n_node = g->n_node;
+    const phase when = g->when;
+    bool *done;
+    status st = ST_OK;
+    TRY(mem_alloc(&done, n_node, sizeof *done));
+    g->when = PHASE_UPDATE;
+    for (size_t k = 1; st == ST_OK && k < n_node; k++) {
+        const node n = g->node[k];
+        const node_id from = products[n.op] && n.n_in > 1 ? g->value[n.in[1]].from : 0;
+        if (!from || !rounds[g->node[from].op] || done[from])
+            continue;
+        const node rounded = g->node[from]; /* nodes move as the graph grows */
+        done[from] = true; /* whoever reads it later is a gradient */
+        st = cap_weight(g, &n, &rounded);
+    }
+    mem_free(done);
+    g->when = when;
+    return st;
 }

@@ -15,7 +15,7 @@ static double on_grid(const numbers *m, double x, double scale)
     return fmin(fmax(4 * nearbyint(x / scale / 4), -m->limit), m->limit);
 }
 
-/* Squared error; the largest number; the largest sum of the integers' magnitudes of one channel. */
+/* Squared error; the largest number; the largest sum of magnitudes of one channel, in steps of the scale. */
 static double measure(const numbers *m, double scale, double *most, double *sum)
 {
     double e = 0;
@@ -26,7 +26,7 @@ static double measure(const numbers *m, double scale, double *most, double *sum)
             for (int64_t i = 0; i < m->at.inner; i++) {
                 double x = (double)m->x[(o * m->at.channels + c) * m->at.inner + i], q = on_grid(m, x, scale), d = q * scale - x;
                 e += d * d;
-                s += fabs(q);
+                s += fabs(x / scale);
                 *most = fmax(*most, isfinite(x) ? fabs(x) : HUGE_VAL);
             }
         *sum = fmax(*sum, s);
@@ -34,16 +34,19 @@ static double measure(const numbers *m, double scale, double *most, double *sum)
     return e;
 }
 
-/* Half of what keeps 255 * sum |w| + |b| below 2^24: weights may still grow, and the bias needs its part. */
-#define SUM_ROOM (8388608.0 / 255)
+double weight_sum_max(int64_t each)
+{
+    return fmax(PORTABLE_SUM_MAX - 2 * (double)each, PORTABLE_SUM_MAX / 2) * (1 - 1e-6); /* floats' own rounding */
+}
 
 static double choose_power(const numbers *m, double most, double largest)
 {
+    const double room = weight_sum_max(m->at.outer * m->at.inner);
     double best = 0, least = HUGE_VAL, sum, ignored;
     int high = most > 0 ? (int)ceil(log2(most / m->limit)) : -20;
     for (int e = high; e > high - 3; e--) {
         double scale = fmin(exp2(e), largest), error = measure(m, scale, &ignored, &sum);
-        while (sum > SUM_ROOM && scale < largest) {
+        while (sum > room && scale < largest) {
             scale = fmin(2 * scale, largest);
             error = measure(m, scale, &ignored, &sum);
         }
