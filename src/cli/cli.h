@@ -60,13 +60,14 @@ status cmd_export(cli *c);
 status cmd_report(cli *c);
 status cmd_runner(cli *c);
 status cmd_gate(cli *c);
+status cmd_matrix(cli *c);
 status cmd_config(cli *c);
 status cmd_cache(cli *c);
 status cmd_doctor(cli *c);
 status cmd_help(cli *c);
 
 /* The options that stand for keys of a job, as overrides; returns how many of CLI_FLAGS. */
-#define CLI_FLAGS 12
+#define CLI_FLAGS 16
 size_t cli_flags(cli *c, config_override *flags);
 const char *const *cli_environment(void);
 /* The job of --student, --set, environment and the options that stand for keys. `file` false: no job file is needed. */

@@ -40,6 +40,10 @@ const command commands[] = {
      "Images are [N, H, W, C] in TFLite files. A model in QDQ form becomes int8 operators with the same integers. The file is\n"
      "MODEL's name with .tflite unless --out says else; --out FILE.param writes ncnn's layers, and their weights to FILE.bin.\n", cmd_export},
     {"report", 'p', "RUN_DIR", "make report.html of a run anew", NULL, cmd_report},
+    {"matrix", 'm', "RUN_DIR", "every variant of a run in every runtime that is here, each judged by our executor",
+     "Cells that were measured before come from matrix.sqlite in cache.dir; --refresh measures anew. Leaves RUN_DIR/matrix.json, the\n"
+     "runners' logs in RUN_DIR/matrix/log, and the matrix in report.html. Runtimes come by tools/setup-runtimes; --list says which\n"
+     "are here. The keys of [matrix] say the rest.\n", cmd_matrix},
     {"runner", 'n', "ENGINE", "one model in one engine, for the deployment matrix: a line of JSON in, a line out",
      "ENGINE: own, ort. `distill matrix` starts it; the protocol stands in src/matrix/README.md.\n", cmd_runner},
     {"gate", 'g', "RUN_DIR", "the rules of [gate] on the matrix of a run; exit status 1 when one does not hold",
@@ -270,6 +274,7 @@ size_t cli_flags(cli *c, config_override *flags)
                  {o->teacher_precision, "teacher.precision", "--teacher-precision"},
                  {o->device, "exec.device", "--device"},      {o->data, "data.dir", "--data"},
                  {o->samples, "data.samples", "--samples"},   {o->seed, "train.seed", "--seed"},
+                 {o->runtimes, "matrix.runtimes", "--runtimes"}, {o->variants, "matrix.variants", "--variants"},
                  {o->threads, "exec.threads", "--threads"},   {o->batch_text, "train.batch", "--batch"}};
     size_t n = 0;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

@@ -1,0 +1,190 @@
+/* cmd_matrix.c - `distill matrix RUN_DIR`: every variant of a run in every runtime, as a table. */
+#include "base/io.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "distill/cache.h"
+#include "matrix/matrix_make.h"
+#include "matrix/show.h"
+#include "train/job_spec.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct matrix_run {
+    cli *c;
+    job *j;
+    arena mem;
+    const char *dir, *file; /* run folder; its matrix.json */
+    dataset *ds;
+    store *cache;
+    matrix m;
+} matrix_run;
+
+static status open_job(matrix_run *x)
+{
+    cli *c = x->c;
+    const char *ini;
+    if (c->o.args.n != 1)
+        return fail(ST_USAGE, "which run? distill matrix RUN_DIR");
+    x->dir = c->o.args.at[0];
+    TRY(arena_printf(&x->mem, &ini, "%s/config.ini", x->dir));
+    TRY(arena_printf(&x->mem, &x->file, "%s/matrix.json", x->dir));
+    c->o.student = ini;
+    return cli_load_job(c, true, &x->j);
+}
+
+static status open_cache(const job *j, arena *mem, store **out)
+{
+    const char *dir, *path;
+    TRY(cache_folder(j->cache.dir, mem, &dir));
+    TRY(io_make_dirs(dir));
+    TRY(arena_printf(mem, &path, "%s/matrix.sqlite", dir));
+    return store_open(path, out);
+}
+
+static void tell(void *ctx, const matrix_cell *c, size_t done, size_t total)
+{
+    text t = {0};
+    (void)ctx;
+    text_printf(&t, "%zu/%zu %s, %s: %s", done, total, c->runtime, c->variant, cell_state_name(c->state));
+    if (!isnan(c->accuracy))
+        text_printf(&t, ", accuracy %.4g %% of %zu", 100 * c->accuracy, c->images);
+    if (!isnan(c->p50_ms))
+        text_printf(&t, ", %.3g ms", c->p50_ms);
+    if (c->reason && c->state != CELL_NOT_RUN)
+        text_printf(&t, ": %s", c->reason);
+    if (t.st == ST_OK)
+        log_line(c->cached || c->state == CELL_NOT_RUN ? LOG_DEBUG : LOG_INFO, "%s", t.s);
+    text_free(&t);
+}
+
+static matrix_options options_of(const matrix_run *x)
+{
+    return (matrix_options){.run = x->dir, .j = x->j, .ds = x->ds, .refresh = x->c->o.refresh, .cache = x->cache, .stop = x->c->stop,
+                            .numbers = x->ds && job_gives_numbers(x->j, dataset_info(x->ds), 2), .tell = tell};
+}
+
+/* ---- the table ---- */
+
+static status print_matrix(matrix_run *x)
+{
+    const options *o = &x->c->o;
+    const show_options how = {.color = isatty(STDOUT_FILENO)};
+    text t = {0};
+    if (o->json)
+        matrix_put(&t, &x->m, false);
+    else if (o->markdown)
+        show_markdown(&x->m, &how, &t);
+    else if (o->csv)
+        show_csv(&x->m, &t);
+    else
+        show_terminal(&x->m, &how, &t);
+    return cli_print(&t);
+}
+
+static status write_files(matrix_run *x)
+{
+    TRY(matrix_write(x->file, &x->m));
+    if (show_report(x->dir, &x->m, NULL) != ST_OK)
+        log_warn("%s", status_message());
+    return ST_OK;
+}
+
+static status make(matrix_run *x)
+{
+    const char *student;
+    int64_t bytes;
+    TRY(arena_printf(&x->mem, &student, "%s/student.onnx", x->dir));
+    TRY(cli_open_data(x->j, student, &x->mem, &x->ds, &bytes));
+    if (x->j->matrix.cache)
+        TRY(open_cache(x->j, &x->mem, &x->cache));
+    const matrix_options o = options_of(x);
+    status st = matrix_make(&o, &x->m);
+    if (st == ST_OK)
+        st = write_files(x);
+    if (st == ST_OK)
+        st = print_matrix(x);
+    return st;
+}
+
+/* ---- --list, --clean ---- */
+
+static void list_json(const runtime_row *const *rows, const runtime_facts *f, size_t n, text *t)
+{
+    json j = {.out = t};
+    json_put_object(&j, NULL);
+    json_put_array(&j, "runtimes");
+    for (size_t i = 0; i < n; i++) {
+        json_put_object(&j, NULL);
+        json_put_string(&j, "runtime", rows[i]->key);
+        json_put_string(&j, "title", rows[i]->title);
+        json_put_bool(&j, "present", f[i].present);
+        json_put_string(&j, "form", rows[i]->form);
+        json_put_string(&j, "version", f[i].version);
+        json_put_string(&j, "device", f[i].device);
+        json_put_string(&j, "isa", f[i].isa);
+        json_put_bool(&j, "emulated", rows[i]->emulated);
+        json_put_string(&j, "how", f[i].how);
+        json_end_object(&j);
+    }
+    json_end_array(&j);
+    json_end_object(&j);
+    text_add(t, "\n");
+}
+
+static status list(matrix_run *x)
+{
+    const runtime_row *const *rows;
+    runtime_facts *f;
+    size_t n;
+    text t = {0};
+    const matrix_options o = options_of(x);
+    TRY(matrix_rows(&o, &x->mem, &rows, &f, &n));
+    if (x->c->o.json) {
+        list_json(rows, f, n, &t);
+        return cli_print(&t);
+    }
+    for (size_t i = 0; i < n; i++) {
+        text_printf(&t, "%-17s %-8s %s", rows[i]->key, f[i].present ? "there" : "-", rows[i]->title);
+        if (f[i].present)
+            text_printf(&t, ": %s %s, %s\n", f[i].version, f[i].isa ? f[i].isa : "", rows[i]->form);
+        else
+            text_printf(&t, "\n%27s%s\n", "", f[i].how ? f[i].how : "not on this machine");
+    }
+    return cli_print(&t);
+}
+
+static status clean(matrix_run *x)
+{
+    job *j = NULL;
+    status st = ST_OK;
+    TRY_DONE(cli_load_job(x->c, false, &j));
+    TRY_DONE(open_cache(j, &x->mem, &x->cache));
+    st = store_clean(x->cache);
+done:
+    config_free(j);
+    return st;
+}
+
+status cmd_matrix(cli *c)
+{
+    matrix_run x = {.c = c};
+    const options *o = &c->o;
+    status st = ST_OK;
+    if (o->markdown + o->csv + o->json > 1)
+        return fail(ST_USAGE, "one of --json, --markdown and --csv");
+    if (o->clean && o->args.n == 0) {
+        st = clean(&x);
+        goto done;
+    }
+    TRY_DONE(open_job(&x));
+    st = o->list ? list(&x) : make(&x);
+done:
+    store_close(x.cache);
+    matrix_free(&x.m);
+    dataset_close(x.ds);
+    config_free(x.j);
+    arena_free(&x.mem);
+    return st;
+}
