@@ -256,6 +256,82 @@ START_TEST(debian_tests)
 }
 END_TEST
 
+/* ---- quantised operators, one by one ---- */
+
+/* All tests of them that do not pass, each with its reason: no other may fail, and none of these may pass. */
+static const struct {
+    const char *test, *reason;
+} quantised_out[] = {
+    {"test_dequantizelinear_blocked", "quantisation by blocks"},
+    {"test_quantizelinear_blocked_asymmetric", "quantisation by blocks"},
+    {"test_quantizelinear_blocked_symmetric", "quantisation by blocks"},
+    {"test_dequantizelinear_e4m3fn_float16", "floats of 8 bits"},
+    {"test_dequantizelinear_e4m3fn_zero_point", "floats of 8 bits"},
+    {"test_dequantizelinear_e5m2", "floats of 8 bits"},
+    {"test_quantizelinear_e4m3fn", "floats of 8 bits"},
+    {"test_quantizelinear_e5m2", "floats of 8 bits"},
+    {"test_quantizelinear_float4e2m1", "floats of 4 bits"},
+    {"test_dequantizelinear_int4", "integers of 4 bits"},
+    {"test_quantizelinear_uint4", "integers of 4 bits"},
+    {"test_dequantizelinear_uint2", "integers of 2 bits"},
+    {"test_quantizelinear_uint2", "integers of 2 bits"},
+};
+
+static const char *quantised_reason(const char *test)
+{
+    for (size_t i = 0; i < sizeof quantised_out / sizeof *quantised_out; i++)
+        if (strcmp(quantised_out[i].test, test) == 0)
+            return quantised_out[i].reason;
+    return NULL;
+}
+
+static bool quantised(const char *test)
+{
+    return strstr(test, "quantizelinear") || strstr(test, "qlinear") || strstr(test, "integer");
+}
+
+static void quantised_in(const char *folder, size_t at_least)
+{
+    char model[4096], set[4200];
+    char **names;
+    size_t n, passed = 0, out = 0;
+    backend *b;
+    OK(backend_open("cpu", &(backend_options){.threads = 2, .max_isa = ISA_AVX512}, &b));
+    OK(io_list(folder, 10000, &names, &n));
+    model_run r = {.b = b, .rtol = 0, .atol = 1e-7};
+    for (size_t i = 0; i < n; i++) {
+        if (strncmp(names[i], "test_", 5) != 0 || !quantised(names[i]))
+            continue;
+        const char *reason = quantised_reason(names[i]);
+        snprintf(model, sizeof model, "%s/%s/model.onnx", folder, names[i]);
+        snprintf(set, sizeof set, "%s/%s/test_data_set_0", folder, names[i]);
+        status st = run_data_set(&r, model, set);
+        printf("%s %s%s%s\n", st == ST_OK ? "passed" : "out   ", names[i], reason ? ": " : "", reason ? reason : "");
+        ck_assert_msg((st == ST_OK) == !reason, "%s: %s", names[i], st == ST_OK ? "passes: take it off the list" : status_message());
+        passed += st == ST_OK;
+        out += st != ST_OK;
+    }
+    io_list_free(names, n);
+    backend_close(b);
+    printf("%s: %zu tests of quantised operators pass, %zu do not (listed with their reasons)\n", folder, passed, out);
+    ck_assert_uint_ge(passed, at_least);
+}
+
+START_TEST(quantised_operators)
+{
+    char path[4096];
+    const char *to = unpacked("onnx-backend/node.tar.gz");
+    if (to) {
+        snprintf(path, sizeof path, "%s/node", to);
+        quantised_in(path, 21);
+    }
+    if (io_is_dir(DEBIAN "/node"))
+        quantised_in(DEBIAN "/node", 17);
+    else
+        test_skip(DEBIAN "/node", "package libonnx-testdata is not installed");
+}
+END_TEST
+
 /* ---- real architectures with made-up weights: input arange(n)/n ---- */
 
 START_TEST(light_models)
@@ -406,6 +482,7 @@ const test_entry test_table[] = {TEST(node_tests),
                                  TEST(pytorch_tests),
                                  TEST(simple_tests),
                                  TEST(debian_tests),
+                                 TEST(quantised_operators),
                                  TEST(light_models),
                                  TEST(models),
                                  {0}};
