@@ -3,8 +3,8 @@
 The hash is SHA-256 of the int8 logit codes, row-major, in the order of the data set; float outputs are divided by their scale first.
 The reference is our own executor, which runs integers. Feeds what the files' metadata say: pixel / 256, or (pixel >> 1) / 128.
 
-  --images N        how many of the test images (default: all); slow engines take less: --slow N (default 10000)
-  --engines A,B     only these (default: all that are installed)
+  --images N        how many of the test images (default: all); slow engines take at most --slow N (default 10000), some 500 or 1000
+  --engines A,B     only these (default: all that are installed, but ort-web-jsep, whose int8 is wrong)
   --files SUBSTRING only files whose name has it
   --distill FILE    our program (default build/distill)
   --data DIR        a folder with t10k-images-idx3-ubyte.gz or samples.npy of uint8 [N, C, H, W] (default: the run's data.dir)
@@ -33,9 +33,12 @@ import onnx  # noqa: E402
 
 ORT = [("ort", {"level": level, "precise": precise}) for level in ("all", "extended", "basic", "none") for precise in (False, True)]
 ONNX = ORT + [("ort-old", {"level": "all"}), ("ort-old", {"level": "none"}), ("onnx-reference", {}), ("openvino", {}), ("ort-openvino", {}),
-              ("opencv", {}), ("tract", {}), ("iree", {}), ("tinygrad", {})]
-TFLITE = [("litert-xnnpack", {}), ("litert-builtin", {}), ("litert-reference", {}), ("tflm", {}), ("openvino", {})]
-SLOW = {"onnx-reference", "tinygrad", "tflm"}
+              ("opencv", {}), ("tract", {}), ("iree", {}), ("tinygrad", {}), ("ort-web-wasm", {}), ("ort-web-wasm-mt", {}), ("ort-web-webgpu", {}),
+              ("ort-web-jsep", {})]
+TFLITE = [("litert-xnnpack", {}), ("litert-builtin", {}), ("litert-reference", {}), ("litert-wasm", {}), ("tflm", {}), ("openvino", {})]
+NCNN = [("ncnn", {"packing": True}), ("ncnn", {"packing": False})]
+SLOW = {"onnx-reference": 1 << 30, "tflm": 1 << 30, "tinygrad": 1000, "ort-web-webgpu": 500, "ort-web-jsep": 500}
+NAMED_ONLY = {"ort-web-jsep"}  # known to return other bits for int8 files, without an error
 INPUTS = {"pixel / 256": lambda p: p / np.float32(256), "(pixel >> 1) / 128": lambda p: (p >> 1) / np.float32(128)}
 
 
@@ -91,7 +94,9 @@ def ask(engine, options, model, x_name, x_file, n, folder):
     y = os.path.join(folder, "y.npy")
     request = {"protocol": 1, "model": model, "inputs": [{"name": x_name, "file": x_file}], "output": y, "output_name": None, "samples": n,
                "batch": 64, "threads": os.cpu_count() or 1, "options": options, "latency": None}
-    done = subprocess.run([sys.executable, os.path.join(HERE, "runner.py"), engine], input=json.dumps(request) + "\n", text=True,
+    web = engine.startswith("ort-web") or engine == "litert-wasm"
+    command = ["node", os.path.join(HERE, "web.mjs")] if web else [sys.executable, os.path.join(HERE, "runner.py")]
+    done = subprocess.run([*command, engine], input=json.dumps(request) + "\n", text=True,
                           capture_output=True, timeout=3600)
     try:
         answer = json.loads(done.stdout)
@@ -152,20 +157,24 @@ def main():
             np.save(x_file, x)
             reference = codes(own(a.distill, path, x, folder).reshape(len(x), -1), scale)
             table.line("distill, integers (the reference)", os.path.basename(path), len(x), hashlib.sha256(reference.tobytes()).hexdigest(), "")
-            for n in sorted({min(a.slow, len(x))} - {len(x)}):
+            for n in sorted({min(a.slow, len(x), most) for e, most in SLOW.items() if not wanted or e in wanted} - {len(x)}):
                 table.line("the same", os.path.basename(path), n, hashlib.sha256(reference[:n].tobytes()).hexdigest(), "")
-            for end, engines in (("onnx", ONNX), ("tflite", TFLITE)):
+            for end, engines in (("onnx", ONNX), ("tflite", TFLITE), ("param", NCNN if key == "portable-s8" else [])):
                 file = f"student.{key}.{end}"
-                if a.files not in file:
+                model = os.path.join(a.run, "export", file)
+                engines = [(e, o) for e, o in engines if (e in wanted if wanted else e not in NAMED_ONLY)]
+                if a.files not in file or not engines:
                     continue
+                if end == "param" and not os.path.isfile(model):
+                    model = os.path.join(folder, file)
+                    subprocess.run([a.distill, "export", path, "--out", model], capture_output=True)
                 for engine, options in engines:
-                    if wanted and engine not in wanted:
-                        continue
-                    n = min(a.slow, len(x)) if engine in SLOW else len(x)
-                    name = engine + (f" {options['level']}" if options else "") + (" x64quantprecision" if options.get("precise") else "")
+                    n = min(a.slow, len(x), SLOW[engine]) if engine in SLOW else len(x)
+                    name = engine + (f" {options['level']}" if "level" in options else "") + (" x64quantprecision" if options.get("precise") else "")
+                    name += {True: " packing", False: " no packing"}[options["packing"]] if "packing" in options else ""
 
                     def make():
-                        y, answer = ask(engine, options, os.path.join(a.run, "export", file), x_name, x_file, n, folder)
+                        y, answer = ask(engine, options, model, x_name, x_file, n, folder)
                         return y, f" ({answer['runtime']} {answer['version']}, {answer['isa']}, {answer['run_s']:.1f} s)"
 
                     table.compare(name, file, make, reference, scale)

@@ -5,7 +5,7 @@ put away before an engine is imported. An engine is a class with
 
     runtime, folder, wheel, forms    its name, its folder under build/runtimes, the wheel whose files identify it, file forms it reads
     version()                        text
-    isa()                            instruction set it computes with; by default the processor's best
+    device(), isa()                  what it computes on and with; by default this processor and its best instruction set
     load(request, batch)             a session for batches of that many rows
 
 and a session is an object with
@@ -220,7 +220,7 @@ def measure_latency(session, arrays, samples, plan):
 
 def describe(engine):
     return {"protocol": VERSION, "ok": True, "runtime": engine.runtime, "version": engine.version(), "build": wheel_build(engine.wheel),
-            "device": cpu_name(), "isa": engine.isa(), "forms": engine.forms}
+            "device": engine.device(), "isa": engine.isa(), "forms": engine.forms}
 
 
 def run_cell(engine, request):

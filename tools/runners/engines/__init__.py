@@ -15,6 +15,9 @@ class Engine:
 
         return importlib.metadata.version(self.wheel)
 
+    def device(self):
+        return protocol.cpu_name()
+
     def isa(self):
         return protocol.cpu_isa()
 

@@ -3,6 +3,7 @@ import collections
 import importlib.metadata
 import json
 import os
+import subprocess
 import tempfile
 
 import onnxruntime as ort
@@ -64,11 +65,20 @@ class OnnxRuntimeProvider(OnnxRuntime):
 
     def __init__(self, provider, title, *wheels):
         installed = {d.metadata["Name"].lower().replace("_", "-") for d in importlib.metadata.distributions() if d.metadata["Name"]}
-        self.provider, self.runtime = provider, f"ONNX Runtime {title} provider"
+        self.provider, self.title, self.runtime = provider, title, f"ONNX Runtime {title} provider"
         self.wheel = next((w for w in wheels if w in installed), "onnxruntime")
         if provider not in ort.get_available_providers():
             how = "tools/setup-runtimes ort-openvino" if title == "OpenVINO" else f"pip install {wheels[0]}, on a machine that has what it needs"
             raise protocol.Refused("missing", f"this onnxruntime has no {title} provider; to get it: {how}")
+
+    def device(self):
+        if self.title in ("CUDA", "TensorRT"):
+            told = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True, text=True)
+            return ", driver ".join(part.strip() for part in told.stdout.splitlines()[0].split(",")) if told.stdout else "a GPU"
+        return super().device() if self.title == "OpenVINO" else f"{self.title} on {super().device()}"
+
+    def isa(self):
+        return super().isa() if self.title == "OpenVINO" else self.title
 
     def open(self, request, profile=None):
         options = {"OpenVINOExecutionProvider": {"device_type": "CPU", "num_of_threads": str(request.get("threads", 1)), "precision": "FP32"}}
