@@ -10,6 +10,7 @@
  * same; where the integers' own range does that already, nothing is left of it. What is in no group stays float between its
  * DQ and Q, which is the definition. QLinearAdd and moves give the bits of the definition; products round once where the
  * definition rounds in several places: equal for scales that are powers of two, else within one. */
+#include "base/log.h"
 #include "graph/graph.h"
 #include "ops/attrs.h"
 
@@ -354,7 +355,9 @@ static status become(graph *g, node_id k, const made *m, bool *done)
     g->value[n.out[0]] = before;
     if (st != ST_BAD_DATA && st != ST_OK)
         return st;
-    status_clear(); /* sums too long for int32 and the like: the group stays float */
+    if (st == ST_BAD_DATA) /* sums too long for int32 and the like */
+        log_info("%s; this one is computed in float32, between its DequantizeLinear and QuantizeLinear", status_message());
+    status_clear();
     return ST_OK;
 }
 
