@@ -34,6 +34,12 @@ START_TEST(mistakes_are_named_with_their_exit_code)
     expect(64, "does not take", ARGS("inspect", "--resume", "x"));
     expect(64, "which model", ARGS("inspect"));
     expect(64, "no help on", ARGS("help", "nonsense"));
+    expect(64, "name the teacher's file and 'int8-ptq'", ARGS("quant", test_path(dir, "teacher.onnx"), "--data", test_path(dir, "data"),
+                                                            "--variant", "teacher-int8-ptq"));
+    expect(64, "--variant KEY", ARGS("quant", test_path(dir, "teacher.onnx"), "--data", test_path(dir, "data")));
+    expect(78, "variant 'int4' is unknown", ARGS("quant", test_path(dir, "teacher.onnx"), "--data", test_path(dir, "data"), "--variant", "int4"));
+    expect(64, "--out is the model itself", ARGS("quant", test_path(dir, "teacher.onnx"), "--data", test_path(dir, "data"), "--variant",
+                                                 "fp16", "--out", test_path(dir, "teacher.onnx")));
     expect(64, "", ARGS("step", "--student", "s", "--steps", "many"));
     expect(66, "none.ini", ARGS("--student", test_path(dir, "none.ini")));
     expect(66, "none.onnx", ARGS("inspect", test_path(dir, "none.onnx")));

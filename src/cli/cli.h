@@ -86,7 +86,7 @@ MUST_USE status cli_run_page(const char *run_dir);
  * images that the file wants. */
 typedef struct cli_variant {
     const char *key;
-    const char *dir, *run; /* where it trains; the folder for --resume, NULL: it begins anew each time */
+    const char *dir, *run; /* where it trains; the run's folder, where it goes on if it can (NULL: it does so with --resume alone) */
     const char *file, *path; /* as the validation names it; where it is written */
     const struct export_pair *facts;
     size_t n_facts;

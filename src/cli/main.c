@@ -33,9 +33,10 @@ const command commands[] = {
      "running statistic by the name of its ONNX initializer.\n", cmd_step},
     {"bench", 'b', "", "how long a training step of a job takes here", NULL, cmd_bench},
     {"quant", 'q', "MODEL", "a float32 ONNX model in fewer bits, proved against it: --data DIR --variant KEY",
-     "KEY: fp16, int8-ptq, and int8-qat, portable, portable-s8, which train (teacher, labels and losses as in a run; without a\n"
-     "teacher the model in float is it). Scheme, calibration and what stays float are keys of [quant]: --set quant.calibration=entropy;\n"
-     "`distill config --defaults` lists them. The file is MODEL's name with .KEY.onnx unless --out says else.\n", cmd_quant},
+     "KEY: fp32, fp16, int8-ptq, and int8-qat, portable, portable-s8, which train (teacher, labels and losses as in a run; without a\n"
+     "teacher the model in float is it) in a folder FILE.train, from whose checkpoints --resume goes on. Scheme, calibration and what stays float are keys of [quant]: --set quant.calibration=entropy;\n"
+     "`distill config --defaults` lists them. The file is MODEL's name with .KEY.onnx unless --out says else;\n"
+     "the same as TensorFlow Lite, where that has a form of it, lies beside it as .tflite.\n", cmd_quant},
     {"export", 'e', "MODEL", "a model as TFLite, for ncnn, or as ONNX of this program's form: --out FILE.tflite",
      "Images are [N, H, W, C] in TFLite files. A model in QDQ form becomes int8 operators with the same integers. The file is\n"
      "MODEL's name with .tflite unless --out says else; --out FILE.param writes ncnn's layers, and their weights to FILE.bin.\n", cmd_export},

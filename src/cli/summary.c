@@ -103,7 +103,14 @@ static status print_table(const summary *m)
     for (size_t i = 0; i < v->n_checks; i++)
         text_printf(&t, "%s %s: %s\n", v->checks[i].held ? "held  " : "FAILED", v->checks[i].name,
                     v->checks[i].detail);
-    text_printf(&t, "\n%s\n", m->student.path);
+    text_add(&t, "\n");
+    if (m->dir || v->n_variants == 0)
+        text_printf(&t, "%s\n", m->student.path);
+    for (size_t i = 0; !m->dir && i < v->n_variants; i++) { /* what was made of that file */
+        text_printf(&t, "%s\n", v->variants[i].file);
+        if (v->variants[i].tflite)
+            text_printf(&t, "%s\n", v->variants[i].tflite);
+    }
     if (m->report)
         text_printf(&t, "%s\n", m->report);
     return cli_print(&t);

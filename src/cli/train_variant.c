@@ -93,8 +93,8 @@ status cli_train_variant(cli *c, session *s, const cli_variant *v, const prove_o
     loop_result r = {0};
     status st = ST_OK;
     TRY_DONE(arena_printf(&mem, &ckpt, "%s/ckpt", v->dir));
-    const bool resume = v->run && io_is_dir(ckpt) && !given->force;
-    const loop_options lo = {.dir = v->dir, .out = v->run, .resume = resume, .force = !v->run || given->force,
+    const bool resume = (v->run || given->resume) && io_is_dir(ckpt) && !given->force;
+    const loop_options lo = {.dir = v->dir, .out = v->run ? v->run : v->path, .resume = resume, .force = v->run ? given->force : !resume,
                              .force_resume = given->force_resume, .sink = given->quiet ? NULL : &c->sink, .stop = c->stop};
     log_info("variant %s: training with rounding, %g epochs", v->key, s->j->quant.epochs);
     TRY_DONE(session_train_variant(s, v->key, &lo, v->path, v->facts, v->n_facts, &r, mean, std));
