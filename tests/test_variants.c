@@ -13,10 +13,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* One thread: threads of small networks on a busy machine wait for each other. */
+static const program_options alone = {.env = (const char *const[]){"DISTILL_EXEC_THREADS=1", NULL}};
+
 /* Where ONNX Runtime is missing, a run that else goes well says so and ends with 1. */
 static ran expect(int code, const char *const *args)
 {
-    ran r = program_run(NULL, args);
+    ran r = program_run(&alone, args);
     if (code == 0 && r.code == 1 && strstr(r.err, "ONNX Runtime was not found")) {
         test_skip("the variant in ONNX Runtime", "ONNX Runtime was not found");
         return r;
@@ -192,7 +195,7 @@ START_TEST(quant_makes_every_key_from_a_clean_folder)
     clean_folder(dir);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const bool half = strcmp(keys[i], "fp16") == 0;
-        made m = quant(dir, 0, keys[i], "quant.epochs=40", "quant.samples=64");
+        made m = quant(dir, 0, keys[i], "quant.epochs=10", "quant.samples=64");
         snprintf(name, sizeof name, "m.%s.onnx", keys[i]);
         ck_assert_str_eq(json_string_value(json_object_get(m.row, "file")), test_path(dir, name));
         ck_assert_int_eq((int64_t)number_of(m.row, "bytes"), bytes_of(test_path(dir, name)));
@@ -281,7 +284,7 @@ START_TEST(what_overflows_float16_is_named)
     char weight[200], says[400];
     clean_folder(dir);
     spoil(test_path(dir, "m.onnx"), 1e6, weight, sizeof weight);
-    ran r = program_run(NULL, ARGS("quant", test_path(dir, "m.onnx"), "--data", test_path(dir, "data"), "--variant", "fp16", "--set",
+    ran r = program_run(&alone, ARGS("quant", test_path(dir, "m.onnx"), "--data", test_path(dir, "data"), "--variant", "fp16", "--set",
                                    "quant.samples=16"));
     ck_assert_msg(r.code == 1, "exit code %d: %s", r.code, r.err);
     snprintf(says, sizeof says, "variant fp16: weight '%s' reaches 1e+06, beyond float16 (65504)", weight);
@@ -384,7 +387,7 @@ START_TEST(ctrl_c_while_a_variant_trains)
                             "train.checkpoint_every=20", "--set", "train.eval_every=100000", last)
     ran r = expect(0, LONG(whole, "--force"));
     ran_free(&r);
-    started s = program_start(NULL, LONG(run, "--force"));
+    started s = program_start(&alone, LONG(run, "--force"));
     wait_for(test_path(run, "int8-qat/ckpt/last"));
     kill(s.pid, SIGINT);
     r = program_wait(&s);
@@ -403,7 +406,7 @@ START_TEST(ctrl_c_while_a_variant_trains)
                              "quant.epochs=400", "--set", "train.checkpoint_every=20", "--set", "exec.threads=1", last)
     r = expect(0, QUANT(a, "--force-resume"));
     ran_free(&r);
-    s = program_start(NULL, QUANT(b, "--force-resume"));
+    s = program_start(&alone, QUANT(b, "--force-resume"));
     wait_for(test_path(dir, "b.onnx.train/ckpt/last"));
     kill(s.pid, SIGINT);
     r = program_wait(&s);
