@@ -99,7 +99,7 @@ static void put_margin(text *t, const gate_margin *r, size_t figures, size_t fai
 {
     text_add(t, "<tr><th scope=\"row\" class=\"where\">");
     put_words(t, r->rule);
-    text_add(t, "</th><td class=\"word\">");
+    text_add(t, "</th><td class=\"word where\">");
     if (failed && figures > 1)
         text_printf(t, "<span class=\"bad\"><span aria-hidden=\"true\">\xe2\x9c\x97</span> fails in %zu of %zu</span>", failed, figures);
     else

@@ -9,14 +9,15 @@
 
 #define WIDTH      540
 #define HEIGHT     320
-#define LEFT       56
+#define LEFT       66
 #define RIGHT      16
 #define TOP        14
 #define BOTTOM     44
 #define SHAPES     6
 #define POINTS     600 /* at most */
 #define LABELS     12
-#define LABEL_WIDE 96
+#define LETTER     8.5 /* of a label at most, also where the page is narrow */
+#define LETTERS    18
 
 typedef struct point {
     double x, y, low, high; /* low, high: of whiskers; NAN: none */
@@ -161,33 +162,43 @@ static bool on_front(const chart *c, const point *p)
     return true;
 }
 
+typedef struct name_box {
+    double from, to, y;
+} name_box;
+
+/* The bytes of a name's first LETTERS letters; *letters: how many they are. */
+static size_t short_name(const char *name, size_t *letters)
+{
+    size_t n = strlen(name), cut = 0;
+    for (*letters = 0; cut < n && *letters < LETTERS; ++*letters) {
+        size_t step = utf8_length(name + cut, n - cut);
+        cut += step ? step : 1;
+    }
+    return cut;
+}
+
 static void put_labels(text *t, const chart *c, bool all)
 {
-    double x[LABELS], y[LABELS];
-    size_t used = 0;
-    for (size_t i = 0; i < c->n && used < LABELS; i++) {
+    name_box used[LABELS];
+    size_t n = 0;
+    for (size_t i = 0; i < c->n && n < LABELS; i++) {
         const point *p = &c->at[i];
-        double px = map_x(c, p->x), py = map_y(c, p->y);
-        bool free = all || on_front(c, p);
-        for (size_t k = 0; k < used && free; k++)
-            free = fabs(px - x[k]) > LABEL_WIDE || fabs(py - y[k]) > 13;
+        size_t letters, cut = short_name(p->name, &letters);
+        double x = map_x(c, p->x), wide = LETTER * (double)letters;
+        bool left = x + 9 + wide > WIDTH, free = all || on_front(c, p);
+        name_box l = {left ? x - 9 - wide : x + 9, left ? x - 9 : x + 9 + wide, map_y(c, p->y) - 6};
+        for (size_t k = 0; k < n && free; k++)
+            free = l.from > used[k].to || l.to < used[k].from || fabs(l.y - used[k].y) > 13;
         if (!free)
             continue;
-        bool left = px > WIDTH - RIGHT - LABEL_WIDE;
-        text_printf(t, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", px + (left ? -9 : 9), py - 6, left ? "end" : "start");
         text name = {0};
-        size_t n = strlen(p->name), cut = 0, letters = 0;
-        while (cut < n && letters++ < 18) {
-            size_t step = utf8_length(p->name + cut, n - cut);
-            cut += step ? step : 1;
-        }
         text_add_n(&name, p->name, cut);
+        text_printf(t, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", left ? l.to : l.from, l.y, left ? "end" : "start");
         page_escaped(t, name.s ? name.s : "");
+        text_add(t, "</text>\n");
         t->st = name.st != ST_OK ? name.st : t->st;
         text_free(&name);
-        text_add(t, "</text>\n");
-        x[used] = px;
-        y[used++] = py;
+        used[n++] = l;
     }
 }
 
