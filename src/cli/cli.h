@@ -79,8 +79,8 @@ MUST_USE status cli_print(text *t);
 /* Ends a redrawn progress line, so that the next message begins on a line of its own. */
 void cli_end_line(cli *c);
 void cli_version(bool as_json, text *out);
-/* Makes report.html of a run folder anew, with the matrix that lies there. */
-MUST_USE status cli_run_page(const char *run_dir);
+/* What `distill help TOPIC` says besides the command's own help; nothing for most. */
+void help_more(const char *topic, text *out);
 
 /* train_variant.c: a variant that trains (session_qat.h) on session s, into the file `path`, and its row in the validation, with the
  * images that the file wants. */

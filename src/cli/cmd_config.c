@@ -1,5 +1,6 @@
 /* cmd_config.c - `distill config` and `distill report`: what needs no computing. */
 #include "cli/cli.h"
+#include "cli/run_page.h"
 
 status cmd_config(cli *c)
 {
@@ -30,7 +31,7 @@ status cmd_report(cli *c)
     if (c->o.args.n != 1)
         return fail(ST_USAGE, "which run? distill report RUN_DIR");
     text_printf(&path, "%s/report.html\n", c->o.args.at[0]);
-    status st = path.st == ST_OK ? cli_run_page(c->o.args.at[0]) : path.st;
+    status st = path.st == ST_OK ? run_page_write(c->o.args.at[0]) : path.st;
     if (st != ST_OK) {
         text_free(&path);
         return st;

@@ -2,8 +2,7 @@
 #include "base/hash.h"
 #include "base/io.h"
 #include "cli/cli.h"
-#include "matrix/champion.h"
-#include "matrix/store.h"
+#include "cli/run_page.h"
 
 #include <string.h>
 
@@ -68,25 +67,6 @@ static status open_matrix(gated *x)
     return ST_OK;
 }
 
-/* Pairs of samples need the marks, which the cache has. */
-static status fetch_marks(gated *x)
-{
-    const char *path;
-    store *s;
-    if (!x->j->matrix.cache)
-        return ST_OK;
-    status st = store_path(x->j->cache.dir, &x->mem, &path);
-    if (st == ST_CONFIG || (st == ST_OK && !io_exists(path)))
-        return ST_OK;
-    TRY(st);
-    TRY(store_open(path, &s));
-    st = store_marks(s, &x->m);
-    if (st == ST_OK && x->before.present)
-        st = store_marks(s, &x->before.m);
-    store_close(s);
-    return st;
-}
-
 static void say_champion(const gated *x, text *t)
 {
     const champion *b = &x->before;
@@ -138,7 +118,7 @@ status cmd_gate(cli *c)
     if (c->o.promote)
         TRY_DONE(champion_lock(x.champion_file, &lock));
     TRY_DONE(champion_read(x.champion_file, &x.before));
-    TRY_DONE(fetch_marks(&x));
+    TRY_DONE(run_fetch_marks(x.j, &x.m, x.before.present ? &x.before.m : NULL));
     TRY_DONE(gate_apply(&x.m, x.before.present ? &x.before.m : NULL, x.rules, x.n_rules, &x.g));
     if (c->o.promote && x.g.held) {
         TRY_DONE(champion_promote(x.champion_file, x.dir, &x.m, &x.g, &x.before));

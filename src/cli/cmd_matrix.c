@@ -2,9 +2,9 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/run_page.h"
 #include "distill/cache.h"
 #include "matrix/matrix_make.h"
-#include "matrix/show.h"
 #include "train/job_spec.h"
 
 #include <math.h>
@@ -19,6 +19,7 @@ typedef struct matrix_run {
     dataset *ds;
     store *cache;
     matrix m;
+    judgement judged;
 } matrix_run;
 
 static status open_job(matrix_run *x)
@@ -70,8 +71,9 @@ static matrix_options options_of(const matrix_run *x)
 static status print_matrix(matrix_run *x)
 {
     const options *o = &x->c->o;
-    const show_options how = {.color = isatty(STDOUT_FILENO)};
+    show_options how = x->judged.show;
     text t = {0};
+    how.color = isatty(STDOUT_FILENO);
     if (o->json)
         matrix_put(&t, &x->m, false);
     else if (o->markdown)
@@ -86,7 +88,8 @@ static status print_matrix(matrix_run *x)
 static status write_files(matrix_run *x)
 {
     TRY(matrix_write(x->file, &x->m));
-    if (show_report(x->dir, &x->m, NULL) != ST_OK)
+    TRY(judgement_make(x->j, x->dir, &x->m, &x->judged));
+    if (show_report(x->dir, &x->m, &x->judged.show) != ST_OK)
         log_warn("%s", status_message());
     return ST_OK;
 }
@@ -181,6 +184,7 @@ status cmd_matrix(cli *c)
     TRY_DONE(open_job(&x));
     st = o->list ? list(&x) : make(&x);
 done:
+    judgement_free(&x.judged);
     store_close(x.cache);
     matrix_free(&x.m);
     dataset_close(x.ds);

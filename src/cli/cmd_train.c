@@ -3,6 +3,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/run_page.h"
 #include "cli/summary.h"
 #include "deploy/prove.h"
 #include "deploy/report.h"
@@ -370,7 +371,7 @@ static status train_and_prove(job_run *x)
     TRY(export_student(x));
     TRY(prove_student(x));
     TRY(write_run(x, "done", NULL));
-    TRY(cli_run_page(x->dir));
+    TRY(run_page_write(x->dir));
     const summary m = summarize(x);
     TRY(summary_print(&m, o->json));
     return prove_held(&x->v) ? ST_OK : fail(ST_GATE, "not all checks held; see %s", x->report_file);

@@ -1,6 +1,7 @@
 /* cmd_validate.c - `distill validate`: the proof alone, of a finished run or of two files. */
 #include "base/io.h"
 #include "cli/cli.h"
+#include "cli/run_page.h"
 #include "cli/summary.h"
 #include "deploy/prove.h"
 #include "onnx/import.h"
@@ -62,7 +63,7 @@ static status write_run(validated *x, const char **report)
     TRY(arena_printf(&x->mem, &path, "%s/validation.json", x->dir));
     TRY(arena_printf(&x->mem, report, "%s/report.html", x->dir));
     TRY(validation_write(path, &x->v));
-    return cli_run_page(x->dir);
+    return run_page_write(x->dir);
 }
 
 status cmd_validate(cli *c)

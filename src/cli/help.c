@@ -163,6 +163,8 @@ status cmd_help(cli *c)
         completion_text(&t);
     else
         help_text(topic, &t);
+    if (topic && t.n)
+        help_more(topic, &t);
     if (t.n == 0 && t.st == ST_OK)
         return fail(ST_USAGE, "no help on '%s'; `distill help` lists commands and topics", topic);
     return cli_print(&t);

@@ -1,18 +1,8 @@
 /* run_page.c - report.html of a run folder, with its deployment matrix where one was made, and the gate of its job. */
+#include "cli/run_page.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "cli/cli.h"
-#include "matrix/gate.h"
-#include "matrix/show.h"
-
-typedef struct run_page {
-    arena mem;
-    const char *dir;
-    matrix m;
-    bool has_matrix, has_gate;
-    job *j;
-    gate_result gate;
-} run_page;
+#include "matrix/store.h"
 
 /* A fault of what is only an addition to the page is told, and the page is made without it. */
 static status tolerate(status st, const char *without)
@@ -24,46 +14,102 @@ static status tolerate(status st, const char *without)
     return ST_OK;
 }
 
-static status read_matrix(run_page *p)
+status run_fetch_marks(const job *j, matrix *m, matrix *before)
 {
+    arena mem = {0};
     const char *path;
-    TRY(arena_printf(&p->mem, &path, "%s/matrix.json", p->dir));
-    if (!io_exists(path))
+    store *s = NULL;
+    status st = ST_OK;
+    if (!j->matrix.cache)
         return ST_OK;
-    status st = matrix_read(path, &p->m);
-    p->has_matrix = st == ST_OK;
-    return tolerate(st, "its deployment matrix");
-}
-
-static status apply_gate(run_page *p)
-{
-    const char *path, *const *rules;
-    size_t n;
-    TRY(arena_printf(&p->mem, &path, "%s/config.ini", p->dir));
-    if (!io_exists(path))
-        return ST_OK;
-    TRY(config_load(&(config_sources){.file = path}, &p->j));
-    TRY(gate_rules_of(p->j, &p->mem, &rules, &n));
-    if (n == 0)
-        return ST_OK;
-    status st = gate_apply(&p->m, NULL, rules, n, &p->gate);
-    p->has_gate = st == ST_OK;
+    st = store_path(j->cache.dir, &mem, &path);
+    if (st == ST_CONFIG || (st == ST_OK && !io_exists(path))) {
+        st = ST_OK;
+        goto done;
+    }
+    TRY_DONE(st);
+    TRY_DONE(store_open(path, &s));
+    TRY_DONE(store_marks(s, m));
+    if (before)
+        TRY_DONE(store_marks(s, before));
+done:
+    store_close(s);
+    arena_free(&mem);
     return st;
 }
 
-status cli_run_page(const char *run_dir)
+/* ---- judgement ---- */
+
+static status apply_gate(const job *j, const char *run_dir, matrix *m, judgement *v)
 {
-    run_page p = {.dir = run_dir};
+    const char *file, *const *rules;
+    size_t n;
+    TRY(gate_rules_of(j, &v->mem, &rules, &n));
+    if (n == 0)
+        return ST_OK;
+    TRY(champion_path(j, run_dir, &v->mem, &file));
+    TRY(champion_read(file, &v->before));
+    TRY(run_fetch_marks(j, m, v->before.present ? &v->before.m : NULL));
+    TRY(gate_apply(m, v->before.present ? &v->before.m : NULL, rules, n, &v->gate));
+    v->show.gate = &v->gate;
+    return ST_OK;
+}
+
+status judgement_make(const job *j, const char *run_dir, matrix *m, judgement *out)
+{
+    *out = (judgement){0};
+    return tolerate(apply_gate(j, run_dir, m, out), "the gate");
+}
+
+void judgement_free(judgement *v)
+{
+    gate_free(&v->gate);
+    champion_free(&v->before);
+    arena_free(&v->mem);
+    *v = (judgement){0};
+}
+
+/* ---- page ---- */
+
+/* The run's own job; *out NULL: it has none. */
+static status load_job(const char *run_dir, arena *mem, job **out)
+{
+    const char *path;
+    TRY(arena_printf(mem, &path, "%s/config.ini", run_dir));
+    if (!io_exists(path))
+        return ST_OK;
+    return tolerate(config_load(&(config_sources){.file = path}, out), "the gate");
+}
+
+static status read_matrix(const char *run_dir, arena *mem, matrix *m, bool *there)
+{
+    const char *path;
+    TRY(arena_printf(mem, &path, "%s/matrix.json", run_dir));
+    if (!io_exists(path))
+        return ST_OK;
+    status st = matrix_read(path, m);
+    *there = st == ST_OK;
+    return tolerate(st, "its deployment matrix");
+}
+
+status run_page_write(const char *run_dir)
+{
+    arena mem = {0};
+    matrix m = {0};
+    judgement v = {0};
+    job *j = NULL;
+    bool there = false;
     status st = ST_OK;
-    TRY_DONE(read_matrix(&p));
-    if (p.has_matrix)
-        TRY_DONE(tolerate(apply_gate(&p), "the gate"));
-    const show_options o = {.gate = p.has_gate ? &p.gate : NULL};
-    st = show_report(run_dir, p.has_matrix ? &p.m : NULL, &o);
+    TRY_DONE(read_matrix(run_dir, &mem, &m, &there));
+    if (there)
+        TRY_DONE(load_job(run_dir, &mem, &j));
+    if (j)
+        TRY_DONE(judgement_make(j, run_dir, &m, &v));
+    st = show_report(run_dir, there ? &m : NULL, &v.show);
 done:
-    gate_free(&p.gate);
-    matrix_free(&p.m);
-    config_free(p.j);
-    arena_free(&p.mem);
+    judgement_free(&v);
+    matrix_free(&m);
+    config_free(j);
+    arena_free(&mem);
     return st;
 }
