@@ -31,7 +31,7 @@ protocol.use_folder("onnx-reference")
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 
-ORT = [("ort", {"level": level, "precise": precise}) for level in ("all", "extended", "basic", "none") for precise in (False, True)]
+ORT = [("ort", {"level": level, "prec": precise}) for level in ("all", "extended", "basic", "none") for precise in (False, True)]
 ONNX = ORT + [("ort-old", {"level": "all"}), ("ort-old", {"level": "none"}), ("onnx-reference", {}), ("openvino", {}), ("ort-openvino", {}),
               ("opencv", {}), ("tract", {}), ("iree", {}), ("tinygrad", {}), ("ort-web-wasm", {}), ("ort-web-wasm-mt", {}), ("ort-web-webgpu", {}),
               ("ort-web-jsep", {})]
@@ -170,7 +170,7 @@ def main():
                     subprocess.run([a.distill, "export", path, "--out", model], capture_output=True)
                 for engine, options in engines:
                     n = min(a.slow, len(x), SLOW[engine]) if engine in SLOW else len(x)
-                    name = engine + (f" {options['level']}" if "level" in options else "") + (" x64quantprecision" if options.get("precise") else "")
+                    name = engine + (f" {options['level']}" if "level" in options else "") + (" x64quantprecision" if options.get("prec") else "")
                     name += {True: " packing", False: " no packing"}[options["packing"]] if "packing" in options else ""
 
                     def make():

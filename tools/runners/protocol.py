@@ -53,6 +53,8 @@ def refusal_of(problem):
     text = f"{type(problem).__name__}: {problem}"
     if isinstance(problem, MemoryError) or "bad_alloc" in text or "std::bad_alloc" in text:
         return Refused("memory", one_line(text))
+    if isinstance(problem, ModuleNotFoundError):
+        return Refused("missing", one_line(f"{text}; to get it: tools/setup-runtimes {problem.name}"))
     if isinstance(problem, NotImplementedError) or UNSUPPORTED.search(text):
         return Refused("unsupported", one_line(text))
     return Refused("error", one_line(text))

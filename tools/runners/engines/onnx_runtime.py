@@ -28,7 +28,7 @@ class OnnxRuntime(Engine):
         o.log_severity_level = 3
         o.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[options.get("level", "all")])
         o.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if options.get("precise"):
+        if options.get("prec"):
             o.add_session_config_entry("session.x64quantprecision", "1")
         if profile:
             o.enable_profiling, o.profile_file_prefix = True, profile
