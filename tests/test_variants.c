@@ -349,8 +349,8 @@ START_TEST(calibration_data_must_say_something)
     memset(bytes + n - TOY_TRAIN * TOY_SIZE * TOY_SIZE, 128, TOY_TRAIN * TOY_SIZE * TOY_SIZE);
     OK(io_write_file(test_path(dir, "data/x_train.npy"), bytes, n));
     mem_free(bytes);
-    static const char *const keys[] = {"int8-ptq", "int8-qat"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const keys[] = {"int8-ptq", "int8-qat", "portable", "portable-s8"};
+    for (size_t i = 0; i < 4; i++) {
         ran r = expect(65, ARGS("quant", test_path(dir, "m.onnx"), "--data", test_path(dir, "data"), "--variant", keys[i]));
         ck_assert_msg(strstr(r.err, "everywhere") != NULL, "%s", r.err);
         ran_free(&r);

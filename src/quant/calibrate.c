@@ -118,16 +118,22 @@ status calibration_add(calibration *c, const void *const *x, size_t n)
     return ST_OK;
 }
 
+status calibration_check_input(const calibration *c, size_t i)
+{
+    const histogram *h = &c->hist[c->watch[i].to];
+    if (h->min != h->max)
+        return ST_OK;
+    return fail(ST_BAD_DATA, "calibration: input '%s' is %g everywhere in all %llu samples: no range can come from that; are these the "
+                "right data?", c->of->value[c->watch[i].v].name, h->min, (unsigned long long)c->samples);
+}
+
 status calibration_params(const calibration *c, const places *p, const quant_scheme *s, quant_params *out)
 {
     if (c->samples == 0)
         return fail(ST_BAD_DATA, "calibration: there are no samples; activations get their ranges from some hundred");
     for (size_t i = 0; i < c->n_watch; i++) {
-        const value *v = &c->of->value[c->watch[i].v];
-        const histogram *h = &c->hist[c->watch[i].to];
-        if (v->kind == VALUE_INPUT && h->min == h->max)
-            return fail(ST_BAD_DATA, "calibration: input '%s' is %g everywhere in all %llu samples: no range can come from "
-                        "that; are these the right data?", v->name, h->min, (unsigned long long)c->samples);
+        if (c->of->value[c->watch[i].v].kind == VALUE_INPUT)
+            TRY(calibration_check_input(c, i));
     }
     for (size_t k = 0; k < p->n_group; k++) {
         quant_scheme of = *s;

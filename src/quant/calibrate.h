@@ -44,6 +44,9 @@ MUST_USE status calibration_add(calibration *c, const void *const *x, size_t n);
  * had one number throughout: no range can come from that. */
 MUST_USE status calibration_params(const calibration *c, const places *p, const quant_scheme *s, quant_params *out);
 
+/* ST_BAD_DATA when watch[i], what the network takes in, was one number throughout. */
+MUST_USE status calibration_check_input(const calibration *c, size_t i);
+
 /* How many samples a calibration of g (imported with batch `batch`) should take at once so that all rounded values
  * together stay near `bytes`: at least 1, at most 64. */
 int64_t calibration_batch(const graph *g, const places *p, int64_t batch, size_t bytes);

@@ -158,6 +158,11 @@ status qat_find_ranges(const graph *g, const qat_options *o, const calibration *
         TRY_DONE(fail(ST_BAD_DATA, "quantisation needs samples to find ranges and there are none"));
     TRY_DONE(mem_alloc(&params, p.n_group + 1, sizeof *params));
     TRY_DONE(mem_alloc(&zero, p.n_value, sizeof *zero));
+    for (size_t i = 0; portable(o) && i < c->n_watch; i++) {
+        const value *v = &g->value[c->watch[i].v];
+        if (v->kind == VALUE_INPUT || holds_pixels(v->name))
+            TRY_DONE(calibration_check_input(c, i));
+    }
     if (portable(o))
         TRY_DONE(find_portable(g, &p, o, c, params, zero));
     else

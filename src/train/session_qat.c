@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CALIBRATION_BATCH = 64 };
+enum { CALIBRATION_BYTES = 64 << 20 };
 
 static const struct {
     const char *key;
@@ -113,13 +113,31 @@ static qat_options options_of(const job *j, quant_profile profile)
     return o;
 }
 
+/* As many samples at once as keep what calibration looks at near the caches, and out of the memory's way. */
+static status calibration_rows(const session *s, int64_t *rows)
+{
+    places p = {0};
+    graph *g = NULL;
+    bool pixels;
+    status st = ST_OK;
+    TRY_DONE(float_student(s, 1, &pixels, &g));
+    TRY_DONE(places_find(g, &s->qat->o.scheme, &p));
+    *rows = calibration_batch(g, &p, 1, CALIBRATION_BYTES);
+done:
+    places_free(&p);
+    graph_free(g);
+    return st;
+}
+
 static status find_ranges(session *s)
 {
+    int64_t rows;
     calibration c = {0};
     calibration_data data = {0};
     graph *g = NULL;
     status st = ST_OK;
-    TRY_DONE(float_student(s, CALIBRATION_BATCH, &s->qat->pixel_input, &g));
+    TRY_DONE(calibration_rows(s, &rows));
+    TRY_DONE(float_student(s, rows, &s->qat->pixel_input, &g));
     TRY_DONE(qat_open_calibration(g, &s->qat->o, s->b, &c));
     TRY_DONE(calibration_data_open(s->j, s->ds, g, "the student", &data));
     const sample_source from = calibration_data_source(&data);
