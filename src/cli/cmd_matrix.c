@@ -1,7 +1,7 @@
 /* cmd_matrix.c - `distill matrix RUN_DIR`: every variant of a run in every runtime, as a table. */
 #include "base/io.h"
 #include "base/log.h"
-#include "cli/cli.h"
+#include "cli/cmd_matrix.h"
 #include "cli/run_page.h"
 #include "distill/cache.h"
 #include "matrix/matrix_make.h"
@@ -170,8 +170,24 @@ done:
     return st;
 }
 
+/* The part that the first word names; NULL: it is a run folder. */
+static status (*find_part(const cli *c))(cli *)
+{
+    static const struct {
+        const char *word;
+        status (*run)(cli *c);
+    } parts[] = {{"pack", cmd_matrix_pack}, {"merge", cmd_matrix_merge}, {"bisect", cmd_matrix_bisect}};
+    for (size_t i = 0; c->o.args.n > 1 && i < sizeof parts / sizeof *parts; i++)
+        if (strcmp(parts[i].word, c->o.args.at[0]) == 0)
+            return parts[i].run;
+    return NULL;
+}
+
 status cmd_matrix(cli *c)
 {
+    status (*part)(cli *) = find_part(c);
+    if (part)
+        return part(c);
     matrix_run x = {.c = c};
     const options *o = &c->o;
     status st = ST_OK;

@@ -162,7 +162,14 @@ static status check_packed(merging *m, json_t *o, merge_cell *c)
         return fail(ST_BAD_DATA, "%s: cell %s, %s: %" PRId64 " samples; 1 to %" PRId64 " were packed", m->path, c->runtime, c->variant, samples,
                     most);
     c->samples = (size_t)samples;
-    return ST_OK;
+    if (strcmp(c->form, "ncnn") != 0)
+        return ST_OK;
+    const char *param = json_in_string(&m->kept, &m->r->mem, file, "path"), *bin;
+    TRY(m->kept.st);
+    size_t n = param ? strlen(param) : 0;
+    TRY(arena_printf(&m->r->mem, &bin, "%.*s.bin", (int)(n > 6 ? n - 6 : 0), param ? param : ""));
+    c->bin_sha256 = json_in_string(&m->kept, &m->r->mem, find_packed(m, m->kept.root, "files", "path", bin), "sha256");
+    return m->kept.st;
 }
 
 static status read_shape(merging *m, json_t *o, const merge_cell *c, shape *sh)

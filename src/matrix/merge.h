@@ -16,6 +16,7 @@
 typedef struct merge_cell {
     const char *runtime, *variant, *form;
     const char *model_sha256, *input_sha256; /* as packed */
+    const char *bin_sha256;                  /* of ncnn's weights, as packed; NULL: other forms */
     bool ok;
     const char *kind, *message; /* when not: "missing", "unsupported", "error", "memory", "timeout", "crash" */
     const char *engine, *version, *build, *device, *isa, *providers, *notes, *log; /* NULL: not said */

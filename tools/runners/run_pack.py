@@ -117,6 +117,8 @@ def command_of(row):
 
 def ask(row, request, seconds):
     """-> the runner's answer, or what stands for it; its log"""
+    if not row["command"]:
+        return {"ok": False, "kind": "missing", "message": "no runner for it in this pack; --collect takes outputs of other programs"}, ""
     env = dict(os.environ, **row.get("env", {}))
     env.setdefault("OMP_WAIT_POLICY", "passive")
     with tempfile.TemporaryFile() as log:
