@@ -89,6 +89,7 @@ static status write_files(matrix_run *x)
 {
     TRY(matrix_write(x->file, &x->m));
     TRY(judgement_make(x->j, x->dir, &x->m, &x->judged));
+    x->judged.show.pictures = x->ds;
     if (show_report(x->dir, &x->m, &x->judged.show) != ST_OK)
         log_warn("%s", status_message());
     return ST_OK;

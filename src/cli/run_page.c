@@ -2,6 +2,7 @@
 #include "cli/run_page.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "cli/cli.h"
 #include "matrix/store.h"
 
 /* A fault of what is only an addition to the page is told, and the page is made without it. */
@@ -92,6 +93,24 @@ static status read_matrix(const char *run_dir, arena *mem, matrix *m, bool *ther
     return tolerate(st, "its deployment matrix");
 }
 
+/* The data that the samples come from; *out NULL: it is not here. */
+static status open_pictures(const char *run_dir, arena *mem, const job *j, dataset **out)
+{
+    const char *student;
+    int64_t bytes;
+    TRY(arena_printf(mem, &student, "%s/student.onnx", run_dir));
+    if (!io_exists(student))
+        return ST_OK;
+    log_hush(true);
+    status st = cli_open_data(j, student, mem, out, &bytes);
+    log_hush(false);
+    if (st == ST_OK || st == ST_OOM)
+        return st;
+    log_debug("the page has no pictures of samples: %s", status_message());
+    status_clear();
+    return ST_OK;
+}
+
 status run_page_write(const char *run_dir)
 {
     arena mem = {0};
@@ -105,8 +124,11 @@ status run_page_write(const char *run_dir)
         TRY_DONE(load_job(run_dir, &mem, &j));
     if (j)
         TRY_DONE(judgement_make(j, run_dir, &m, &v));
+    if (j)
+        TRY_DONE(open_pictures(run_dir, &mem, j, &v.show.pictures));
     st = show_report(run_dir, there ? &m : NULL, &v.show);
 done:
+    dataset_close(v.show.pictures);
     judgement_free(&v);
     matrix_free(&m);
     config_free(j);

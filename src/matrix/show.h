@@ -3,6 +3,7 @@
 #define DISTILL_MATRIX_SHOW_H
 
 #include "base/text.h"
+#include "data/data.h"
 #include "matrix/decide.h"
 #include "matrix/gate.h"
 #include "matrix/matrix.h"
@@ -12,6 +13,7 @@ typedef struct show_options {
     int width;               /* columns, 40 at least; 0: 80 */
     const gate_result *gate; /* NULL: none */
     const decision *decided; /* NULL: none */
+    dataset *pictures;       /* whose validation samples the page shows; NULL: those in validation.json */
 } show_options;
 
 void show_terminal(const matrix *m, const show_options *o, text *t);

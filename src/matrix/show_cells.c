@@ -13,6 +13,7 @@
 #define CLASSES_MOST 12 /* weakest shown */
 #define CELLS_MOST   1000
 #define LOG_TAIL     4096
+#define PICTURE_SIDE 48 /* pixels at most */
 
 /* ---- facts ---- */
 
@@ -247,26 +248,45 @@ static void put_histogram(text *t, const matrix_cell *c)
 
 /* ---- samples ---- */
 
-static const thumbnail *picture_of(const page_view *v, size_t sample)
+/* Sample's picture; width 0: there is none, or it cannot be read. */
+static status find_picture(page_view *v, size_t sample, thumbnail *out)
 {
+    dataset *ds = v->o->pictures;
+    image img = {0};
+    *out = (thumbnail){0};
     for (size_t i = 0; i < v->val.n_farthest; i++)
-        if (v->val.farthest[i].sample == sample && v->val.farthest[i].image.width > 0)
-            return &v->val.farthest[i].image;
-    return NULL;
+        if (v->val.farthest[i].sample == sample && v->val.farthest[i].image.width > 0) {
+            *out = v->val.farthest[i].image;
+            return ST_OK;
+        }
+    if (!ds || !dataset_info(ds)->image || sample >= dataset_info(ds)->part[DATA_VAL].n)
+        return ST_OK;
+    status st = dataset_pixels(ds, DATA_VAL, (uint32_t)sample, &img);
+    if (st == ST_OK)
+        st = thumbnail_from_bytes(&v->mem, img.px, img.width, img.height, img.channels, PICTURE_SIDE, out);
+    image_free(&img);
+    if (st == ST_OK || st == ST_OOM)
+        return st;
+    status_clear();
+    *out = (thumbnail){0};
+    return ST_OK;
 }
 
 /* A picture stands in the page once, as a symbol; true: sample's is there. */
 static status put_picture(text *t, page_view *v, size_t sample, bool *there)
 {
-    const thumbnail *p = picture_of(v, sample);
+    thumbnail p;
     *there = false;
     for (size_t i = 0; i < v->n_pictures && !*there; i++)
         *there = v->pictures[i] == sample;
-    if (*there || !p || v->n_pictures == SHOW_PICTURES)
+    if (*there || v->n_pictures == SHOW_PICTURES)
+        return ST_OK;
+    TRY(find_picture(v, sample, &p));
+    if (p.width == 0)
         return ST_OK;
     text_printf(t, "<svg class=\"symbols\" aria-hidden=\"true\"><symbol id=\"s%zu\" viewBox=\"0 0 %d %d\"><image width=\"%d\" height=\"%d\" href=\"",
-                sample, p->width, p->height, p->width, p->height);
-    TRY(page_picture(t, p));
+                sample, p.width, p.height, p.width, p.height);
+    TRY(page_picture(t, &p));
     text_add(t, "\"/></symbol></svg>\n");
     v->pictures[v->n_pictures++] = sample;
     *there = true;

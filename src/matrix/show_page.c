@@ -94,14 +94,14 @@ static bool same(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-/* The first file that is another one now than when the matrix was made, or is gone; NULL: none. What lies outside the folder (a teacher), and
- * what one hash stands for two of (ncnn), does not count. */
+/* The first file that is another one now than when the matrix was made, or is gone; NULL: none. The teacher lies elsewhere, and one hash
+ * stands for two files of ncnn: they do not count. */
 static status find_stale(const matrix *m, const char *run_dir, const char **stale)
 {
     char hash[65];
     *stale = NULL;
     for (size_t k = 0; k < m->n_columns && !*stale; k++)
-        for (size_t i = 0; i < m->columns[k].n_files && !*stale; i++) {
+        for (size_t i = 0; i < m->columns[k].n_files && !same(m->columns[k].model, "teacher") && !*stale; i++) {
             const matrix_file *f = &m->columns[k].files[i];
             text path = {0};
             if (!f->path || *f->path == '/' || !f->sha256 || strlen(f->sha256) != 64 || same(f->form, "ncnn"))
@@ -308,6 +308,7 @@ status show_page(const matrix *m, const show_options *o, const char *run_dir, te
     if (st == ST_OK)
         st = put_section(t, v);
     validation_free(&v->val);
+    arena_free(&v->mem);
     mem_free(v);
     return st == ST_OK ? t->st : st;
 }

@@ -18,6 +18,7 @@ typedef struct page_view {
     show_metric metric;
     validation val; /* of the run: class names and pictures of samples; empty when there is none */
     size_t pictures[SHOW_PICTURES], n_pictures; /* samples whose picture is in the page */
+    arena mem;                                  /* of pictures */
     size_t log_bytes;                           /* of logs in the page */
 } page_view;
 

@@ -89,16 +89,18 @@ static void put_x_tick(text *t, const chart *c, double x, bool bytes)
     text_printf(t, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", at, HEIGHT - BOTTOM + 18, buf);
 }
 
-/* 1, 2 and 5 of every power of ten (of two for sizes), or every few powers where there are many. */
+/* 1, 2 and 5 of every power of ten (more where there is but one; for sizes powers of two), or every few powers where there are many. */
 static void put_x_axis(text *t, const chart *c, bool bytes, const char *label)
 {
     double decades = c->x1 - c->x0, base = bytes ? 2 : 10, each = log10(base);
     int stride = (int)fmax(1, ceil(decades / each / 7));
-    bool halves = !bytes && decades < 2.6;
+    static const double coarse[] = {1, 2, 5}, fine[] = {1, 1.5, 2, 3, 4, 5, 6, 8};
+    const double *part = decades < 1 ? fine : coarse;
+    int parts = bytes || decades > 2.6 ? 1 : decades < 1 ? 8 : 3;
     text_printf(t, "<line class=\"axis\" x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\"/>", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
     for (int e = (int)floor(c->x0 / each); e * each <= c->x1 && e < 400; e++)
-        for (int k = 0; k < (halves ? 3 : 1); k++) {
-            double x = pow(base, e) * (double[]){1, 2, 5}[k], edge = 0.03 * decades;
+        for (int k = 0; k < parts; k++) {
+            double x = pow(base, e) * part[k], edge = 0.03 * decades;
             if (log10(x) > c->x0 + edge && log10(x) < c->x1 - edge && e % stride == 0)
                 put_x_tick(t, c, x, bytes);
         }
