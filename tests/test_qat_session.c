@@ -158,6 +158,64 @@ START_TEST(presets_become_portable)
 }
 END_TEST
 
+/* A student with every kind of node that is rounded, trained: the file is the trained graph, on integers but for its ends. */
+static const char every_operator[] =
+    "[student]\n"
+    "[layer stem]\nop = conv_bn\nchannels = 8\n"
+    "[layer deep]\nop = Conv\nchannels = 8\ngroup = 8\nkernel_shape = 3 3\npads = 1 1 1 1\nactivation = relu\n"
+    "[layer wide]\nop = Conv\nchannels = 8\nkernel_shape = 1 1\n"
+    "[layer sum]\nop = Add\ninput = wide stem\nactivation = relu\n"
+    "[layer halves]\nop = Conv\nchannels = 12\ngroup = 2\nkernel_shape = 3 3\npads = 1 1 1 1\nstrides = 2 2\nactivation = relu\n"
+    "[layer up]\nop = Resize\nmode = nearest\ncoordinate_transformation_mode = asymmetric\nnearest_mode = floor\nscales = 1 1 2 2\n"
+    "[layer both]\nop = Concat\ninput = up sum\naxis = 1\n"
+    "[layer rim]\nop = Pad\npads = 0 0 1 1 0 0 1 1\n"
+    "[layer most]\nop = MaxPool\nkernel_shape = 3 3\nstrides = 2 2\n"
+    "[layer turned]\nop = Transpose\nperm = 0 1 3 2\n"
+    "[layer mix]\nop = Conv\nchannels = 8\nkernel_shape = 3 3\npads = 1 1 1 1\nactivation = relu\n"
+    "[layer mean]\nop = AveragePool\nkernel_shape = 2 2\nstrides = 2 2\n"
+    "[layer all]\nop = GlobalAveragePool\n"
+    "[layer flat]\nop = Flatten\n"
+    "[layer fc]\nop = Gemm\nunits = classes\n";
+
+START_TEST(every_operator_trained)
+{
+    static const char *const keys[] = {"int8-qat", "portable", "portable-s8"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const char *dir = test_tmp_dir(), *model = test_path(dir, "s.onnx");
+        char onnx[4096];
+        uint64_t hash[64];
+        session s, q;
+        graph *g;
+        size_t on_integers = 0, in_float = 0;
+        snprintf(onnx, sizeof onnx, "student.onnx=%s", model);
+        const char *set[] = {"quant.epochs=0.5", "quant.samples=32", "student.arch=auto", "student.depth=auto", "student.widths=", onnx, NULL};
+        toy_make(dir);
+        toy_model(every_operator, model);
+        job *j = toy_job(dir, set);
+        OK(session_open(j, &s));
+        steps(&s, 0, 12, hash);
+        OK(session_open_qat(&s, keys[i], &q));
+        steps(&q, 0, q.steps, hash);
+        OK(session_sync_weights(&q));
+        OK(qat_leave(&q, 1, &g));
+        OK(pass_integer_groups(g));
+        for (size_t k = 1; k < g->n_node; k++) {
+            dtype t = g->value[g->node[k].out[0]].type;
+            on_integers += t == DTYPE_U8 || t == DTYPE_I8;
+            in_float += t == DTYPE_F32;
+        }
+        graph_free(g);
+        double apart = file_apart(&q, test_path(dir, "p.onnx"));
+        printf("%s: %zu nodes on integers, %zu in float; file and trained graph %g steps apart\n", keys[i], on_integers, in_float, apart);
+        ck_assert_msg(i ? apart == 0 : apart <= 1.001, "%s: %g steps apart", keys[i], apart);
+        ck_assert_uint_ge(on_integers, 15);
+        session_close_qat(&q);
+        session_close(&s);
+        config_free(j);
+    }
+}
+END_TEST
+
 /* All matrices, and their averages, far out. */
 static void push_out(session *q, float by)
 {
@@ -248,5 +306,5 @@ START_TEST(a_stopped_variant_goes_on_to_the_same_file)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), TEST(presets_become_portable), TEST(training_keeps_to_rule_4),
+const test_entry test_table[] = {TEST(a_session_goes_on_with_rounding_and_resumes_bitwise), TEST(presets_become_portable), TEST(every_operator_trained), TEST(training_keeps_to_rule_4),
                                  TEST(a_stopped_variant_goes_on_to_the_same_file), {0}};

@@ -189,12 +189,59 @@ static void put_case(const char *dir, text *list, const char *name, const graph 
     text_free(&again);
 }
 
+/* Loading runs the FlatBuffers verifier of TFLite's schema: that it does is seen from broken copies, which it must refuse by name.
+ * Then what TFLite's stricter verifier (tensorflow/lite/tools/verifier.h) demands beyond, from the schema's own Python classes:
+ * indices in range, constants of the size of their shape, each tensor written once and before it is read, quantisation that fits. */
+static const char verifier[] =
+    "import struct, numpy as np\n"
+    "from ai_edge_litert import schema_py_generated as S\n"
+    "from ai_edge_litert.interpreter import Interpreter, OpResolverType as R\n"
+    "SIZE = {S.TensorType.FLOAT32: 4, S.TensorType.INT8: 1, S.TensorType.UINT8: 1, S.TensorType.INT32: 4, S.TensorType.INT64: 8, S.TensorType.BOOL: 1}\n"
+    "REFUSED = 'not a valid Flatbuffer'\n"
+    "def load(b):\n"
+    "    try: Interpreter(model_content=bytes(b), experimental_op_resolver_type=R.BUILTIN_REF); return ''\n"
+    "    except Exception as e: return str(e)\n"
+    "def broken(b):\n"
+    "    root, = struct.unpack_from('<I', b, 0); vtable = root - struct.unpack_from('<i', b, root)[0]\n"
+    "    fields = [struct.unpack_from('<H', b, vtable + 4 + 2 * i)[0] for i in range((struct.unpack_from('<H', b, vtable)[0] - 4) // 2)]\n"
+    "    def put(at, v):\n"
+    "        c = bytearray(b); struct.pack_into('<I', c, at, v); return c\n"
+    "    yield put(0, len(b) + 4); yield put(4, 0x58585858); yield put(root, 0x70000000); yield b[:len(b) // 2]; yield b[:-4]\n"
+    "    for f in fields[1:3] + fields[4:5]:\n" /* operator_codes, subgraphs, buffers: their offset, then their length */
+    "        at = root + f; yield put(at, len(b)); yield put(at + struct.unpack_from('<I', b, at)[0], 0x10000000)\n"
+    "def verify(b):\n"
+    "    assert load(b) == '', load(b)\n"
+    "    for i, c in enumerate(broken(b)): assert REFUSED in load(c), f'broken copy {i} is not refused: {load(c)!r}'\n"
+    "    m = S.ModelT.InitFromPackedBuf(b, 0); g, = m.subgraphs; made = set(g.inputs)\n"
+    "    assert m.version == 3 and m.buffers[0].data is None\n"
+    "    size = lambda t: int(np.prod(t.shape, dtype=np.int64)) * SIZE[t.type]\n"
+    "    data = lambda t: m.buffers[t.buffer].data\n"
+    "    for i, t in enumerate(g.tensors):\n"
+    "        assert 0 <= t.buffer < len(m.buffers), f'{t.name}: buffer'\n"
+    "        if data(t) is not None: assert len(data(t)) == size(t), f'{t.name}: {len(data(t))} bytes for shape {t.shape}'; made.add(i); assert i not in g.inputs\n"
+    "        q = t.quantization\n"
+    "        if q and q.scale is not None:\n"
+    "            n = len(q.scale); z = [0] * n if q.zeroPoint is None else q.zeroPoint\n"
+    "            assert len(z) == n and (n == 1 or n == t.shape[q.quantizedDimension]), f'{t.name}: {n} scales'\n"
+    "            assert all(np.isfinite(v) and v > 0 for v in q.scale), f'{t.name}: scale'\n"
+    "            assert t.type != S.TensorType.INT8 or all(-128 <= v <= 127 for v in z), f'{t.name}: zero point'\n"
+    "            assert t.type != S.TensorType.INT32 or not any(z), f'{t.name}: zero point of a bias'\n"
+    "        assert t.type != S.TensorType.INT8 or (q and q.scale is not None), f'{t.name}: int8 without a scale'\n"
+    "    for o in g.operators:\n"
+    "        assert 0 <= o.opcodeIndex < len(m.operatorCodes)\n"
+    "        for i in o.inputs: assert i == -1 or i in made, 'an operator reads what nobody made'\n"
+    "        for i in o.outputs: assert 0 <= i < len(g.tensors) and i not in made, 'a tensor is written twice'; made.add(i)\n"
+    "    assert all(i in made for i in g.outputs) and made == set(range(len(g.tensors))), 'tensors that nobody uses'\n";
+
 static const char script[] =
     "import sys, numpy as np\n"
     "from ai_edge_litert.interpreter import Interpreter, OpResolverType as R\n"
+    "from verifier import verify\n"
     "d, bad = sys.argv[1], 0\n"
     "for line in open(d + '/list'):\n"
     "    name, batch, tol, share = line.split()\n"
+    "    try: verify(open(f'{d}/{name}.tflite', 'rb').read())\n"
+    "    except Exception as x: bad += 1; print('BAD', name, 'verifier', str(x)[:400])\n"
     "    for kind, r in (('xnnpack', R.AUTO), ('builtin', R.BUILTIN_WITHOUT_DEFAULT_DELEGATES), ('reference', R.BUILTIN_REF)):\n"
     "        try:\n"
     "            i = Interpreter(f'{d}/{name}.tflite', experimental_op_resolver_type=r, num_threads=1)\n"
@@ -226,6 +273,7 @@ static void judge(const char *dir, text *list, const char *test)
         test_skip(test, "no python with ai_edge_litert (tools/setup test brings it; DISTILL_PYTHON names one)");
         return;
     }
+    save_text(dir, "verifier.py", verifier);
     snprintf(command, sizeof command, "'%s' '%s' '%s' 2>'%s' || { tail -5 '%s'; exit 1; }", python, save_text(dir, "litert.py", script),
              dir, test_path(dir, "err"), test_path(dir, "err"));
     fflush(stdout);

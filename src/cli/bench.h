@@ -23,6 +23,12 @@ void bench_trace_close(bench_trace *t); /* NULL allowed */
  * first batches (with cache.views = 1 the teacher's outputs are then remembered) and prints {}. Ends with its input. */
 MUST_USE status bench_serve(cli *c);
 
+/* `distill bench --variant KEY`: the float step and the step of the variant that trains with rounding, in turns. */
+MUST_USE status bench_rounding(cli *c, uint64_t steps);
+
+/* The job with cache.views as the measurement needs it. Nothing of another run may help. */
+MUST_USE status bench_load_job(cli *c, const char *views, job **out);
+
 /* Steps begin to end of the session, the times of which go to ms (NULL: not wanted). ST_STOPPED after a signal. */
 MUST_USE status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, double *ms);
 

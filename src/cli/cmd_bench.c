@@ -5,7 +5,7 @@
  * (fresh views, nothing can be remembered), and with outputs that an earlier pass left in memory (one fixed view: the
  * same batches are taken twice and the second time counts), which leaves the student's share. With --profile, steps of
  * the first kind are made again with a clock around every node (bench_profile.c), with --profile=FILE traced too
- * (bench_trace.c). */
+ * (bench_trace.c). With --variant the float step and one with rounding take turns (bench_rounding.c). */
 #include "base/log.h"
 #include "cli/bench.h"
 #include "deploy/compare.h"
@@ -39,8 +39,7 @@ typedef struct bench_run {
     text profile;
 } bench_run;
 
-/* The job with cache.views as the measurement needs it. Nothing of another run may help. */
-static status load_job(cli *c, const char *views, job **out)
+status bench_load_job(cli *c, const char *views, job **out)
 {
     config_override flags[CLI_FLAGS + 2];
     const options *o = &c->o;
@@ -119,7 +118,7 @@ static status measure(bench_run *b, const char *views, timing *t)
     bool again = t == &b->remembered;
     double began = clock_seconds();
     status st = ST_OK;
-    TRY(load_job(b->c, views, &j));
+    TRY(bench_load_job(b->c, views, &j));
     TRY_DONE(session_open(j, &s));
     TRY_DONE(take_facts(b, &s));
     if (again && !s.t.cache)
@@ -225,6 +224,8 @@ status cmd_bench(cli *c)
         return fail(ST_USAGE, "--steps %lld: it takes 1 to %d", (long long)c->o.steps, STEPS_AT_MOST);
     if (c->o.serve)
         return bench_serve(c);
+    if (c->o.variant)
+        return bench_rounding(c, b.steps);
     TRY_DONE(mem_alloc(&b.computed.ms, b.steps, sizeof *b.computed.ms));
     TRY_DONE(mem_alloc(&b.remembered.ms, b.steps, sizeof *b.remembered.ms));
     TRY_DONE(measure(&b, "fresh", &b.computed));
