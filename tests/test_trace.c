@@ -123,6 +123,32 @@ START_TEST(trace_that_cannot_be_written_is_an_error)
 }
 END_TEST
 
+/* The float step and the step with rounding: both are measured, with the teacher computed and remembered. */
+START_TEST(rounding_beside_float)
+{
+    const char *dir = test_tmp_dir();
+    static const char *const modes[] = {"computed", "remembered"};
+    toy_make(dir);
+    ran r = program_run(NULL, ARGS("bench", "--student", test_path(dir, "job.ini"), "--steps", "7", "--variant", "int8-qat", "--json"));
+    ck_assert_msg(r.code == 0, "%s", r.err);
+    json_t *all = json_loads(r.out, 0, NULL);
+    ck_assert_msg(json_is_object(all), "%s", r.out);
+    ck_assert_int_eq(json_integer_value(json_object_get(all, "steps")), 10); /* whole turns of 5 */
+    for (int i = 0; i < 2; i++) {
+        json_t *x = json_object_get(all, modes[i]);
+        ck_assert_msg(x != NULL, "%s is missing", modes[i]);
+        ck_assert(number(json_object_get(x, "float"), "p50_ms") > 0 && number(json_object_get(x, "rounded"), "p50_ms") > 0);
+        ck_assert(number(x, "ratio") > 0 && number(x, "ratio_least") <= number(x, "ratio") && number(x, "ratio") <= number(x, "ratio_largest"));
+    }
+    json_decref(all);
+    ran_free(&r);
+    r = program_run(NULL, ARGS("bench", "--student", test_path(dir, "job.ini"), "--variant", "int8-ptq"));
+    ck_assert_int_eq(r.code, 64);
+    ck_assert_msg(strstr(r.err, "int8-qat, portable, portable-s8") != NULL, "%s", r.err);
+    ran_free(&r);
+}
+END_TEST
+
 START_TEST(waiting_for_data_is_said)
 {
     const char *dir = test_tmp_dir(), *out = test_path(dir, "run");
@@ -149,4 +175,4 @@ START_TEST(waiting_for_data_is_said)
 END_TEST
 
 const test_entry test_table[] = {TEST(trace_parses_and_nests), TEST(trace_that_cannot_be_written_is_an_error),
-                                 TEST(waiting_for_data_is_said), {0}};
+                                 TEST(rounding_beside_float), TEST(waiting_for_data_is_said), {0}};
