@@ -62,7 +62,7 @@ START_TEST(unknown_platforms_get_portable_where_it_is_the_same)
     ck_assert_uint_eq(d.n_choices, 4); /* the rows that it does not serve get float */
     ck_assert(is(choice(&d, "ort-haswell")->variant, "fp32") && is(choice(&d, "ort-web-jsep")->variant, "fp32"));
     ck_assert(is(choice(&d, "ort-web-webgl")->variant, "fp32") && strstr(choice(&d, "ort-web-webgl")->why, "unsupported"));
-    SAYS(d, would_change, "with one platform: ");
+    SAYS(d, would_change, "with one platform: quantised for it, in ort: int8-qat");
     SAYS(d, would_change, "if portable were right in ort-haswell");
     /* one file is proven once: the other rows that have the same bits need no run */
     size_t runs = 0, portable = 0;
@@ -213,7 +213,7 @@ START_TEST(devices_choose_by_their_profile)
     d[7].operators = few;
     d[7].n_operators = 2;
     decision x = take(&m, d, 8, 0, 15);
-    ck_assert(!choice(&x, "apple")->variant && strstr(choice(&x, "apple")->why, "did not run in coreml-mlpackage; `distill matrix pack"));
+    ck_assert(!choice(&x, "apple")->variant && strstr(choice(&x, "apple")->why, "nothing ran in coreml-mlpackage; `distill matrix pack"));
     ck_assert(!choice(&x, "slow")->variant && strstr(choice(&x, "slow")->why, "on this machine, 0.001 are allowed"));
     ck_assert(is(choice(&x, "any")->runtime, "own") && choice(&x, "any")->variant);
     ck_assert(choice(&x, "emulated")->variant && strstr(choice(&x, "emulated")->why, "its time there is not known"));
