@@ -285,7 +285,8 @@ status tflite_write(const graph *g, const tflite_options *o, text *out, tflite_f
     return st;
 }
 
-status tflite_write_file(const graph *g, const tflite_options *o, const char *path)
+/* A failure to write the form, which is the graph's, has no path in its message. */
+static status write_to(const graph *g, const tflite_options *o, const char *path)
 {
     text out = {0};
     tflite_facts facts = {0};
@@ -294,10 +295,14 @@ status tflite_write_file(const graph *g, const tflite_options *o, const char *pa
         log_info("%s: the graph has its batch of %" PRId64 " built in; so has the file", path, facts.batch);
     if (st == ST_OK)
         st = io_write_file(path, out.s, out.n);
-    else
-        st = fail_within(st, "%s", path);
     text_free(&out);
     return st;
+}
+
+status tflite_write_file(const graph *g, const tflite_options *o, const char *path)
+{
+    status st = write_to(g, o, path);
+    return st == ST_BAD_DATA ? fail_within(st, "%s", path) : st;
 }
 
 status tflite_name_beside(arena *mem, const char *path, const char **out)
@@ -313,7 +318,7 @@ status tflite_write_beside(const graph *g, const tflite_options *o, const char *
     status st = ST_OK;
     TRY_DONE(tflite_name_beside(&mem, path, &to));
     TRY_DONE(io_remove(to));
-    st = tflite_write_file(g, o, to);
+    st = write_to(g, o, to);
     if (st == ST_BAD_DATA) {
         if (why)
             text_add(why, status_message());
