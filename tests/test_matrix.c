@@ -3,12 +3,16 @@
 #include "base/io.h"
 #include "matrix/matrix.h"
 #include "matrix/process.h"
+#include "data/npy.h"
+#include "program.h"
+#include "toy.h"
 
 #include <math.h>
-#include <errno.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- matrix.json ---- */
@@ -263,6 +267,189 @@ START_TEST(a_signal_stops_the_wait)
 }
 END_TEST
 
+/* ---- the whole matrix, with runtimes that misbehave ---- */
+
+/* Plays .venv/bin/python: $2 is the engine. Each describes itself and then fails in a way of its own. */
+static const char fake_python[] =
+    "#!/bin/sh\n"
+    "read -r line\n"
+    "out=$(printf '%s' \"$line\" | sed 's/.*\"output\":\"\\([^\"]*\\)\".*/\\1/')\n"
+    "facts='\"protocol\":1,\"ok\":true,\"runtime\":\"fake\",\"version\":\"1\",\"build\":\"b\",\"device\":\"d\",\"isa\":\"x\"'\n"
+    "case \"$line\" in *describe*) echo \"{$facts,\\\"forms\\\":[\\\"onnx\\\"]}\"; exit 0;; esac\n"
+    "echo \"engine $2\" >&2\n"
+    "case $2 in\n"
+    "tract) kill -SEGV $$;;\n"
+    "iree) sleep 100;;\n"
+    "tinygrad) head -c 2000000000 /dev/zero | tail -n 1;;\n"
+    "opencv) echo 'ValueError: no';;\n"
+    "openvino) cp \"$HERE/wrong.npy\" \"$out\"; echo \"{$facts}\";;\n"
+    "onnx-reference) cp \"$HERE/nan.npy\" \"$out\"; echo \"{$facts,\\\"latency_ms\\\":[1,3,2]}\";;\n"
+    "litert-builtin) echo \"{$facts}\";;\n" /* no outputs */
+    "litert-xnnpack) echo '{\"protocol\":1,\"ok\":false,\"kind\":\"unsupported\",\"message\":\"no such operator\"}';;\n"
+    "ort-openvino) echo '{\"protocol\":0,\"ok\":true}';;\n"
+    "esac\n";
+
+static const char *fake_run; /* the run folder */
+static const char *fake_env[6];
+
+static void write_outputs(const char *path, int64_t classes, float v)
+{
+    tensor t;
+    OK(tensor_new(&t, NULL, DTYPE_F32, SHAPE(TOY_VAL, classes)));
+    for (int64_t i = 0; i < TOY_VAL * classes; i++)
+        ((float *)t.data)[i] = i == 9 ? v : 0.5f;
+    OK(npy_write(path, &t));
+    tensor_free(&t);
+}
+
+/* A trained toy and a folder that looks like the project. False: it could not be made. */
+static bool make_fakes(void)
+{
+    const char *dir = test_tmp_dir(), *python = test_path(dir, ".venv/bin/python");
+    static char here[300], root[300], cache[300];
+    toy_make(dir);
+    fake_run = test_path(dir, "run");
+    ran r = program_run(NULL, ARGS("--student", test_path(dir, "job.ini"), "--out", fake_run, "--set", "export.variants=fp32 fp16", "--set",
+                                   "quant.samples=48"));
+    bool made = r.code == 0 || r.code == 1; /* 1: ONNX Runtime is missing */
+    ck_assert_msg(made, "the toy does not train: %s", r.err);
+    ran_free(&r);
+    OK(io_make_dirs(test_path(dir, ".venv/bin")));
+    OK(io_make_dirs(test_path(dir, "tools/runners")));
+    OK(io_write_file(python, fake_python, sizeof fake_python - 1));
+    ck_assert_int_eq(chmod(python, 0755), 0);
+    OK(io_write_file(test_path(dir, "tools/runners/runner.py"), "", 0));
+    write_outputs(test_path(dir, "nan.npy"), TOY_CLASSES, (float)NAN);
+    write_outputs(test_path(dir, "wrong.npy"), TOY_CLASSES + 1, 0);
+    snprintf(here, sizeof here, "HERE=%s", dir);
+    snprintf(root, sizeof root, "DISTILL_ROOT=%s", dir);
+    snprintf(cache, sizeof cache, "XDG_CACHE_HOME=%s/cache", dir);
+    fake_env[0] = here;
+    fake_env[1] = root;
+    fake_env[2] = cache;
+    return made;
+}
+
+static json_t *cell_of(json_t *m, const char *runtime, const char *variant)
+{
+    json_t *all = json_object_get(m, "cells");
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        json_t *c = json_array_get(all, i);
+        if (strcmp(json_string_value(json_object_get(c, "runtime")), runtime) == 0 &&
+            strcmp(json_string_value(json_object_get(c, "variant")), variant) == 0)
+            return c;
+    }
+    ck_abort_msg("there is no cell %s/%s", runtime, variant);
+}
+
+static void has_state(json_t *m, const char *runtime, const char *state, const char *part)
+{
+    json_t *c = cell_of(m, runtime, "fp32");
+    const char *is = json_string_value(json_object_get(c, "state")), *why = json_string_value(json_object_get(c, "reason"));
+    ck_assert_msg(strcmp(is, state) == 0, "%s is '%s', expected '%s': %s", runtime, is, state, why ? why : "");
+    ck_assert_msg(!*part || (why && strstr(why, part)), "%s: '%s' lacks '%s'", runtime, why ? why : "", part);
+}
+
+static json_t *matrix_of(const char *rows, const char *more, int code)
+{
+    json_error_t e;
+    const program_options o = {.env = fake_env, .kill_after = 120};
+    ran r = program_run(&o, ARGS("matrix", fake_run, "--json", "--runtimes", rows, "--set", "matrix.memory_limit=300", "--set",
+                                 "matrix.time_limit=3", "--set", "matrix.latency_seconds=0.02", more ? more : "--quiet"));
+    ck_assert_msg(r.code == code, "exit code %d (signal %d): %s", r.code, r.signal, r.err);
+    json_t *m = code == 0 ? json_loads(r.out, 0, &e) : NULL;
+    ck_assert_msg(m || code, "no JSON: %s", r.out);
+    ran_free(&r);
+    return m;
+}
+
+#define FAKES "own tract iree tinygrad opencv openvino onnx-reference litert-builtin litert-xnnpack ort-openvino qnn"
+
+START_TEST(every_fault_of_a_runtime_is_a_state_of_its_cells)
+{
+    if (!make_fakes())
+        return;
+    json_t *m = matrix_of(FAKES " ort", NULL, 0);
+    has_state(m, "own", "ok", "");
+    has_state(m, "tract", "crash", "signal 11");
+    has_state(m, "iree", "timeout", "no answer in 3 s");
+    has_state(m, "tinygrad", "crash", "memory");
+    has_state(m, "opencv", "crash", "no answer");
+    has_state(m, "openvino", "differs", "[40, 5]");
+    has_state(m, "onnx-reference", "differs", "not finite");
+    has_state(m, "litert-builtin", "crash", "cannot be read");
+    has_state(m, "litert-xnnpack", "unsupported", "no such operator");
+    has_state(m, "ort-openvino", "crash", "protocol 0");
+    has_state(m, "qnn", "not run here", "Qualcomm");
+    json_t *own = cell_of(m, "own", "fp32"), *wrong = cell_of(m, "onnx-reference", "fp32");
+    ck_assert_int_eq(json_integer_value(json_object_get(own, "images")), TOY_VAL);
+    ck_assert_int_eq(json_integer_value(json_object_get(own, "disagree")), 0);
+    ck_assert(json_number_value(json_object_get(own, "max_error")) == 0 && json_number_value(json_object_get(own, "p50_ms")) > 0);
+    ck_assert(json_number_value(json_object_get(wrong, "p50_ms")) == 2);
+    ck_assert_str_eq(json_string_value(json_object_get(wrong, "max_error_nonfinite")), "inf");
+    const char *log = json_string_value(json_object_get(cell_of(m, "tract", "fp32"), "log"));
+    unsigned char *said;
+    size_t n;
+    OK(io_read_file(test_path(fake_run, log), 1 << 20, &said, &n));
+    ck_assert_str_eq((char *)said, "engine tract\n");
+    mem_free(said);
+    const char *ort = json_string_value(json_object_get(cell_of(m, "ort", "fp32"), "state"));
+    if (strcmp(ort, "not run here") == 0)
+        test_skip("the toy in ONNX Runtime", "ONNX Runtime was not found");
+    else
+        ck_assert_str_eq(ort, "ok");
+    ck_assert(!io_exists(test_path(fake_run, "matrix/work")));
+    json_decref(m);
+
+    m = matrix_of(FAKES, NULL, 0); /* all of it is known now */
+    json_t *all = json_object_get(m, "cells");
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        json_t *c = json_array_get(all, i);
+        const char *state = json_string_value(json_object_get(c, "state"));
+        if (strcmp(json_string_value(json_object_get(c, "runtime")), "ort") == 0)
+            continue; /* not asked for: as it stood in matrix.json */
+        ck_assert_msg(json_is_true(json_object_get(c, "cached")) || strcmp(state, "not run here") == 0 || strcmp(state, "unsupported") == 0,
+                      "%s is %s and not cached", json_string_value(json_object_get(c, "runtime")), state);
+    }
+    json_decref(m);
+    m = matrix_of("own", "--refresh", 0);
+    ck_assert(json_is_false(json_object_get(cell_of(m, "own", "fp32"), "cached")));
+    json_decref(m);
+    m = matrix_of("own", "--set=matrix.batch=7", 0); /* another option: another cell */
+    ck_assert(json_is_false(json_object_get(cell_of(m, "own", "fp32"), "cached")));
+    json_decref(m);
+    ck_assert(!matrix_of("owl", NULL, 78));
+}
+END_TEST
+
+START_TEST(what_is_finished_before_a_signal_is_kept)
+{
+    if (!make_fakes())
+        return;
+    const program_options o = {.env = fake_env, .kill_after = 60};
+    started s = program_start(&o, ARGS("matrix", fake_run, "--runtimes", "own iree", "--set", "matrix.time_limit=50"));
+    const char *log = test_path(fake_run, "matrix/log/iree.fp32.txt");
+    for (int i = 0; i < 3000 && !io_exists(log); i++)
+        usleep(10000);
+    ck_assert(io_exists(log));
+    ran second = program_run(&o, ARGS("matrix", fake_run, "--runtimes", "own"));
+    ck_assert_msg(second.code == 75, "two at once in a folder: exit code %d: %s", second.code, second.err);
+    ran_free(&second);
+    kill(s.pid, SIGINT);
+    ran r = program_wait(&s);
+    ck_assert_msg(r.code == 75, "exit code %d (signal %d): %s", r.code, r.signal, r.err);
+    ck_assert(r.seconds < 40);
+    ran_free(&r);
+    ran again = program_run(&o, ARGS("matrix", fake_run, "--json", "--runtimes", "own", "--set", "matrix.time_limit=50"));
+    ck_assert_int_eq(again.code, 0);
+    json_error_t e;
+    json_t *m = json_loads(again.out, 0, &e);
+    ck_assert(m && json_is_true(json_object_get(cell_of(m, "own", "fp32"), "cached")));
+    json_decref(m);
+    ran_free(&again);
+}
+END_TEST
+
 const test_entry test_table[] = {
     TEST(a_matrix_comes_back_as_it_was_written),
     TEST(a_wrong_matrix_is_refused_by_name),
@@ -273,5 +460,7 @@ const test_entry test_table[] = {
     TEST(a_child_of_the_process_does_not_stay),
     TEST(the_environment_and_the_network_are_as_asked),
     TEST(a_signal_stops_the_wait),
+    TEST(every_fault_of_a_runtime_is_a_state_of_its_cells),
+    TEST(what_is_finished_before_a_signal_is_kept),
     {0},
 };

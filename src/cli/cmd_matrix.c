@@ -4,6 +4,7 @@
 #include "cli/cmd_matrix.h"
 #include "cli/run_page.h"
 #include "distill/cache.h"
+#include "matrix/matrix_join.h"
 #include "matrix/matrix_make.h"
 #include "train/job_spec.h"
 
@@ -105,6 +106,8 @@ static status make(matrix_run *x)
         TRY(open_cache(x->j, &x->mem, &x->cache));
     const matrix_options o = options_of(x);
     status st = matrix_make(&o, &x->m);
+    if (st == ST_OK)
+        st = matrix_join(&x->m, x->dir);
     if (st == ST_OK)
         st = write_files(x);
     if (st == ST_OK)

@@ -12,7 +12,8 @@
 #include "quant/saturate.h"
 #include "tflite/write.h"
 
-#include <math.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { COLUMNS_MAX = 64, FORMS = 3 };
@@ -123,7 +124,8 @@ static status add_file(finder *f, matrix_column *c, const char *form, const char
     TRY(io_look(path, &facts));
     bool inside = strncmp(path, f->run, n) == 0 && path[n] == '/';
     *to = (matrix_file){.form = form, .sha256 = hash, .bytes = (int64_t)facts.size};
-    TRY(arena_strdup(&f->m->mem, &to->path, inside ? path + n + 1 : path));
+    char absolute[PATH_MAX];
+    TRY(arena_strdup(&f->m->mem, &to->path, inside ? path + n + 1 : realpath(path, absolute) ? absolute : path));
     c->n_files++;
     return ST_OK;
 }
@@ -337,7 +339,5 @@ status files_path(const char *run, const matrix_column *c, const char *form, are
     if ((*file)->path[0] == '/')
         return arena_strdup(mem, path, (*file)->path);
     TRY(arena_printf(mem, path, "%s/%s", run, (*file)->path));
-    if (!io_exists(*path)) /* a teacher that lies elsewhere */
-        return arena_strdup(mem, path, (*file)->path);
     return ST_OK;
 }

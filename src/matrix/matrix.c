@@ -487,6 +487,13 @@ static status get_matrix(json_in *j, matrix *m)
     return get_cells(j, m);
 }
 
+status matrix_parse(json_in *j, const char *name, const char *s, size_t n, matrix *out)
+{
+    *out = (matrix){0};
+    TRY(json_in_parse(j, name, s, n, limits_default().json_depth));
+    return get_matrix(j, out);
+}
+
 status matrix_read(const char *path, matrix *out)
 {
     json_in j;

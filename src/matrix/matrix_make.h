@@ -31,4 +31,8 @@ MUST_USE status matrix_make(const matrix_options *o, matrix *out);
 /* The rows that fit, present or not: what --list shows. facts: [*n] in mem. */
 MUST_USE status matrix_rows(const matrix_options *o, arena *mem, const runtime_row *const **rows, runtime_facts **facts, size_t *n);
 
+/* Does a row, a column fit the patterns of o? */
+bool matrix_wants_row(const matrix_options *o, const char *key);
+bool matrix_wants(const matrix_options *o, const char *key);
+
 #endif
