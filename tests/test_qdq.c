@@ -456,6 +456,63 @@ START_TEST(operators_of_microsoft)
 }
 END_TEST
 
+/* x [2, 7] in blocks of 3 along axis 1 (the last has one), quantised and back; `scales` and `zeros` are [2, columns]. */
+static status import_blocks(int64_t size, const char *columns, const float *scales, graph **out)
+{
+    model_builder b = {.opset = 21};
+    onnx_model *m = NULL;
+    text attrs = {0}, again = {0};
+    const int8_t zeros[8] = {1, -2, 3, -100, 5, 100, 7, 8};
+    *out = NULL;
+    for (int i = 0; i < 2; i++) {
+        attr_int(i ? &again : &attrs, "axis", 1);
+        attr_int(i ? &again : &attrs, "block_size", size);
+    }
+    build_input(&b, "x", DTYPE_F32, "2 7");
+    build_init(&b, "s", DTYPE_F32, columns, scales);
+    build_init(&b, "z", DTYPE_I8, columns, zeros);
+    build_node(&b, "QuantizeLinear", "q", "x s z", "c", &attrs);
+    build_node(&b, "DequantizeLinear", "d", "c s z", "y", &again);
+    build_output(&b, "y", DTYPE_F32, NULL);
+    text bytes = build_model(&b);
+    status st = onnx_open_bytes("file", bytes.s, bytes.n, NULL, &m);
+    if (st == ST_OK)
+        st = onnx_import(m, &(import_options){0}, out);
+    onnx_close(m);
+    text_free(&bytes);
+    return st;
+}
+
+/* Quantisation by blocks is written out in float operators: against the formula, element by element. */
+START_TEST(by_blocks)
+{
+    const float scales[8] = {0.5f, 0.01f, 0.03f, 0.7f, 0.02f, 4, 1, 1}, bad[6] = {0.5f, 0.01f, 0.03f, 0, 0.02f, 4};
+    const int zeros[6] = {1, -2, 3, -100, 5, 100};
+    graph *g;
+    int64_t n;
+    bool integer;
+    float x[14];
+    double clipped = 0, inside = 0;
+    OK(import_blocks(3, "2 3", scales, &g));
+    float *y = run(g, ISA_AVX512, true, &n, &integer);
+    ck_assert_int_eq(n, 14);
+    fill(x, 14);
+    for (int i = 0; i < 14; i++) {
+        int k = i / 7 * 3 + i % 7 / 3;
+        float q = nearbyintf(x[i] / scales[k]) + (float)zeros[k], c = q < -128 ? -128 : q > 127 ? 127 : q;
+        ck_assert_msg(y[i] == (c - (float)zeros[k]) * scales[k], "element %d: %g", i, (double)y[i]);
+        *(c == q ? &inside : &clipped) += 1;
+    }
+    ck_assert(clipped > 0 && inside > 0);
+    mem_free(y);
+    graph_free(g);
+    FAILS(ST_BAD_DATA, "node 'q' (QuantizeLinear): scale 's' [2, 4] and its zero point do not fit blocks of 3", import_blocks(3, "2 4", scales, &g));
+    FAILS(ST_BAD_DATA, "do not fit blocks of 2 along axis 1", import_blocks(2, "2 3", scales, &g));
+    FAILS(ST_BAD_DATA, "scale 's' has 0 at place 3", import_blocks(3, "2 3", bad, &g));
+    FAILS(ST_BAD_DATA, "by blocks", import_blocks(-1, "2 3", scales, &g));
+}
+END_TEST
+
 /* A bad file is refused, and the message names the node and the tensor. */
 START_TEST(bad_files)
 {
@@ -480,4 +537,4 @@ START_TEST(bad_files)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(operators_of_microsoft), TEST(bad_files),TEST(groups_alone), TEST(as_onnx_runtime), TEST(powers_of_two), TEST(not_a_group), {0}};
+const test_entry test_table[] = {TEST(operators_of_microsoft), TEST(bad_files), TEST(by_blocks), TEST(groups_alone), TEST(as_onnx_runtime), TEST(powers_of_two), TEST(not_a_group), {0}};

@@ -128,6 +128,9 @@ typedef struct rewrite {
     status (*after)(importer *im, draft *d);  /* attributes are known */
 } rewrite;
 const rewrite *rewrite_find(const char *op_type, int64_t opset); /* NULL: none */
+/* blocks.c: rewrites of QuantizeLinear and DequantizeLinear with block_size > 0; others stay as they are. */
+MUST_USE status quantize_blocks(importer *im, draft *d);
+MUST_USE status dequantize_blocks(importer *im, draft *d);
 
 /* special.c: operators that become a constant or another operator, or bodies */
 typedef status (*special_fn)(importer *im, scope *s, const Onnx__NodeProto *n);

@@ -228,6 +228,8 @@ static status identity(importer *im, draft *d)
 /* clang-format off */
 static const rewrite table[] = {
     {"Identity", 1, 1000, NULL, OP_NONE, NULL, identity},
+    {"QuantizeLinear", 21, 1000, NULL, OP_NONE, NULL, quantize_blocks},
+    {"DequantizeLinear", 21, 1000, NULL, OP_NONE, NULL, dequantize_blocks},
     {"BatchNormalization", 1, 13, "spatial is_test", OP_NONE, NULL, batch_norm},
     {"BatchNormalization", 14, 1000, NULL, OP_NONE, NULL, batch_norm},
     {"Dropout", 1, 6, "is_test", OP_NONE, NULL, dropout},

@@ -3,7 +3,7 @@
  * Rounding is half to even. A scale is one number or one per channel; scales that are constants must be finite and above 0.
  * Zero points have the integers' type and the scale's shape; absent: 0 (of uint8 where nothing else says the type).
  * Accumulators are int32. Where weights and zero points let them overflow, a node is refused: nothing wraps, nothing is
- * widened. Quantisation is per tensor or per axis; the blocks of opset 21 are refused. */
+ * widened. Quantisation is per tensor or per axis; import writes the blocks of opset 21 out in float operators (onnx/blocks.c). */
 #include "ops/window.h"
 
 #include <inttypes.h>
