@@ -90,7 +90,7 @@ export class OnnxRuntimeWeb {
       page.on('console', (m) => { log.push(m.text()); if (!/\[[VI]:onnxruntime/.test(m.text())) console.error(m.text().slice(0, 500)); });
       page.on('pageerror', (e) => console.error('page error:', String(e)));
       await page.goto(`http://127.0.0.1:${server.address().port}/`);
-      const plan = { ...this.facts, samples: request.samples, batch: this.facts.ep === 'webgl' ? 1 : request.batch, threads: this.facts.threads ? request.threads : 1,
+      const plan = { ...this.facts, samples: request.samples, batch: this.facts.ep === 'webgl' ? 1 : this.facts.gpu ? Math.min(request.batch, 8) : request.batch, threads: this.facts.threads ? request.threads : 1,
         level: request.options?.level || 'all', output: request.output_name ?? null, latency: request.latency ?? null,
         inputs: request.inputs.map((i, k) => ({ name: i.name, type: arrays[k].type.name, shape: arrays[k].shape })) };
       const result = await page.evaluate(inPage, plan);
