@@ -242,7 +242,13 @@ void toy_decision(const char *word, decision *d)
     change[1] = word ? word : "a memory budget below 96 KiB";
     choices[0] = (device_choice){word ? word : "phone", word ? word : "litert-xnnpack", word ? word : "portable", word ? word : "fits 1 MB, 0.08 ms of 12"};
     choices[1] = (device_choice){word ? word : "mcu", word ? word : "tflm", NULL, word ? word : "flash of 64 KiB is less than the smallest variant, 94 KiB"};
-    *d = (decision){.rule = word ? word : "five and more platforms, or unknown ones",
+    static decision_cost costs[2];
+    static decision_way ways[2];
+    costs[0] = (decision_cost){word ? word : "litert-xnnpack", word ? word : "portable", 1, 0.4, 96256};
+    costs[1] = (decision_cost){word ? word : "coreml-mlpackage", word ? word : "portable", 0, (double)NAN, -1};
+    ways[0] = (decision_way){word ? word : "distilled float", 1, 19, 4.2, 319488};
+    ways[1] = (decision_way){word ? word : "portable INT8", 1, 1, 0.4, 96256};
+    *d = (decision){.costs = costs, .n_costs = 2, .ways = ways, .n_ways = 2, .rule = word ? word : "five and more platforms, or unknown ones",
                     .variant = word ? word : "portable",
                     .summary = word ? word : "Ship the distilled student in portable INT8: bit-identical where it ran, 94 KiB, 89.87 % against 90.05 % in float.",
                     .because = because,

@@ -69,6 +69,26 @@ static matrix_options options_of(const matrix_run *x)
 
 /* ---- the table ---- */
 
+static status print_decision(const matrix_run *x)
+{
+    const decision *d = x->judged.show.decided;
+    text t = {0};
+    json j = {.out = &t};
+    if (!d) /* it was said why */
+        return fail(ST_CONFIG, "%s: there is no decision", x->dir);
+    if (!x->c->o.json) {
+        decision_print(d, &t);
+        return cli_print(&t);
+    }
+    json_put_object(&j, NULL);
+    json_put_int(&j, "schema", 1);
+    json_put_string(&j, "run", x->m.run);
+    decision_json(d, &j);
+    json_end_object(&j);
+    text_add(&t, "\n");
+    return cli_print(&t);
+}
+
 static status print_matrix(matrix_run *x)
 {
     const options *o = &x->c->o;
@@ -111,7 +131,7 @@ static status make(matrix_run *x)
     if (st == ST_OK)
         st = write_files(x);
     if (st == ST_OK)
-        st = print_matrix(x);
+        st = x->c->o.decide ? print_decision(x) : print_matrix(x);
     return st;
 }
 
@@ -197,6 +217,8 @@ status cmd_matrix(cli *c)
     status st = ST_OK;
     if (o->markdown + o->csv + o->json > 1)
         return fail(ST_USAGE, "one of --json, --markdown and --csv");
+    if (o->decide && (o->markdown || o->csv))
+        return fail(ST_USAGE, "--decide goes alone or with --json");
     if (o->clean && o->args.n == 0) {
         st = clean(&x);
         goto done;

@@ -1,4 +1,4 @@
-/* run_page.c - report.html of a run folder, with its deployment matrix where one was made, and the gate of its job. */
+/* run_page.c - report.html of a run folder, with its deployment matrix where one was made, the gate of its job and what it decided. */
 #include "cli/run_page.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -59,12 +59,17 @@ static status apply_gate(const job *j, const char *run_dir, matrix *m, judgement
 status judgement_make(const job *j, const char *run_dir, matrix *m, judgement *out)
 {
     *out = (judgement){0};
-    return tolerate(apply_gate(j, run_dir, m, out), "the gate");
+    TRY(tolerate(apply_gate(j, run_dir, m, out), "the gate"));
+    status st = decide_for_job(j, run_dir, m, &out->decided);
+    if (st == ST_OK)
+        out->show.decided = &out->decided;
+    return tolerate(st, "the decision");
 }
 
 void judgement_free(judgement *v)
 {
     gate_free(&v->gate);
+    decision_free(&v->decided);
     champion_free(&v->before);
     arena_free(&v->mem);
     *v = (judgement){0};

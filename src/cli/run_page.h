@@ -10,9 +10,10 @@ typedef struct judgement {
     arena mem;
     champion before;
     gate_result gate;
+    decision decided;
     show_options show; /* points to what there is of it */
 } judgement;
-/* The gate against the champion. A fault of job or champion costs a warning and that part of the judgement; *out is to be freed also
+/* The gate against the champion, and what ships where. A fault of job or champion costs a warning and that part of the judgement; *out is to be freed also
  * after failure. m gets the marks of its samples, where the cache has them. */
 MUST_USE status judgement_make(const job *j, const char *run_dir, matrix *m, judgement *out);
 void judgement_free(judgement *v);

@@ -48,6 +48,47 @@ static void put_choices(text *t, const decision *d)
     text_add(t, "</tbody></table></div>\n");
 }
 
+static void put_time(text *t, double minutes)
+{
+    char buf[24];
+    text_add(t, !isfinite(minutes) ? "not run here" : minutes > 0 ? human_seconds(60 * minutes, buf) : "\xe2\x80\x93");
+}
+
+/* The ways to ship, side by side, then each row as decided. */
+static void put_updates(text *t, const decision *d)
+{
+    char buf[24];
+    if (d->n_ways)
+        text_add(t, "<h4>What an update of the model costs</h4>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"tight\">\n<thead><tr>"
+                    "<th scope=\"col\">Way to ship</th><th scope=\"col\">Files</th><th scope=\"col\">Validation runs</th><th scope=\"col\">"
+                    "Time</th><th scope=\"col\">Bytes</th></tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < d->n_ways; i++) {
+        const decision_way *w = &d->ways[i];
+        text_add(t, "<tr><th scope=\"row\">");
+        put_words(t, w->way);
+        text_printf(t, "</th><td>%zu</td><td>%zu</td><td>", w->files, w->runs);
+        put_time(t, w->minutes);
+        text_printf(t, "</td><td>%s</td></tr>\n", w->bytes >= 0 ? human_bytes((double)w->bytes, buf) : "\xe2\x80\x93");
+    }
+    text_add(t, d->n_ways ? "</tbody></table></div>\n" : "");
+    if (d->n_costs == 0)
+        return;
+    text_add(t, "<details><summary>As decided, by runtime</summary>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"tight\">\n"
+                "<thead><tr><th scope=\"col\">Runtime</th><th scope=\"col\" class=\"word\">Variant</th><th scope=\"col\">Validation runs</th>"
+                "<th scope=\"col\">Time</th><th scope=\"col\">To ship</th></tr></thead>\n<tbody>\n");
+    for (size_t i = 0; i < d->n_costs; i++) {
+        const decision_cost *c = &d->costs[i];
+        text_add(t, "<tr><th scope=\"row\">");
+        put_words(t, c->runtime);
+        text_add(t, "</th><td class=\"word\">");
+        put_words(t, c->variant);
+        text_printf(t, "</td><td>%zu</td><td>", c->runs);
+        put_time(t, c->minutes);
+        text_printf(t, "</td><td>%s</td></tr>\n", c->bytes >= 0 ? human_bytes((double)c->bytes, buf) : "\xe2\x80\x93");
+    }
+    text_add(t, "</tbody></table></div></details>\n");
+}
+
 void page_decision(text *t, const decision *d)
 {
     text_add(t, "<h3>What ships</h3>\n<p class=\"decision\"><b>");
@@ -66,6 +107,7 @@ void page_decision(text *t, const decision *d)
     text_add(t, "</div><div>\n");
     put_list(t, "What would change it", d->would_change, d->n_would_change);
     text_add(t, "</div></div>\n");
+    put_updates(t, d);
 }
 
 /* ---- gate ---- */

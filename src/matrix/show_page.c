@@ -239,7 +239,7 @@ static void put_cost(text *t, const cost *x)
 static void put_costs(text *t, const matrix *m)
 {
     cost all = {.least = -1, .most = -1};
-    text_add(t, "<h3>What a model update costs</h3>\n<p class=\"quiet\">Each runtime that ships must be validated again with every new model: so "
+    text_add(t, "<h3>What validating each runtime costs</h3>\n<p class=\"quiet\">Each runtime that ships must be validated again with every new model: so "
                 "many runs, and so long.</p>\n<div class=\"scroll\" tabindex=\"0\"><table class=\"tight\">\n<thead><tr><th scope=\"col\">Runtime</th>"
                 "<th scope=\"col\">Validation runs</th><th scope=\"col\">Time</th><th scope=\"col\" class=\"word\">To ship</th></tr></thead>\n"
                 "<tbody>\n");
