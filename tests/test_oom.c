@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "toy.h"
 #include "train/parity.h"
+#include "train/trial.h"
 
 #include <stdio.h>
 
@@ -65,4 +66,44 @@ START_TEST(every_sampled_allocation_may_fail)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(every_sampled_allocation_may_fail), {0}};
+/* The same through the trial of every variant; the session goes on afterwards. */
+START_TEST(variants_when_memory_runs_out)
+{
+    const char *dir = test_tmp_dir();
+    const char *const set[] = {"export.variants=fp32 fp16 int8-ptq int8-qat portable teacher-int8-ptq", "hint.auto.pairs=1", "train.ema=0.9",
+                               "quant.samples=16", "data.loaders=1", NULL};
+    uint64_t total, before, count;
+    unsigned failed = 0;
+    session s;
+    rng r = rng_make(2027, RNG_TEST, 0, 0);
+    log_set_sink(ignore, NULL);
+    toy_make(dir);
+    job *j = toy_job(dir, set);
+    OK(session_open(j, &s));
+    OK(trial_variants(&s, dir));
+    before = mem_count();
+    OK(trial_variants(&s, dir));
+    total = mem_count() - before;
+    for (int i = 0; i < POINTS; i++) {
+        uint64_t at = i < 10 ? (uint64_t)i / 2 + 1 : 1 + rng_below(&r, (uint32_t)total);
+        status_clear();
+        before = mem_count();
+        mem_fail_at(at, i % 2);
+        status st = trial_variants(&s, dir);
+        mem_fail_at(0, false);
+        count = mem_count() - before;
+        if (st == ST_OK && (i % 2 || count < at))
+            continue;
+        failed++;
+        ck_assert_msg(st == ST_OOM && strstr(status_message(), "out of memory"), "allocation %d of %d: status %d: %s", (int)at, (int)total,
+                      (int)st, status_message());
+    }
+    OK(trial_variants(&s, dir));
+    printf("%llu allocations, %u failures\n", (unsigned long long)total, failed);
+    ck_assert_uint_ge(failed, POINTS / 2);
+    session_close(&s);
+    config_free(j);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(every_sampled_allocation_may_fail), TEST(variants_when_memory_runs_out), {0}};

@@ -113,6 +113,8 @@ START_TEST(a_session_goes_on_with_rounding_and_resumes_bitwise)
     check_session("int8-qat", "quant.learn=lsq");
     check_session("portable", "quant.learn=lsq");
     check_session("portable-s8", "quant.learn=lsq");
+    check_session("int8-qat", "train.ema=0.8");
+    check_session("portable", "train.ema=0.8");
 }
 END_TEST
 
