@@ -2,6 +2,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "cli/cmd_matrix.h"
+#include "cli/run_page.h"
 #include "data/npy.h"
 #include "distill/cache.h"
 #include "matrix/bisect.h"
@@ -136,6 +137,8 @@ status cmd_matrix_merge(cli *c)
     TRY_DONE(open_run(&x));
     TRY_DONE(open_store(&x, &x.mem, &cache));
     TRY_DONE(merge_apply(&(merge_request){.run = x.dir, .path = c->o.args.at[2], .j = x.j, .ds = x.ds, .cache = cache, .stop = c->stop}, &m, &f));
+    if (run_page_write(x.dir) != ST_OK)
+        log_warn("%s", status_message());
     say_merged(&f, c->o.json, &t);
     st = cli_print(&t);
 done:
