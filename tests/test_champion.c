@@ -247,6 +247,44 @@ START_TEST(one_promotes_at_a_time)
 }
 END_TEST
 
+/* `distill matrix history`: the cell of the run's own file, newest first. */
+START_TEST(history_is_told)
+{
+    const char *dir = test_tmp_dir(), *run = test_path(dir, "a");
+    make_run(dir, "a", "top1 >= 0.5\n", 10);
+    store *s;
+    char key[65], sha[65];
+    OK(hash_sha256_file(test_path(run, "student.onnx"), sha));
+    OK(store_open(test_path(dir, "cache/matrix.sqlite"), &s));
+    for (int i = 0; i < 3; i++) {
+        const key_part parts[] = {{"model", sha}, {"version", i < 2 ? "1.30" : "1.31"}};
+        matrix_cell c = matrix_cell_empty();
+        OK(store_key(parts, 2, key));
+        c.runtime = "own", c.variant = "fp32", c.key = key, c.version = parts[1].value, c.images = 10, c.accuracy = 0.75;
+        c.when = 1767225600 + i * 86400;
+        c.state = i < 2 ? CELL_OK : CELL_DIFFERS;
+        OK(store_put(s, &c, parts, 2));
+    }
+    store_close(s);
+    ran r = program_run(&(program_options){0}, ARGS("matrix", "history", run, "own/fp32"));
+    ck_assert_msg(r.code == 0, "%s", r.err);
+    ck_assert_ptr_nonnull(strstr(r.out, "own/fp32: differs since 2026-01-03 (version 1.30 -> 1.31); ok before"));
+    ck_assert_ptr_nonnull(strstr(r.out, "2026-01-02T00:00:00Z ok           1.30           0.7500"));
+    ran_free(&r);
+    r = program_run(&(program_options){0}, ARGS("matrix", "history", run, "own/fp32", "--json"));
+    json_in j;
+    size_t n;
+    OK(json_in_parse(&j, "history", r.out, strlen(r.out), 8));
+    (void)json_in_array(&j, j.root, "measurements", &n);
+    ck_assert_uint_eq(n, 3);
+    json_in_close(&j);
+    ran_free(&r);
+    r = program_run(&(program_options){0}, ARGS("matrix", "history", run, "own/int8"));
+    ck_assert(r.code == 64 && strstr(r.err, "there is no cell own/int8"));
+    ran_free(&r);
+}
+END_TEST
+
 /* Stopped or failing at any write: the champion is the old one or the new one, whole. */
 START_TEST(stopped_anywhere_there_is_one_champion)
 {
@@ -292,5 +330,6 @@ const test_entry test_table[] = {TEST(exit_codes),
                                  TEST(the_champion_moves_from_run_to_run),
                                  TEST(the_file_is_where_the_job_says),
                                  TEST(one_promotes_at_a_time),
+                                 TEST(history_is_told),
                                  TEST(stopped_anywhere_there_is_one_champion),
                                  {0}};

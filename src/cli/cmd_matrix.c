@@ -200,7 +200,7 @@ static status (*find_part(const cli *c))(cli *)
     static const struct {
         const char *word;
         status (*run)(cli *c);
-    } parts[] = {{"pack", cmd_matrix_pack}, {"merge", cmd_matrix_merge}, {"bisect", cmd_matrix_bisect}};
+    } parts[] = {{"pack", cmd_matrix_pack}, {"merge", cmd_matrix_merge}, {"bisect", cmd_matrix_bisect}, {"history", cmd_matrix_history}};
     for (size_t i = 0; c->o.args.n > 1 && i < sizeof parts / sizeof *parts; i++)
         if (strcmp(parts[i].word, c->o.args.at[0]) == 0)
             return parts[i].run;

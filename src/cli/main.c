@@ -47,7 +47,8 @@ const command commands[] = {
      "are here. The keys of [matrix] say the rest.\n\n"
      "distill matrix pack RUN_DIR --for linux|windows|macos|android|ios [--out FILE]: an archive that fills the rows of another machine.\n"
      "distill matrix merge RUN_DIR RESULT.json: takes what came back from it, checked and judged here.\n"
-     "distill matrix bisect RUN_DIR RUNTIME/VARIANT: the first layer where a runtime parts from our executor, cut out.\n", cmd_matrix},
+     "distill matrix bisect RUN_DIR RUNTIME/VARIANT: the first layer where a runtime parts from our executor, cut out.\n"
+     "distill matrix history RUN_DIR RUNTIME/VARIANT: what the cell was before, and since when and by what it is as it is.\n", cmd_matrix},
     {"runner", 'n', "ENGINE", "one model in one engine, for the deployment matrix: a line of JSON in, a line out",
      "ENGINE: own, ort. `distill matrix` starts it; the protocol stands in src/matrix/README.md.\n", cmd_runner},
     {"gate", 'g', "RUN_DIR", "the rules of [gate] on the matrix of a run; exit status 1 when one does not hold",
