@@ -16,6 +16,7 @@ ENGINES = {
     "ort": ("onnx_runtime", "OnnxRuntime", (), ""),
     "ort-old": ("onnx_runtime", "OnnxRuntimeOld", (), "ort-old"),
     "ort-openvino": ("onnx_runtime", "OnnxRuntimeProvider", ("OpenVINOExecutionProvider", "OpenVINO", "onnxruntime-openvino"), "ort-openvino"),
+    # the next six: in packs for other machines (distill matrix pack)
     "ort-cuda": ("onnx_runtime", "OnnxRuntimeProvider", ("CUDAExecutionProvider", "CUDA", "onnxruntime-gpu"), ""),
     "tensorrt": ("onnx_runtime", "OnnxRuntimeProvider", ("TensorrtExecutionProvider", "TensorRT", "onnxruntime-gpu"), ""),
     "directml": ("onnx_runtime", "OnnxRuntimeProvider", ("DmlExecutionProvider", "DirectML", "onnxruntime-directml"), ""),
@@ -32,13 +33,6 @@ ENGINES = {
     "tract": ("tract_", "Tract", (), "tract"),
     "iree": ("iree_", "Iree", (), "iree"),
     "tinygrad": ("tinygrad_", "Tinygrad", (), "tinygrad"),
-    # of packs for other machines (distill matrix pack)
-    "ort-cuda": ("onnx_runtime", "OnnxRuntimeProvider", ("CUDAExecutionProvider", "pip install onnxruntime-gpu brings it"), ""),
-    "tensorrt": ("onnx_runtime", "OnnxRuntimeProvider", ("TensorrtExecutionProvider", "pip install onnxruntime-gpu, and TensorRT"), ""),
-    "directml": ("onnx_runtime", "OnnxRuntimeProvider", ("DmlExecutionProvider", "pip install onnxruntime-directml brings it"), ""),
-    "coreml": ("onnx_runtime", "OnnxRuntimeProvider", ("CoreMLExecutionProvider", "the macOS wheel of onnxruntime has it"), ""),
-    "rocm": ("onnx_runtime", "OnnxRuntimeProvider", ("ROCMExecutionProvider", "pip install onnxruntime-rocm brings it"), ""),
-    "qnn": ("onnx_runtime", "OnnxRuntimeProvider", ("QNNExecutionProvider", "pip install onnxruntime-qnn brings it"), ""),
     "onnx-reference": ("onnx_reference", "OnnxReference", (), "onnx-reference"),
 }
 

@@ -84,24 +84,3 @@ class OnnxRuntimeProvider(OnnxRuntime):
         options = {"OpenVINOExecutionProvider": {"device_type": "CPU", "num_of_threads": str(request.get("threads", 1)), "precision": "FP32"}}
         self.providers = [(self.provider, options.get(self.provider, {})), "CPUExecutionProvider"]
         return super().open(request, profile)
-
-
-class OnnxRuntimeProvider(OnnxRuntime):
-    """A provider that some build of ONNX Runtime has and the machine may serve; nodes that it does not take run on the CPU, and are counted."""
-
-    def __init__(self, provider, how):
-        self.wheel = next((w for w in ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-rocm", "onnxruntime-qnn", "onnxruntime") if installed(w)),
-                          "onnxruntime")
-        self.runtime = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}"
-        if provider not in ort.get_available_providers():
-            raise protocol.Refused("missing", f"this onnxruntime has no {provider}; {how}")
-        self.providers = [provider, "CPUExecutionProvider"]
-
-
-def installed(wheel):
-    import importlib.metadata
-
-    try:
-        return bool(importlib.metadata.version(wheel))
-    except importlib.metadata.PackageNotFoundError:
-        return False
