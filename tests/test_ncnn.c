@@ -252,6 +252,40 @@ START_TEST(portable_networks_bit_by_bit)
 }
 END_TEST
 
+/* Sixteen channels, which ncnn packs, and sums near the bound of its depthwise kernel, on both sides of it. */
+START_TEST(packed_depthwise_bit_by_bit)
+{
+    const char *dir = test_tmp_dir();
+    text list = {0};
+    size_t widened = 0, layers = 0;
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        char name[32];
+        text param = {0}, bin = {0};
+        ncnn_facts f;
+        qnet n = qnet_new(DTYPE_I8, true, SHAPE(1, 16, 9, 9), 1 / 128.0f, 128, seed);
+        for (int i = 0; i < 3; i++) {
+            qnet_conv(&n, (qconv){.out = 16, .kernel = 3, .group = 16, .pads = {1, 1, 1, 1}, .weight_zeros = seed % 2 ? 40 : 0}, ldexpf(1, -7 - (int)(seed % 3)));
+            qnet_relu(&n);
+            qnet_round(&n, 1 / 64.0f, 128);
+        }
+        qnet_conv(&n, (qconv){.out = 8, .kernel = 1}, 1 / 256.0f);
+        qnet_round(&n, 1 / 32.0f, 128);
+        graph *g = qnet_end(&n);
+        OK(ncnn_write(g, &param, &bin, &f));
+        layers += f.int8_layers;
+        widened += f.widened;
+        snprintf(name, sizeof name, "dw%d", (int)seed);
+        put_case(dir, &list, name, g, seed, 0, 1, 1 / 128.0f, 0);
+        text_free(&param);
+        text_free(&bin);
+        graph_free(g);
+    }
+    ck_assert_uint_gt(widened, 12);
+    ck_assert_uint_gt(layers, 12);
+    judge(dir, &list, "packed_depthwise_bit_by_bit");
+}
+END_TEST
+
 /* ---- the form of the files, without ncnn ---- */
 
 static uint32_t word(const text *bin, size_t at)
@@ -459,6 +493,7 @@ START_TEST(export_writes_ncnn)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(float_operators_in_ncnn), TEST(portable_networks_bit_by_bit), TEST(files_of_an_int8_network),
+const test_entry test_table[] = {TEST(float_operators_in_ncnn), TEST(portable_networks_bit_by_bit), TEST(packed_depthwise_bit_by_bit),
+                                 TEST(files_of_an_int8_network),
                                  TEST(names_and_copies), TEST(what_is_refused), TEST(hostile_sizes_and_no_memory),
                                  TEST(export_writes_ncnn), {0}};

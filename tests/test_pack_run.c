@@ -147,6 +147,12 @@ START_TEST(merges_back_to_the_same_cells)
     same_cells(&before, "own", &again, "own@other");
     same_cells(&before, "own", &again, "own");
     ck_assert_str_eq(matrix_find(&again, "own", "fp32")->host, "here");
+    char **names;
+    size_t n;
+    OK(io_list(test_path(run, "matrix"), 100, &names, &n));
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(strncmp(names[i], "reference", 9) != 0, "%s was left behind", names[i]);
+    io_list_free(names, n);
     matrix_free(&before);
     matrix_free(&after);
     matrix_free(&again);

@@ -191,16 +191,15 @@ static status choose_samples(const opened *x, const char *runtime, const char *v
 static status bisect(opened *x, const char *runtime, const char *variant, reference_set *s, bisect_result *r)
 {
     const runtime_row *row = runtimes_find(runtime);
-    const char *dir, *work, *row_options;
+    const char *dir, *row_options;
     runtime_launch launch;
     tensor all = {0}, some = {0};
     status st = ST_OK;
     if (!row || row->kind == RUNNER_NEVER)
         return fail(ST_USAGE, "there is no runtime '%s' on this machine; distill matrix --list lists them", runtime);
-    TRY(arena_printf(&x->mem, &work, "%s/matrix/reference", x->dir));
     TRY(arena_printf(&x->mem, &dir, "%s/matrix/bisect/%s.%s", x->dir, runtime, variant));
     TRY(arena_printf(&x->mem, &row_options, "{%s}", row->options ? row->options : ""));
-    TRY(reference_open(x->dir, work, x->j, x->ds, &variant, 1, x->c->stop, s));
+    TRY(reference_open(x->dir, x->j, x->ds, &variant, 1, x->c->stop, s));
     if (s->m.n_columns != 1)
         return fail(ST_USAGE, "%s has no variant '%s'", x->dir, variant);
     TRY(runtimes_launch(row, &s->places, &x->mem, &launch));

@@ -316,7 +316,7 @@ static status read_matrix(applier *a, const char **path)
 status merge_apply(const merge_request *q, matrix *out, merge_facts *facts)
 {
     applier a = {.q = q, .m = out, .facts = facts};
-    const char *path, *dir;
+    const char *path;
     static const char *const every[] = {"*"};
     status st = ST_OK;
     *out = (matrix){0};
@@ -326,8 +326,7 @@ status merge_apply(const merge_request *q, matrix *out, merge_facts *facts)
     a.here = is_here(&a);
     TRY_DONE(host_text(&a.r.host, &out->mem, &a.host));
     snprintf(facts->host, sizeof facts->host, "%s", a.host);
-    TRY_DONE(arena_printf(&a.r.mem, &dir, "%s/matrix/reference", q->run));
-    TRY_DONE(reference_open(q->run, dir, q->j, q->ds, every, 1, q->stop, &a.s));
+    TRY_DONE(reference_open(q->run, q->j, q->ds, every, 1, q->stop, &a.s));
     TRY_DONE(arena_alloc(&a.r.mem, &a.floats, a.s.m.n_columns, sizeof *a.floats));
     TRY_DONE(arena_alloc(&a.r.mem, &a.cells, a.r.n, sizeof *a.cells));
     TRY_DONE(arena_alloc(&a.r.mem, &a.rows, a.r.n, sizeof *a.rows));

@@ -197,11 +197,9 @@ static const char *last_part(const char *path)
 status pack_make(const pack_request *q, pack_facts *facts)
 {
     maker k = {.q = q};
-    const char *dir;
     const job_matrix *o = &q->j->matrix;
     status st = ST_OK;
-    TRY_DONE(arena_printf(&k.mem, &dir, "%s/matrix/reference", q->run));
-    TRY_DONE(reference_open(q->run, dir, q->j, q->ds, o->variants.at, o->variants.n, q->stop, &k.s));
+    TRY_DONE(reference_open(q->run, q->j, q->ds, o->variants.at, o->variants.n, q->stop, &k.s));
     k.plan = (pack_plan){.target = q->target, .run = last_part(q->run), .set = dataset_info(q->ds)->path, .batch = o->batch,
                          .threads = o->threads, .latency_runs = (size_t)o->latency_runs, .latency_seconds = o->latency_seconds};
     TRY_DONE(add_rows(&k));

@@ -2,6 +2,7 @@
 #include "matrix/reference.h"
 
 #include "base/io.h"
+#include "base/log.h"
 #include "data/npy.h"
 #include "matrix/cell_run.h"
 #include "matrix/feed.h"
@@ -9,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static status read_labels(reference_set *s)
 {
@@ -22,16 +24,18 @@ static status read_labels(reference_set *s)
     return ST_OK;
 }
 
-status reference_open(const char *run, const char *dir, const job *j, dataset *ds, const char *const *patterns, size_t n,
+status reference_open(const char *run, const job *j, dataset *ds, const char *const *patterns, size_t n,
                       const volatile sig_atomic_t *stop, reference_set *out)
 {
     const data_info *d = dataset_info(ds);
     char absolute[4096];
+    const char *dir;
     *out = (reference_set){.run = run, .j = j, .ds = ds, .stop = stop, .samples = d->part[DATA_VAL].n};
     if (j->matrix.samples > 0 && (uint64_t)j->matrix.samples < out->samples)
         out->samples = (size_t)j->matrix.samples;
     if (!out->samples)
         return fail(ST_BAD_DATA, "%s: its data has no validation samples", run);
+    TRY(arena_printf(&out->m.mem, &dir, "%s/matrix/reference.%d", run, (int)getpid())); /* its own: others may be at work */
     TRY(io_make_dirs(dir));
     if (!realpath(dir, absolute))
         return fail(ST_CANNOT_CREATE, "%s: cannot be found: %m", dir);
@@ -46,6 +50,8 @@ status reference_open(const char *run, const char *dir, const job *j, dataset *d
 
 void reference_close(reference_set *s)
 {
+    if (s->dir && io_remove_tree(s->dir) != ST_OK)
+        log_warn("%s", status_message());
     matrix_free(&s->m);
 }
 

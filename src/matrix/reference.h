@@ -7,7 +7,7 @@
 #include "matrix/runtimes.h"
 
 typedef struct reference_set { /* of one run */
-    const char *run, *dir;     /* dir: where arrays are written; made */
+    const char *run, *dir;     /* dir: where arrays are written, below RUN/matrix; removed at the end */
     const job *j;
     dataset *ds;
     size_t samples;
@@ -22,7 +22,7 @@ typedef struct reference_set { /* of one run */
 } reference_set;
 
 /* Finds the columns that fit (n 0: all of [matrix] variants). Free also after failure. */
-MUST_USE status reference_open(const char *run, const char *dir, const job *j, dataset *ds, const char *const *patterns, size_t n,
+MUST_USE status reference_open(const char *run, const job *j, dataset *ds, const char *const *patterns, size_t n,
                                const volatile sig_atomic_t *stop, reference_set *out);
 void reference_close(reference_set *s);
 
