@@ -361,7 +361,29 @@ START_TEST(faults_are_said)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(powers_of_weights_keep_the_rules), TEST(faults_are_said),
+/* Rule 4 at its bound: weights as far out as the cap leaves them, where rounding adds most, and the largest bias. */
+START_TEST(capped_sums_stay_below_2_24)
+{
+    double most = 0;
+    for (int64_t n = 1; n <= 40000; n += n < 600 ? 1 : 97) {
+        const double cap = weight_sum_max(n), rise[] = {2.0001, 6.0001, 10.0001, 62.0001, 64};
+        ck_assert(cap > 0);
+        for (size_t k = 0; k < sizeof rise / sizeof *rise; k++) {
+            /* as many weights just above a tie as the sum holds, the rest 0 */
+            const double up = fmin((double)n, floor(cap / rise[k])), code = fmin(4 * nearbyint(rise[k] / 4), 64);
+            ck_assert(code >= rise[k] - 2);
+            const double sum = up * code;
+            most = fmax(most, 255 * sum + PORTABLE_BIAS_MAX);
+            ck_assert_msg(255 * sum + PORTABLE_BIAS_MAX < 16777216, "%d weights of %g: 255 * %g + %g", (int)n, rise[k], sum,
+                          PORTABLE_BIAS_MAX);
+        }
+    }
+    printf("largest 255 * sum|w| + |b| of capped weights: %.0f of 16777216\n", most);
+    ck_assert(most > 0.99 * 16777216); /* and the cap gives nothing away */
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(powers_of_weights_keep_the_rules), TEST(capped_sums_stay_below_2_24), TEST(faults_are_said),
                                  TEST(gradients_are_straight_through_and_lsq),
                                  TEST(portable_training_is_the_integer_model_bit_for_bit), TEST(portable_ranges_keep_the_bound_of_a_clip),
                                  TEST(ordinary_training_is_the_integer_model_within_a_step), {0}};

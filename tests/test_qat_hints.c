@@ -61,7 +61,7 @@ static void train_student(const char *dir)
 }
 
 /* The student's teacher is the student itself: a hint on the same value then measures the rounding alone. */
-static void check_hints(const char *dir, const char *key)
+static void check_hints(const char *dir, const char *key, const char *cache)
 {
     static const struct {
         const char *value;
@@ -77,7 +77,7 @@ static void check_hints(const char *dir, const char *key)
     step_result r = {.hint = hint};
     size_t goes = 0;
     session s, q;
-    int n = snprintf(more, sizeof more, "[teacher]\npath = %s/own.onnx\n", dir);
+    int n = snprintf(more, sizeof more, "%s[teacher]\npath = %s/own.onnx\n", cache, dir);
     for (size_t i = 0; i < N; i++) {
         n += snprintf(more + n, sizeof more - (size_t)n, "[hint on%zu]\nstudent = %s\nteacher = %s\nweight = 1\nregressor = none\n", i,
                       want[i].value, want[i].value);
@@ -126,9 +126,10 @@ START_TEST(hints_go_on_where_their_features_are)
 {
     const char *dir = test_tmp_dir();
     train_student(dir);
-    check_hints(dir, "int8-qat");
-    check_hints(dir, "portable");
-    check_hints(dir, "portable-s8");
+    check_hints(dir, "int8-qat", "");
+    check_hints(dir, "portable", "");
+    check_hints(dir, "portable-s8", "");
+    check_hints(dir, "portable", "[cache]\nviews = 1\ndisk = false\n"); /* what is left out is remembered all the same */
 }
 END_TEST
 
