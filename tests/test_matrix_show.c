@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* HTML, markdown, a spreadsheet's formula, escape sequences, broken UTF-8, wide letters, letters that turn the direction. */
@@ -727,6 +728,123 @@ START_TEST(help_shows_rules_that_are_read)
 }
 END_TEST
 
+/* ---- in a browser ---- */
+
+/* The page in frames of 400 and 1280 pixels, beside a script that looks into them (page_check.js). */
+static void write_frames(const char *path, const char *page)
+{
+    text t = {0};
+    unsigned char *js;
+    size_t size;
+    OK(io_read_file(SOURCE_DIR "/tests/page_check.js", 1 << 20, &js, &size));
+    text_printf(&t, "<!DOCTYPE html><meta charset=utf-8><meta name=color-scheme content=\"light dark\"><script>%s</script><body>", (char *)js);
+    for (int i = 0; i < 2; i++) {
+        text_printf(&t, "<iframe width=%d height=900 srcdoc=\"", i ? 1280 : 400);
+        for (const char *p = page; *p; p++)
+            if (*p == '&' || *p == '"')
+                text_printf(&t, "&#%d;", *p);
+            else
+                text_add_n(&t, p, 1);
+        text_add(&t, "\"></iframe>");
+    }
+    OK(t.st);
+    OK(io_write_file(path, t.s, t.n));
+    text_free(&t);
+    mem_free(js);
+}
+
+/* What chromium makes of a page; NULL: it did not come that far. The caller frees it. */
+static char *browse(const char *url, bool dark)
+{
+    const char *dir = test_tmp_dir(), *out = test_path(dir, "out");
+    text command = {0};
+    unsigned char *s;
+    size_t size;
+    text_printf(&command, "timeout 60 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+                          "--disable-background-networking --disable-component-update --user-data-dir='%s/profile' "
+                          "--blink-settings=preferredColorScheme=%d --dump-dom '%s' >'%s' 2>/dev/null",
+                dir, dark ? 0 : 1, url, out);
+    int code = system(command.s);
+    text_free(&command);
+    OK(io_read_file(out, 1 << 26, &s, &size));
+    if (code == 0 && strstr((char *)s, "</html>"))
+        return (char *)s;
+    mem_free(s);
+    return NULL;
+}
+
+static bool has_browser(const char *test)
+{
+    if (system("command -v chromium >/dev/null 2>&1") == 0)
+        return true;
+    test_skip(test, "there is no chromium");
+    return false;
+}
+
+static const char *browser_url(const char *path, const char *fragment)
+{
+    static char url[512];
+    snprintf(url, sizeof url, "file://%s%s", path, fragment);
+    return url;
+}
+
+START_TEST(a_browser_can_read_it)
+{
+    matrix m;
+    gate_result g;
+    decision d;
+    if (!has_browser("a_browser_can_read_it"))
+        return;
+    toy_matrix(&m, 25, 12, NULL);
+    toy_gate(&m, 1, NULL, &g);
+    toy_decision(NULL, &d);
+    g.margins[0].held = false; /* a cell that is ok and fails the gate */
+    const show_options o = {.gate = &g, .decided = &d};
+    char *page = make_page(&m, &o, NULL);
+    const char *frames = test_path(test_tmp_dir(), "frames.html");
+    write_frames(frames, page);
+    mem_free(page);
+    for (int dark = 0; dark < 2; dark++) {
+        char *s = browse(browser_url(frames, ""), dark);
+        const char *result = s ? strstr(s, "<body>RESULT") : NULL;
+        if (!result) {
+            test_skip("a_browser_can_read_it", "chromium is here, but gave no answer");
+            mem_free(s);
+            break;
+        }
+        contains(result, "\nDONE");
+        ck_assert_uint_eq(count_of(result, "SEEN "), 2);
+        lacks(result, "LOW");
+        lacks(result, "WIDE");
+        mem_free(s);
+    }
+    arena_free(&g.mem);
+    arena_free(&m.mem);
+}
+END_TEST
+
+START_TEST(a_link_to_a_cell_opens_its_runtime)
+{
+    matrix m;
+    const show_options o = {0};
+    const char *dir = test_tmp_dir();
+    if (!has_browser("a_link_to_a_cell_opens_its_runtime"))
+        return;
+    toy_matrix(&m, 8, 3, NULL);
+    toy_run(dir, NULL);
+    OK(show_report(dir, &m, &o));
+    char *s = browse(browser_url(test_path(dir, "report.html"), "#c5-2"), false);
+    if (s) {
+        ck_assert_uint_eq(count_of(s, "<details class=\"runtime\" open=\"\""), 1);
+        contains(strstr(s, "<details class=\"runtime\" open=\"\""), "<summary><b>ort-haswell</b>");
+    } else {
+        test_skip("a_link_to_a_cell_opens_its_runtime", "chromium is here, but gave no answer");
+    }
+    mem_free(s);
+    arena_free(&m.mem);
+}
+END_TEST
+
 START_TEST(any_allocation_may_fail)
 {
     matrix m;
@@ -782,5 +900,7 @@ const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
                                  TEST(the_program_puts_it_into_the_report),
                                  TEST(help_explains_both_commands),
                                  TEST(help_shows_rules_that_are_read),
+                                 TEST(a_browser_can_read_it),
+                                 TEST(a_link_to_a_cell_opens_its_runtime),
                                  TEST(any_allocation_may_fail),
                                  {0}};
