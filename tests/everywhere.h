@@ -15,6 +15,7 @@ typedef struct everywhere {
     size_t products;  /* that our executor ran on integers */
     size_t no_tflite; /* nets that TFLite has no form of: LiteRT does not run them */
     text why;         /* of these */
+    bool haswell;     /* to set: ONNX Runtime also on an emulated processor that adds pairs of products in 16 bits */
 } everywhere;
 
 everywhere everywhere_begin(void);

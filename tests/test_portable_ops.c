@@ -319,6 +319,7 @@ static void products_of(const profile *p, const char *test)
             add_wide(&e, p, &wide[i], relu);
     }
     ck_assert_uint_eq(e.products, e.nets);
+    e.haswell = true; /* pairs of 64 * 255 just fit */
     ck_assert_uint_eq(e.no_tflite, 0);
     everywhere_judge(&e, test);
 }
