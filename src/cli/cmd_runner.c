@@ -30,10 +30,10 @@ status cmd_runner(cli *c)
     text line = {0}, answer = {0};
     status st = ST_OK;
     if (c->o.args.n != 1)
-        return fail(ST_USAGE, "which engine? distill runner own|ort, with a request on standard input");
+        return fail(ST_USAGE, "which engine? distill runner own|ort|openvino, with a request on standard input");
     const runner_engine *e = runner_find(c->o.args.at[0]);
     if (!e)
-        return fail(ST_USAGE, "there is no engine '%s'; known are own, ort", c->o.args.at[0]);
+        return fail(ST_USAGE, "there is no engine '%s'; known are own, ort, openvino", c->o.args.at[0]);
     int out = dup(STDOUT_FILENO);
     if (out < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
         return fail(ST_IO, "standard output cannot be put away: %s", strerror(errno));

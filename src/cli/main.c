@@ -50,7 +50,7 @@ const command commands[] = {
      "distill matrix bisect RUN_DIR RUNTIME/VARIANT: the first layer where a runtime parts from our executor, cut out.\n"
      "distill matrix history RUN_DIR RUNTIME/VARIANT: what the cell was before, and since when and by what it is as it is.\n", cmd_matrix},
     {"runner", 'n', "ENGINE", "one model in one engine, for the deployment matrix: a line of JSON in, a line out",
-     "ENGINE: own, ort. `distill matrix` starts it; the protocol stands in src/matrix/README.md.\n", cmd_runner},
+     "ENGINE: own, ort, openvino. `distill matrix` starts it; the protocol stands in src/matrix/README.md.\n", cmd_runner},
     {"gate", 'g', "RUN_DIR", "the rules of [gate] on the matrix of a run; exit status 1 when one does not hold",
      "Rules stand in [gate] of the run's config.ini (or of --student FILE), one a line, with or without a name:\n"
      "  METRIC [drop|rise] OP NUMBER[%] [vs teacher|fp32|champion] [on RUNTIME[/VARIANT],...|all] [strict]\n"

@@ -17,7 +17,7 @@
 
 const runner_engine *runner_find(const char *name)
 {
-    static const runner_engine *const all[] = {&runner_own, &runner_ort};
+    static const runner_engine *const all[] = {&runner_own, &runner_ort, &runner_openvino};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i]->name, name) == 0)
             return all[i];

@@ -56,7 +56,7 @@ typedef struct runner_engine {
     void (*unload)(runner_net *net); /* also the tensors that are its own */
 } runner_engine;
 
-extern const runner_engine runner_own, runner_ort;
+extern const runner_engine runner_own, runner_ort, runner_openvino;
 /* NULL: unknown. */
 const runner_engine *runner_find(const char *name);
 

@@ -34,7 +34,7 @@ static const runtime_row rows[] = {
      .library = "ort-arm64", .slow = true, .emulated = true, .seconds = 60, .get = SETUP("qemu ort-arm64")},
     {"ort-openvino", "ONNX Runtime, OpenVINO provider", RUNNER_PYTHON, "ort-openvino", "onnx", "", .seconds = 120,
      .get = SETUP("ort-openvino")},
-    {"openvino", "OpenVINO CPU", RUNNER_PYTHON, "openvino", "onnx", "", .seconds = 120, .get = SETUP("openvino")},
+    {"openvino", "OpenVINO CPU", RUNNER_NATIVE, "openvino", "onnx", "", .seconds = 120, .get = SETUP("openvino")},
     {"ort-web-wasm", "ONNX Runtime Web, wasm, 1 thread", RUNNER_NODE, "ort-web-wasm", "onnx", "", .slow = true, .seconds = 60,
      .get = SETUP("web chromium")},
     {"ort-web-wasm-mt", "ONNX Runtime Web, wasm, threads", RUNNER_NODE, "ort-web-wasm-mt", "onnx", "", .slow = true, .seconds = 60,
