@@ -282,7 +282,7 @@ static const char fake_python[] =
     "iree) sleep 100;;\n"
     "tinygrad) head -c 2000000000 /dev/zero | tail -n 1;;\n"
     "opencv) echo 'ValueError: no';;\n"
-    "openvino) cp \"$HERE/wrong.npy\" \"$out\"; echo \"{$facts}\";;\n"
+    "litert-reference) cp \"$HERE/wrong.npy\" \"$out\"; echo \"{$facts}\";;\n"
     "onnx-reference) cp \"$HERE/nan.npy\" \"$out\"; echo \"{$facts,\\\"latency_ms\\\":[1,3,2]}\";;\n"
     "litert-builtin) echo \"{$facts}\";;\n" /* no outputs */
     "litert-xnnpack) echo '{\"protocol\":1,\"ok\":false,\"kind\":\"unsupported\",\"message\":\"no such operator\"}';;\n"
@@ -363,7 +363,7 @@ static json_t *matrix_of(const char *asked_for, const char *more, int code)
     return m;
 }
 
-#define FAKES "own tract iree tinygrad opencv openvino onnx-reference litert-builtin litert-xnnpack ort-openvino qnn"
+#define FAKES "own tract iree tinygrad opencv litert-reference onnx-reference litert-builtin litert-xnnpack ort-openvino qnn"
 
 START_TEST(every_fault_of_a_runtime_is_a_state_of_its_cells)
 {
@@ -375,7 +375,7 @@ START_TEST(every_fault_of_a_runtime_is_a_state_of_its_cells)
     has_state(m, "iree", "timeout", "no answer in 3 s");
     has_state(m, "tinygrad", "crash", "memory");
     has_state(m, "opencv", "crash", "no answer");
-    has_state(m, "openvino", "differs", "[40, 5]");
+    has_state(m, "litert-reference", "differs", "[40, 5]");
     has_state(m, "onnx-reference", "differs", "not finite");
     has_state(m, "litert-builtin", "crash", "cannot be read");
     has_state(m, "litert-xnnpack", "unsupported", "no such operator");
