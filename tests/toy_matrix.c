@@ -216,17 +216,16 @@ void toy_gate(const matrix *m, size_t failing, const char *word, gate_result *g)
     size_t n = 0, cells = m->n_rows * m->n_columns;
     *g = (gate_result){.held = failing == 0};
     OK(arena_alloc(&g->mem, &g->margins, 4 * cells + 1, sizeof *g->margins));
-    for (size_t i = 0; i < cells; i++) {
-        const matrix_cell *c = &m->cells[i];
+    for (size_t at = 0; at < 4 * cells; at++) { /* rule by rule */
+        const size_t k = at / cells;
+        const matrix_cell *c = &m->cells[at % cells];
         if (c->state != CELL_OK && c->state != CELL_DIFFERS)
             continue;
         const double value[] = {c->accuracy, (double)c->disagree / (double)c->images, c->p90_ms, (double)c->bytes / 1e6};
         const double limit[] = {0.89, 0.001, 12, 1};
-        for (size_t k = 0; k < 4; k++) {
-            double margin = k == 0 ? value[k] - limit[k] : limit[k] - value[k];
-            bool held = margin >= 0 || k >= failing;
-            g->margins[n++] = (gate_margin){word ? word : rule[k], c->runtime, c->variant, value[k], limit[k], margin, held, word};
-        }
+        double margin = k == 0 ? value[k] - limit[k] : limit[k] - value[k];
+        bool held = margin >= 0 || k >= failing;
+        g->margins[n++] = (gate_margin){word ? word : rule[k], c->runtime, c->variant, value[k], limit[k], margin, held, word};
     }
     g->margins[n++] = (gate_margin){word ? word : "spread <= 0.003", NULL, NULL, 0.0021, 0.003, 0.0009, true, word};
     g->n = n;

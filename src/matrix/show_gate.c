@@ -167,34 +167,18 @@ static void begin_table(text *t, const char *where)
                 where);
 }
 
-static size_t first_of_rule(const gate_result *g, size_t i)
-{
-    size_t k = 0;
-    while (k < i && strcmp(g->margins[k].rule, g->margins[i].rule) != 0)
-        k++;
-    return k;
-}
-
-/* A line a rule, with the figure that is nearest to failing. */
+/* A line a rule, with the figure that is nearest to failing. Figures stand rule by rule (gate.h). */
 static void put_rules(text *t, const gate_result *g)
 {
-    size_t rules = 0;
     begin_table(t, "Tightest at");
-    for (size_t i = 0; i < g->n && rules < RULES_MOST; i++) {
+    for (size_t i = 0, end, rules = 0; i < g->n && rules < RULES_MOST; i = end, rules++) {
         const gate_margin *tight = &g->margins[i];
-        size_t figures = 0, failed = 0;
-        if (first_of_rule(g, i) != i)
-            continue;
-        for (size_t k = i; k < g->n; k++) {
-            const gate_margin *r = &g->margins[k];
-            if (strcmp(r->rule, g->margins[i].rule) != 0)
-                continue;
-            figures++;
-            failed += !r->held;
-            tight = is_tighter(r, tight) ? r : tight;
+        size_t failed = 0;
+        for (end = i; end < g->n && strcmp(g->margins[end].rule, g->margins[i].rule) == 0; end++) {
+            failed += !g->margins[end].held;
+            tight = is_tighter(&g->margins[end], tight) ? &g->margins[end] : tight;
         }
-        put_margin(t, tight, figures, failed);
-        rules++;
+        put_margin(t, tight, end - i, failed);
     }
     text_add(t, "</tbody></table></div>\n");
 }
