@@ -40,6 +40,8 @@ static void add_accuracy(const facts *f, const option_facts *v, text *t)
         return;
     if (f->m->numbers)
         text_printf(t, " (%+.2f %% against fp32)", 100 * v->drop);
+    else if (fabs(v->drop) < 5e-5)
+        text_add(t, " (as fp32)");
     else
         text_printf(t, " (%.4f %s than fp32%s%s)", fabs(v->drop), v->drop < 0 ? "more" : "less",
                     v->pair.paired ? (v->pair.beyond ? ", " : ", within chance, ") : "", v->pair.paired ? pair_text(&v->pair, said) : "");
@@ -69,7 +71,8 @@ static status say_because(const facts *f, const rollout *p, decision *d)
     if (f->platforms)
         text_printf(&t, "%lld platform%s", (long long)f->platforms, f->platforms == 1 ? "" : "s");
     else
-        text_printf(&t, "platforms are not known ([device NAME] sections or matrix.platforms would say); all %zu rows that ran count", f->n_targets);
+        text_printf(&t, "platforms are not known (%s); all %zu rows that ran count",
+                    f->o->n_devices ? "a [device NAME] names no runtime" : "[device NAME] sections or matrix.platforms would say", f->n_targets);
     for (size_t i = 0; f->named && i < f->n_targets; i++)
         text_printf(&t, "%s%s", i ? ", " : ": ", f->m->rows[f->target[i]].runtime);
     st = add_line(f, &d->because, &d->n_because, &t);

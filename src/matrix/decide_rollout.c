@@ -70,7 +70,8 @@ size_t rollout_portable(const facts *f, bool small)
         const option_facts *v = &f->at[i];
         if (v->kind != OPTION_PORTABLE || v->fit == 0 || v->fit <= v->wrong || (small && !fits_devices(f, v)))
             continue;
-        if (best == NONE || v->fit > f->at[best].fit || (v->fit == f->at[best].fit && v->accuracy > f->at[best].accuracy))
+        size_t row = f->timed != SIZE_MAX ? f->timed : f->reference;
+        if (best == NONE || v->fit > f->at[best].fit || (v->fit == f->at[best].fit && rollout_better(f, v, &f->at[best], row)))
             best = i;
     }
     return best;
