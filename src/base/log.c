@@ -2,14 +2,13 @@
 #include "base/log.h"
 
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
 #define LINE_MAX_BYTES 2048
 
 static log_sink sink;
 static void *sink_ctx;
-static atomic_bool hush; /* loader threads log too */
+static _Thread_local int hushed;
 
 void log_set_sink(log_sink new_sink, void *ctx)
 {
@@ -17,14 +16,14 @@ void log_set_sink(log_sink new_sink, void *ctx)
     sink_ctx = ctx;
 }
 
-void log_hush(bool hushed)
+void log_hush(bool begin)
 {
-    atomic_store(&hush, hushed);
+    hushed += begin ? 1 : -1;
 }
 
 void log_line(log_level level, const char *fmt, ...)
 {
-    if (!sink || atomic_load(&hush))
+    if (!sink || hushed > 0)
         return;
     char line[LINE_MAX_BYTES];
     va_list ap;

@@ -11,8 +11,8 @@
 typedef enum log_level { LOG_WARN, LOG_INFO, LOG_DEBUG } log_level;
 typedef void (*log_sink)(log_level level, const char *line, void *ctx);
 void log_set_sink(log_sink sink, void *ctx);
-/* While it is hushed nothing is shown: for what is only tried and said later, when it is done. */
-void log_hush(bool hushed);
+/* Between log_hush(true) and log_hush(false), which nest, this thread says nothing: for what is only tried, or done again. */
+void log_hush(bool begin);
 PRINTF_LIKE(2, 3) void log_line(log_level level, const char *fmt, ...);
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)

@@ -61,12 +61,21 @@ done:
     return st;
 }
 
+/* The same again: its warnings were shown when the ranges were found. */
+static status float_again(const session *s, int64_t rows, graph **out)
+{
+    bool pixels;
+    log_hush(true);
+    status st = float_student(s, rows, &pixels, out);
+    log_hush(false);
+    return st;
+}
+
 status qat_student(const session *s, int64_t rows, graph **out)
 {
     graph *g = NULL;
-    bool pixels;
     status st = ST_OK;
-    TRY_DONE(float_student(s, rows, &pixels, &g));
+    TRY_DONE(float_again(s, rows, &g));
     TRY_DONE(qat_insert(g, &s->qat->o, &s->qat->ranges));
     *out = g;
     return ST_OK;
@@ -118,9 +127,8 @@ static status calibration_rows(const session *s, int64_t *rows)
 {
     places p = {0};
     graph *g = NULL;
-    bool pixels;
     status st = ST_OK;
-    TRY_DONE(float_student(s, 1, &pixels, &g));
+    TRY_DONE(float_again(s, 1, &g));
     TRY_DONE(places_find(g, &s->qat->o.scheme, &p));
     *rows = calibration_batch(g, &p, 1, CALIBRATION_BYTES);
 done:
@@ -160,10 +168,9 @@ done:
 static status open_hints(session *s)
 {
     graph *was = NULL, *g = NULL;
-    bool pixels;
     status st = ST_OK;
     TRY_DONE(student_build(&s->spec, 1, &was));
-    TRY_DONE(float_student(s, 1, &pixels, &g));
+    TRY_DONE(float_again(s, 1, &g));
     TRY_DONE(qat_choose_hints(s, was, g));
     TRY_DONE(qat_insert(g, &s->qat->o, &s->qat->ranges));
     st = qat_round_hints(s, g);
