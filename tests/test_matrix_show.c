@@ -728,6 +728,15 @@ START_TEST(help_shows_rules_that_are_read)
 }
 END_TEST
 
+START_TEST(no_message_drives_a_terminal)
+{
+    ran r = program_run(NULL, ARGS("report", "no\x1b[2Jsuch\xc2\x9b" "2Jrun\xff\x07 \xc3\xa9"));
+    ck_assert_int_eq(r.code, ST_NO_INPUT);
+    contains(r.err, "error: no?[2Jsuch?2Jrun?? \xc3\xa9: no such run directory\n");
+    ran_free(&r);
+}
+END_TEST
+
 /* ---- in a browser ---- */
 
 /* The page in frames of 400 and 1280 pixels, beside a script that looks into them (page_check.js). */
@@ -900,6 +909,7 @@ const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
                                  TEST(the_program_puts_it_into_the_report),
                                  TEST(help_explains_both_commands),
                                  TEST(help_shows_rules_that_are_read),
+                                 TEST(no_message_drives_a_terminal),
                                  TEST(a_browser_can_read_it),
                                  TEST(a_link_to_a_cell_opens_its_runtime),
                                  TEST(any_allocation_may_fail),

@@ -89,6 +89,42 @@ static void catch_signals(void)
 
 /* ---- messages ---- */
 
+/* Bytes of s, which has n, that would drive a terminal: controls other than line ends and tabs, and what is no UTF-8. 0: none, a letter
+ * stands there, *letter bytes long. `colors`: ESC [ 31 m and the like are our own. */
+static size_t control_length(const char *s, size_t n, bool colors, size_t *letter)
+{
+    unsigned char c = (unsigned char)*s;
+    *letter = utf8_length(s, n);
+    if (*letter == 0)
+        return 1;
+    if (*letter == 2 && c == 0xC2 && (unsigned char)s[1] < 0xA0) /* C1 */
+        return 2;
+    if (c == 0x1B && colors && n > 2 && s[1] == '[') {
+        size_t end = 2 + strspn(s + 2, "0123456789;");
+        if (end < n && s[end] == 'm') {
+            *letter = end + 1;
+            return 0;
+        }
+    }
+    return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7F;
+}
+
+/* What files, runners and other machines said must not drive the terminal: what would is written as '?'. */
+static bool put_plain(FILE *to, const char *s, size_t n, bool colors)
+{
+    bool whole = true;
+    size_t from = 0;
+    for (size_t i = 0, letter; i < n;) {
+        size_t bad = control_length(s + i, n - i, colors, &letter);
+        if (bad) {
+            whole = whole && fwrite(s + from, 1, i - from, to) == i - from && putc('?', to) != EOF;
+            from = i + bad;
+        }
+        i += bad ? bad : letter;
+    }
+    return whole && fwrite(s + from, 1, n - from, to) == n - from;
+}
+
 void cli_end_line(cli *c)
 {
     if (c->redrawn)
@@ -115,7 +151,9 @@ static void show_message(log_level level, const char *line, void *ctx)
     if ((level == LOG_INFO && c->o.quiet) || (level == LOG_DEBUG && !c->o.verbose))
         return;
     cli_end_line(c);
-    fprintf(stderr, "%s%s\n", level == LOG_WARN ? "warning: " : "", line);
+    fputs(level == LOG_WARN ? "warning: " : "", stderr);
+    put_plain(stderr, line, strlen(line), false);
+    fputs("\n", stderr);
 }
 
 static int terminal_width(void)
@@ -126,6 +164,7 @@ static int terminal_width(void)
 
 static void open_terminal(cli *c)
 {
+    setvbuf(stderr, NULL, _IOLBF, BUFSIZ); /* a message is one write */
     const char *term = getenv("TERM");
     bool dumb = !term || strcmp(term, "dumb") == 0;
     c->sink = (progress_sink){.line = show_progress, .ctx = c, .terminal = isatty(STDERR_FILENO) && !dumb,
@@ -136,7 +175,8 @@ static void open_terminal(cli *c)
 status cli_print(text *t)
 {
     status st = t->st;
-    if (st == ST_OK && t->n && (fwrite(t->s, 1, t->n, stdout) != t->n || fflush(stdout) != 0))
+    bool whole = st != ST_OK || !t->n || (isatty(STDOUT_FILENO) ? put_plain(stdout, t->s, t->n, true) : fwrite(t->s, 1, t->n, stdout) == t->n);
+    if (st == ST_OK && t->n && (!whole || fflush(stdout) != 0))
         st = fail(ST_IO, "standard output cannot be written");
     text_free(t);
     return st;
@@ -334,7 +374,9 @@ static int finish(cli *c, status st)
     if (st != ST_OK) {
         const char *m = *status_message() ? status_message() : "failed without a message (a bug)";
         bool located = strstr(m, ": error: ") != NULL; /* messages about a file carry their place in front */
-        fprintf(stderr, "%s%s\n", located ? "" : "error: ", m);
+        fputs(located ? "" : "error: ", stderr);
+        put_plain(stderr, m, strlen(m), false);
+        fputs("\n", stderr);
     }
     mem_free((void *)(uintptr_t)c->o.set.at);
     mem_free((void *)(uintptr_t)c->o.args.at);
