@@ -777,14 +777,19 @@ START_TEST(the_default_is_the_users_cache_folder)
     const char *dir = test_tmp_dir();
     store *s = NULL;
     setenv("XDG_CACHE_HOME", dir, 1);
-    s = open_store(NULL);
+    log_set_sink(listen, NULL);
+    OK(store_open_in("", &s));
     put(s, 1);
     store_close(s);
     ck_assert_int_gt(size_of(test_path(dir, "distill/matrix.sqlite")), 0);
     unsetenv("XDG_CACHE_HOME");
     unsetenv("HOME");
-    FAILS(ST_CONFIG, "set cache.dir", store_open(NULL, &s));
-    ck_assert_ptr_null(s);
+    OK(store_open_in(NULL, &s));
+    ck_assert(!store_works(s) && warnings == 1 && strstr(last_warning, "set cache.dir"));
+    store_close(s);
+    OK(store_open_in(test_path(dir, "told"), &s));
+    ck_assert(store_works(s) && size_of(test_path(dir, "told/matrix.sqlite")) > 0);
+    store_close(s);
 }
 END_TEST
 

@@ -3,7 +3,6 @@
 #include "base/log.h"
 #include "cli/cmd_matrix.h"
 #include "cli/run_page.h"
-#include "distill/cache.h"
 #include "matrix/matrix_join.h"
 #include "matrix/matrix_make.h"
 #include "train/job_spec.h"
@@ -34,15 +33,6 @@ static status open_job(matrix_run *x)
     TRY(arena_printf(&x->mem, &x->file, "%s/matrix.json", x->dir));
     c->o.student = ini;
     return cli_load_job(c, true, &x->j);
-}
-
-static status open_cache(const job *j, arena *mem, store **out)
-{
-    const char *dir, *path;
-    TRY(cache_folder(j->cache.dir, mem, &dir));
-    TRY(io_make_dirs(dir));
-    TRY(arena_printf(mem, &path, "%s/matrix.sqlite", dir));
-    return store_open(path, out);
 }
 
 static void tell(void *ctx, const matrix_cell *c, size_t done, size_t total)
@@ -123,7 +113,7 @@ static status make(matrix_run *x)
     TRY(arena_printf(&x->mem, &student, "%s/student.onnx", x->dir));
     TRY(cli_open_data(x->j, student, &x->mem, &x->ds, &bytes));
     if (x->j->matrix.cache)
-        TRY(open_cache(x->j, &x->mem, &x->cache));
+        TRY(store_open_in(x->j->cache.dir, &x->cache));
     const matrix_options o = options_of(x);
     status st = matrix_make(&o, &x->m);
     if (st == ST_OK)
@@ -187,7 +177,7 @@ static status clean(matrix_run *x)
     job *j = NULL;
     status st = ST_OK;
     TRY_DONE(cli_load_job(x->c, false, &j));
-    TRY_DONE(open_cache(j, &x->mem, &x->cache));
+    TRY_DONE(store_open_in(j->cache.dir, &x->cache));
     st = store_clean(x->cache);
 done:
     config_free(j);

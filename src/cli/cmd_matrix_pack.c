@@ -112,16 +112,10 @@ static void say_merged(const merge_facts *f, bool as_json, text *t)
     text_add(t, "\n");
 }
 
-static status open_store(const opened *x, arena *mem, store **out)
+static status open_store(const opened *x, store **out)
 {
-    const char *dir, *path;
     *out = NULL;
-    if (!x->j->matrix.cache)
-        return ST_OK;
-    TRY(cache_folder(x->j->cache.dir, mem, &dir));
-    TRY(io_make_dirs(dir));
-    TRY(arena_printf(mem, &path, "%s/matrix.sqlite", dir));
-    return store_open(path, out);
+    return x->j->matrix.cache ? store_open_in(x->j->cache.dir, out) : ST_OK;
 }
 
 status cmd_matrix_merge(cli *c)
@@ -135,7 +129,7 @@ status cmd_matrix_merge(cli *c)
     if (c->o.args.n != 3)
         return fail(ST_USAGE, "distill matrix merge RUN_DIR RESULT.json");
     TRY_DONE(open_run(&x));
-    TRY_DONE(open_store(&x, &x.mem, &cache));
+    TRY_DONE(open_store(&x, &cache));
     TRY_DONE(merge_apply(&(merge_request){.run = x.dir, .path = c->o.args.at[2], .j = x.j, .ds = x.ds, .cache = cache, .stop = c->stop}, &m, &f));
     if (run_page_write(x.dir) != ST_OK)
         log_warn("%s", status_message());

@@ -103,22 +103,35 @@ status store_path(const char *configured, arena *mem, const char **out)
     return arena_printf(mem, out, "%s/matrix.sqlite", dir);
 }
 
+/* path NULL: none was found, as the recorded message says. */
+static status open_at(const char *path, store **out)
+{
+    store *s;
+    *out = NULL;
+    TRY(mem_alloc(&s, 1, sizeof *s));
+    status st = path ? store_db_open(path, &s->db) : ST_CONFIG;
+    if (st != ST_OK)
+        st = give_up(s, st, "measuring all anew");
+    if (st == ST_OK)
+        *out = s;
+    else
+        store_close(s);
+    return st;
+}
+
 status store_open(const char *path, store **out)
 {
+    return open_at(path, out);
+}
+
+status store_open_in(const char *configured, store **out)
+{
     arena mem = {0};
-    store *s = NULL;
-    status st = ST_OK;
+    const char *path = NULL;
     *out = NULL;
-    if (!path)
-        TRY_DONE(store_path(NULL, &mem, &path));
-    TRY_DONE(mem_alloc(&s, 1, sizeof *s));
-    st = store_db_open(path, &s->db);
-    if (st != ST_OK)
-        TRY_DONE(give_up(s, st, "measuring all anew"));
-    *out = s;
-    s = NULL;
-done:
-    store_close(s);
+    status st = store_path(configured, &mem, &path);
+    if (st == ST_OK || st == ST_CONFIG)
+        st = open_at(st == ST_OK ? path : NULL, out);
     arena_free(&mem);
     return st;
 }

@@ -23,8 +23,8 @@ MUST_USE status store_key(const key_part *parts, size_t n, char *hex);
 
 /* matrix.sqlite in `configured` (job: cache.dir), "" or NULL: in the user's cache folder. ST_CONFIG when there is none. */
 MUST_USE status store_path(const char *configured, arena *mem, const char **out);
-/* path NULL: as store_path(NULL) says. */
 MUST_USE status store_open(const char *path, store **out);
+MUST_USE status store_open_in(const char *configured, store **out); /* at store_path; where there is none it keeps nothing */
 void store_close(store *s); /* NULL allowed */
 /* Is anything kept? False after a warning: it never hits and keeps nothing. */
 bool store_works(const store *s);
