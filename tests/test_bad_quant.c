@@ -19,6 +19,7 @@ typedef struct numbers {
     int n_wz;            /* as n_ws */
     int weight;          /* every one of them */
     bool high;           /* x_zero is stored as an int32_data of 300 */
+    bool fed;            /* the data's scale is an input of the model */
 } numbers;
 
 enum { M = 3 };
@@ -59,7 +60,10 @@ static void put_common(model_builder *b, const numbers *n, bool matrix, bool sca
     snprintf(dims, sizeof dims, matrix ? "%d %d" : "%d %d 1 1", matrix ? (int)n->K : M, matrix ? M : (int)n->K);
     build_init(b, "w", DTYPE_I8, dims, w);
     mem_free(w);
-    build_init(b, "xs", DTYPE_F32, "", &n->xs);
+    if (n->fed)
+        build_input(b, "xs", DTYPE_F32, "");
+    else
+        build_init(b, "xs", DTYPE_F32, "", &n->xs);
     if (n->high)
         put_high(b, "xz");
     else
@@ -304,5 +308,39 @@ START_TEST(sums_beyond_int32)
 }
 END_TEST
 
+/* A scale that comes with the data cannot be refused before it comes: whatever it is, codes stay codes. */
+START_TEST(scales_that_are_fed)
+{
+    static const float fed[] = {0, -1, NAN, INFINITY, -INFINITY, 1e-45f, 0.02f};
+    for (int form = 0; form < FORMS; form++)
+        for (size_t i = 0; i < sizeof fed / sizeof *fed; i++) {
+            numbers n = sound;
+            graph *g;
+            backend *b;
+            exec *e;
+            n.fed = true;
+            OK(import_numbers(form, &n, &g));
+            OK(frozen_passes(g));
+            OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = ISA_AVX512}, &b));
+            OK(exec_open(g, b, NULL, 0, &e));
+            for (size_t k = 0; k < g->n_input; k++) {
+                const bool scale = strcmp(g->value[g->input[k]].name, "xs") == 0;
+                float *in = exec_data(e, g->input[k]);
+                for (int64_t at = 0, count = shape_count(&g->value[g->input[k]].sh); at < count; at++)
+                    in[at] = scale ? fed[i] : (float)(at % 3 - 1);
+            }
+            exec_run(e, PHASE_MAIN);
+            const float *y = exec_data(e, g->output[0]);
+            for (int64_t at = 0, count = shape_count(&g->value[g->output[0]].sh); at < count; at++) {
+                const bool code = form >= ICONV || (y[at] >= -5 * 0.05f - 1e-5f && y[at] <= 250 * 0.05f + 1e-5f);
+                ck_assert_msg(isfinite(y[at]) && code, "%s, scale %g: %g", form_names[form], (double)fed[i], (double)y[at]);
+            }
+            exec_close(e);
+            graph_free(g);
+            backend_close(b);
+        }
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(sound_forms_are_accepted), TEST(scales), TEST(zero_points), TEST(axes_and_sizes),
-                                 TEST(sums_beyond_int32), {0}};
+                                 TEST(sums_beyond_int32), TEST(scales_that_are_fed), {0}};
