@@ -239,7 +239,7 @@ static const char *known_cause(const judge_by *by)
 static status differs(arena *mem, matrix_cell *c, const char *why, const judge_by *by)
 {
     c->state = CELL_DIFFERS;
-    return arena_printf(mem, &c->reason, "%s%s", why, known_cause(by));
+    return arena_printf(mem, &c->reason, "%s%s%s%s", why, known_cause(by), by->known ? "; known of it: " : "", by->known ? by->known : "");
 }
 
 static status judge_portable(const judge_by *by, const float *x, size_t n, arena *mem, matrix_cell *c)

@@ -12,6 +12,7 @@ typedef struct judge_by {
     const int32_t *label;        /* [n], below 0: none */
     const float *const *target;  /* [n] of [width]; for numbers; NULL: none */
     const char *isa;             /* that it ran with, for the reason; NULL: unknown */
+    const char *known;           /* a fault that the runtime is known for, for the reason; NULL: none */
     bool may_saturate;           /* a runtime that multiplies bytes in 16 bits where the processor has no VNNI */
 } judge_by;
 

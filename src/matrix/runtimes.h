@@ -22,6 +22,7 @@ typedef struct runtime_row {
     bool emulated;       /* latency has no meaning */
     double seconds;      /* limit for a cell */
     const char *get;     /* how to get it, or why it never runs here */
+    const char *wrong_float, *wrong_int8; /* faults of it that are known: said where a float, an int8 file differs; NULL: none */
 } runtime_row;
 
 const runtime_row *runtimes_all(size_t *n);

@@ -18,7 +18,7 @@ const ENGINES = {
   'litert-wasm': () => new LiteRtWeb(),
 };
 
-const UNSUPPORTED = /not supported|unsupported|not implemented|unimplemented|cannot resolve operator|could not find an implementation|unrecognized|no op registered|no available backend|unknown op/i;
+const UNSUPPORTED = /not support|unsupported|not implemented|unimplemented|cannot resolve operator|could not find an implementation|unrecognized|no op registered|no available backend|unknown op/i;
 
 function refusalOf(problem) {
   if (problem instanceof Refused) return problem;
