@@ -207,6 +207,31 @@ START_TEST(the_champion_moves_from_run_to_run)
 }
 END_TEST
 
+/* Any byte of champion.json changed: a champion whose figures are whole, or an error. */
+START_TEST(a_damaged_champion_is_refused)
+{
+    const char *dir = test_tmp_dir(), *file = test_path(dir, "champion.json");
+    unsigned char *data;
+    size_t n, read = 0;
+    make_run(dir, "a", "top1 >= 0.5\n", 10);
+    expect(dir, "a", "--promote", 0, "promoted");
+    OK(io_read_file(file, 1 << 20, &data, &n));
+    for (size_t i = 0; i < n; i++) {
+        champion c;
+        unsigned char was = data[i];
+        data[i] ^= (unsigned char)(1 << i % 8);
+        OK(io_write_file(file, data, n));
+        status st = champion_read(file, &c);
+        ck_assert_msg(st == ST_BAD_DATA || (st == ST_OK && c.present && c.m.n_rows == 1), "byte %zu: %d", i, (int)st);
+        read += st == ST_OK;
+        champion_free(&c);
+        data[i] = was;
+    }
+    ck_assert(read < n); /* who, when and the like may be any text */
+    mem_free(data);
+}
+END_TEST
+
 START_TEST(the_file_is_where_the_job_says)
 {
     static const struct {
@@ -328,6 +353,7 @@ END_TEST
 const test_entry test_table[] = {TEST(exit_codes),
                                  TEST(json_says_all),
                                  TEST(the_champion_moves_from_run_to_run),
+                                 TEST(a_damaged_champion_is_refused),
                                  TEST(the_file_is_where_the_job_says),
                                  TEST(one_promotes_at_a_time),
                                  TEST(history_is_told),

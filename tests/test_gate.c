@@ -1,4 +1,5 @@
 /* test_gate.c - rules of [gate]: reading them, which cells they cover, and when a difference counts. */
+#include "base/rng.h"
 #include "harness.h"
 #include "matrix/gate.h"
 #include "matrix/pair.h"
@@ -396,6 +397,70 @@ START_TEST(the_table_fits_and_says_what_fails)
 }
 END_TEST
 
+/* ---- whatever is written ---- */
+
+START_TEST(any_text_is_a_rule_or_refused)
+{
+    static const char *const words[] = {"top1", "spread", "broken", "drop", "rise", ">=", "<=", "<", "=", "0.9", "1e400", "-", "%", "vs", "teacher",
+                                        "champion", "on", "all", "*", "own/int8,", "/", ",", ",,", "//", "o*/?*", "strict", " ", "\t", "\xff", "web"};
+    enum { WORDS = sizeof words / sizeof *words };
+    rng r = rng_make(8, RNG_TEST, 0, 0);
+    int read = 0;
+    small s;
+    make_small(&s);
+    for (int i = 0; i < 60000; i++) {
+        char rule[400] = "";
+        gate_result g;
+        const char *one = rule;
+        if (rng_below(&r, 2))
+            strcat(rule, "top1 >= 0.5 ");
+        for (uint32_t k = rng_below(&r, 8); k > 0; k--) {
+            strcat(rule, words[rng_below(&r, WORDS)]);
+            strcat(rule, rng_below(&r, 3) ? " " : "");
+        }
+        status st = gate_apply(&s.m, &s.m, &one, 1, &g);
+        ck_assert_msg(st == ST_OK || st == ST_CONFIG, "'%s': %d", rule, (int)st);
+        ck_assert_msg(st == gate_check_rule(rule) || strstr(status_message(), "the matrix has no") || st == ST_CONFIG, "'%s'", rule);
+        ck_assert(st != ST_OK || g.n > 0);
+        read += st == ST_OK;
+        gate_free(&g);
+    }
+    ck_assert_int_gt(read, 1000);
+    matrix_free(&s.m);
+}
+END_TEST
+
+/* Every allocation fails once. */
+START_TEST(without_memory_it_says_so)
+{
+    static const char *const rules[] = {"top1 >= 0.9", "top1 drop <= 0.005", "spread <= 0.003", "broken <= 0", "p90_ms <= 1 on all"};
+    small s;
+    int failed = 0;
+    make_small(&s);
+    for (uint64_t n = 1;; n++) {
+        gate_result g;
+        text t = {0};
+        uint64_t before = mem_count();
+        mem_fail_at(n, true);
+        status st = gate_apply(&s.m, NULL, rules, 5, &g);
+        if (st == ST_OK)
+            gate_print(&g, &t);
+        mem_fail_at(0, false);
+        bool over = mem_count() - before < n;
+        ck_assert_msg(st == ST_OK || st == ST_OOM, "%d", (int)st);
+        ck_assert(st == ST_OK || (!g.held && g.n == 0)); /* nothing that failed holds */
+        ck_assert(!over || (st == ST_OK && t.st == ST_OK));
+        failed += st != ST_OK || t.st != ST_OK;
+        text_free(&t);
+        gate_free(&g);
+        if (over)
+            break;
+    }
+    ck_assert_int_gt(failed, 5);
+    matrix_free(&s.m);
+}
+END_TEST
+
 /* ---- the job's rules ---- */
 
 START_TEST(rules_come_from_the_job_with_their_place)
@@ -426,5 +491,7 @@ const test_entry test_table[] = {TEST(rules_that_are_read),
                                  TEST(the_champion_is_compared_cell_by_cell),
                                  TEST(spread_compares_the_same_samples),
                                  TEST(the_table_fits_and_says_what_fails),
+                                 TEST(any_text_is_a_rule_or_refused),
+                                 TEST(without_memory_it_says_so),
                                  TEST(rules_come_from_the_job_with_their_place),
                                  {0}};
