@@ -197,6 +197,36 @@ START_TEST(what_changed_at_home_is_refused)
 }
 END_TEST
 
+/* Probes instead of a run: what comes back is a section that a job file takes. */
+START_TEST(a_device_profile_becomes_a_section)
+{
+    const char *dir = test_path(test_tmp_dir(), "probes"), *fresh = test_tmp_dir(), *archive = test_path(fresh, "p.tar.gz");
+    char command[4096];
+    text ini = {0};
+    if (access("/usr/bin/python3", X_OK) != 0) {
+        test_skip("a_device_profile_becomes_a_section", "no /usr/bin/python3");
+        return;
+    }
+    must(ARGS("matrix", "pack", dir, "--profile", "--for", "linux", "--out", archive, "--set", "matrix.runtimes=own", "--set",
+              "matrix.latency_runs=5"));
+    ck_assert(unpack_archive(archive, fresh));
+    const char *result = test_path(fresh, "distill-matrix-linux/result.json");
+    snprintf(command, sizeof command, "env -i sh '%s' --name 'a board [1]' --runtimes own >/dev/null 2>&1",
+             test_path(fresh, "distill-matrix-linux/run.sh"));
+    ck_assert_int_eq(system(command), 0);
+    ran r = distill(ARGS("matrix", "merge", dir, result));
+    ck_assert_msg(r.code == 0, "%s", r.err);
+    ck_assert_ptr_nonnull(strstr(r.out, "[device a-board--1-]\nruntime = own\nfallbacks =\noperators = Relu "));
+    ck_assert_ptr_nonnull(strstr(r.out, "LayerNormalization"));
+    text_printf(&ini, "%s\n[student]\narch = mlp\n", r.out);
+    ran_free(&r);
+    r = distill(ARGS("config", "--student", save_text(fresh, "job.ini", ini.s), "--show"));
+    ck_assert_msg(r.code == 0 && strstr(r.out, "[device a-board--1-]"), "%s", r.err);
+    ran_free(&r);
+    text_free(&ini);
+}
+END_TEST
+
 START_TEST(words_of_the_command)
 {
     const char *data, *run = make_run(&data);
@@ -212,4 +242,5 @@ START_TEST(words_of_the_command)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(merges_back_to_the_same_cells), TEST(what_changed_at_home_is_refused), TEST(words_of_the_command), {0}};
+const test_entry test_table[] = {TEST(merges_back_to_the_same_cells), TEST(what_changed_at_home_is_refused),
+                                 TEST(a_device_profile_becomes_a_section), TEST(words_of_the_command), {0}};

