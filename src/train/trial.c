@@ -31,8 +31,9 @@ static status must_be_proven(session *q)
     TRY_DONE(qat_leave(q, 1, &g));
     TRY_DONE(portable_check(g, q->qat->o.scheme.profile, &r));
     if (r.n_fault)
-        st = fail(ST_CONFIG, "the student cannot become portable: node '%s' breaks rule %d: %s (%zu faults); change the student, or "
-                  "leave the variant out of export.variants", r.fault[0].node, r.fault[0].rule, r.fault[0].what, r.n_fault);
+        st = fail(ST_CONFIG, "the student cannot become portable: node '%s' breaks rule %d: %s (%zu faults); change the student%s, or "
+                  "leave the variant out of export.variants", r.fault[0].node, r.fault[0].rule, r.fault[0].what, r.n_fault,
+                  q->qat->o.scheme.n_keep_float ? " or quant.keep_float, which holds here too" : "");
 done:
     portable_free(&r);
     graph_free(g);
