@@ -387,6 +387,26 @@ static void put_troubles(const screen *s)
         put_words(s, "there may be more: the report page lists all", 0, 0);
 }
 
+/* How many samples stand behind each ~ and !. */
+static void put_others(const screen *s)
+{
+    for (size_t r = 0; r < s->m->n_rows && !s->m->numbers; r++) {
+        text t = {0};
+        for (size_t k = 0; k < s->m->n_columns; k++) {
+            const matrix_cell *c = matrix_at(s->m, r, k);
+            if (show_ran(c) && c->flips) {
+                if (!t.n)
+                    text_printf(&t, "another class in %s:", s->m->rows[r].runtime);
+                text_printf(&t, "%s %s %zu", t.s && t.s[t.n - 1] != ':' ? "," : "", s->m->columns[k].variant, c->flips);
+            }
+        }
+        if (t.n)
+            text_printf(&t, " of %zu", show_row_images(s->m, r));
+        if (t.n || t.st != ST_OK)
+            put_paragraph(s, &t, 4);
+    }
+}
+
 static void put_tally(const screen *s)
 {
     static const char *const words[CELL_STATES] = {"ok", "differ", "crashed", "timed out", "unsupported", "not run here"};
@@ -506,6 +526,7 @@ void show_terminal(const matrix *m, const show_options *o, text *t)
     if (any)
         put_legend(&s);
     put_untimed(&s);
+    put_others(&s);
     put_troubles(&s);
     put_tally(&s);
     put_absent(&s);

@@ -90,6 +90,16 @@ size_t show_row_images(const matrix *m, size_t row)
     return most;
 }
 
+size_t show_most_images(const matrix *m)
+{
+    size_t most = 0;
+    for (size_t r = 0; r < m->n_rows; r++) {
+        size_t n = show_row_images(m, r);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 void show_tally(const matrix *m, size_t count[CELL_STATES])
 {
     memset(count, 0, CELL_STATES * sizeof *count);

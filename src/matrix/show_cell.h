@@ -34,6 +34,7 @@ bool show_same(const matrix *m, const matrix_cell *c);
 bool show_gate_fails(const gate_result *g, const matrix_cell *c); /* a rule on this very cell; g NULL: none */
 bool show_row_ran(const matrix *m, size_t row);                   /* some cell is more than "not run here" */
 size_t show_row_images(const matrix *m, size_t row);              /* the most samples that a cell of the row ran; 0 */
+size_t show_most_images(const matrix *m);                         /* the most samples that a cell ran: fewer are other samples */
 void show_tally(const matrix *m, size_t count[CELL_STATES]);
 int64_t show_bytes(const matrix_column *c); /* of its first file; -1 */
 

@@ -6,8 +6,11 @@
 #include <math.h>
 #include <string.h>
 
+#define LIGHTEST 0.08
+
 typedef struct range {
     double low, high;
+    size_t most; /* samples of its cells */
 } range;
 
 static bool is_teacher(const matrix *m, size_t column)
@@ -18,10 +21,10 @@ static bool is_teacher(const matrix *m, size_t column)
 /* Of one network's cells that are right: shades are spread over it. */
 static range find_range(const page_view *v, bool teacher)
 {
-    range r = {(double)INFINITY, -(double)INFINITY};
+    range r = {(double)INFINITY, -(double)INFINITY, show_most_images(v->m)};
     for (size_t i = 0; i < v->m->n_rows * v->m->n_columns; i++) {
         const matrix_cell *c = &v->m->cells[i];
-        double x = c->state == CELL_OK ? show_value(v->metric, c) : (double)NAN;
+        double x = c->state == CELL_OK && c->images == r.most ? show_value(v->metric, c) : (double)NAN;
         if (isfinite(x) && is_teacher(v->m, i % v->m->n_columns) == teacher) {
             r.low = fmin(r.low, x);
             r.high = fmax(r.high, x);
@@ -34,7 +37,7 @@ static range find_range(const page_view *v, bool teacher)
 static double shade(const page_view *v, const range *r, double x)
 {
     double part = r->high > r->low && isfinite(x) ? (x - r->low) / (r->high - r->low) : 0.5;
-    return 0.08 + 0.37 * (show_is_share(v->metric) ? part : 1 - part);
+    return LIGHTEST + 0.37 * (show_is_share(v->metric) ? part : 1 - part);
 }
 
 static void put_latency(text *t, const matrix_cell *c)
@@ -62,7 +65,7 @@ static void put_cell(text *t, const page_view *v, const range *r, size_t row, si
     bool fails = show_ran(c) && show_gate_fails(v->o->gate, c);
     text_printf(t, "<td class=\"cell %s%s\"", classes[c->state], fails && c->state == CELL_OK ? " gated" : "");
     if (c->state == CELL_OK)
-        text_printf(t, " style=\"--a:%.2f\"", shade(v, &r[is_teacher(v->m, column)], x));
+        text_printf(t, " style=\"--a:%.2f\"", c->images < r->most ? LIGHTEST : shade(v, &r[is_teacher(v->m, column)], x));
     if (c->state == CELL_NOT_RUN) {
         text_add(t, ">not run here</td>");
         return;
@@ -131,7 +134,7 @@ void page_map(text *t, const page_view *v)
     char size[24];
     text_printf(t, "<h3>Every runtime and variant</h3>\n<p class=\"quiet\">In each cell: %s%s%s; the median latency of one "
                    "sample, in parentheses where it is no device's (emulated, or graphics in software). The deeper the blue, the "
-                   "better among the cells of the same network. A cell leads to its details.</p>\n",
+                   "better among the cells of the same network, where all samples ran. A cell leads to its details.</p>\n",
                 show_metric_name(v->metric), show_is_share(v->metric) ? " in percent" : "",
                 m->numbers ? "" : "; how many samples came out in another class than from the same file in our own executor");
     text_add(t, "<div class=\"scroll map\" tabindex=\"0\" role=\"region\" aria-label=\"Deployment matrix\"><table class=\"matrix\">\n"

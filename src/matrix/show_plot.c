@@ -233,25 +233,27 @@ static bool belongs(const matrix *m, size_t column, bool teacher)
 static void collect_latency(chart *c, bool teacher)
 {
     const matrix *m = c->v->m;
+    size_t most = show_most_images(m);
     for (size_t i = 0; i < m->n_rows * m->n_columns && c->n < POINTS; i++) {
         const matrix_cell *x = &m->cells[i];
         double y = show_value(c->v->metric, x);
-        if (belongs(m, i % m->n_columns, teacher) && x->state == CELL_OK && !x->emulated && isfinite(x->p50_ms) && x->p50_ms > 0 && isfinite(y) && fabs(y) < 1e30)
+        if (belongs(m, i % m->n_columns, teacher) && x->state == CELL_OK && x->images == most && !x->emulated && isfinite(x->p50_ms) && x->p50_ms > 0 && isfinite(y) && fabs(y) < 1e30)
             c->at[c->n++] = (point){x->p50_ms, y, (double)NAN, (double)NAN, i % m->n_columns, x->runtime, x};
     }
 }
 
-/* A point a variant: its first right cell; whiskers over all right cells that ran as many samples. */
+/* A point a variant: its first right cell; whiskers over all right cells. */
 static void collect_size(chart *c, bool teacher)
 {
     const matrix *m = c->v->m;
+    size_t most = show_most_images(m);
     for (size_t k = 0; k < m->n_columns && c->n < POINTS; k++) {
         point p = {.low = (double)NAN, .high = (double)NAN};
         for (size_t r = 0; r < m->n_rows && belongs(m, k, teacher); r++) {
             const matrix_cell *x = matrix_at(m, r, k);
             double y = show_value(c->v->metric, x);
             int64_t bytes = show_bytes(&m->columns[k]);
-            if (x->state != CELL_OK || !isfinite(y) || fabs(y) > 1e30 || bytes <= 0 || (p.cell && p.cell->images != x->images))
+            if (x->state != CELL_OK || !isfinite(y) || fabs(y) > 1e30 || bytes <= 0 || x->images != most)
                 continue;
             if (!p.cell)
                 p = (point){(double)bytes, y, y, y, k, m->columns[k].variant, x};
@@ -315,7 +317,7 @@ void page_scatter(text *t, const page_view *v)
     }
     for (size_t k = 0; k < v->m->n_columns; k++)
         teachers = teachers || belongs(v->m, k, true);
-    text_add(t, "<h3>What a millisecond and a kilobyte buy</h3>\n<p class=\"quiet\">Cells that are right; latency of real devices only. "
+    text_add(t, "<h3>What a millisecond and a kilobyte buy</h3>\n<p class=\"quiet\">Cells that are right, where all samples ran; latency of real devices only. "
                 "Named are those that no other beats in both, and every variant's size; the bar spans the runtimes.</p>\n");
     put_network(t, &c, false, teachers);
     put_network(t, &c, true, teachers);
