@@ -332,6 +332,18 @@ START_TEST(signed_but_hostile)
     expect_signed(&p, b, "\"pack\": \"", "\"pack\": \"../", "not a result");
     expect_signed(&p, b, "\"target\": \"linux\"", "\"target\": \"li\\u0007nux\"", "control characters");
     expect_signed(&p, b, "\"host\": {", "\"host\": {\"name\": \"\"}, \"x\": {", "which machine");
+    uint64_t blocks = mem_count();
+    merge_result r;
+    OK(merge_read(result, p.run, &r));
+    merge_free(&r);
+    blocks = mem_count() - blocks;
+    for (uint64_t i = 1; i <= blocks; i++) { /* memory that runs out at any place */
+        mem_fail_at(i, false);
+        status st = merge_read(result, p.run, &r);
+        mem_fail_at(0, false);
+        ck_assert_msg(st == ST_OOM, "%d: %s", (int)st, status_message());
+        merge_free(&r);
+    }
     text deep = {0};
     text_add(&deep, "\"x\": ");
     for (int i = 0; i < 100; i++)

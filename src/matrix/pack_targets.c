@@ -47,7 +47,8 @@ static const char run_adb_sh[] =
 
 #define SETUP_NOTES \
     "Runtimes: `./run.sh --list` says which of the rows are present and how to get the others. tools/setup-runtimes NAME...\n" \
-    "brings those that are packages of PyPI into build/runtimes of this folder; --runtimes-dir names another one.\n"
+    "brings those that are packages of PyPI into build/runtimes of this folder; --runtimes-dir names another one. ONNX Runtime's rows want\n" \
+    "the package onnxruntime (ort-cuda, tensorrt: onnxruntime-gpu; rocm: onnxruntime-rocm) in the Python that runs: DISTILL_PYTHON names it.\n"
 
 const pack_target pack_targets[] = {
     {"linux", ".tar.gz", "run.sh", run_sh, "Start: ./run.sh\n\n" SETUP_NOTES,
