@@ -153,7 +153,7 @@ static status add_ncnn(finder *f, matrix_column *c, const char *path)
 }
 
 /* A copy of the graph for a writer that may change it is not needed: they only read. */
-static status make_form(finder *f, const found *from, const char *suffix, const graph *g, const char **path)
+static status make_form(finder *f, const found *from, const char *suffix, const graph *g, const char **path, const char **why)
 {
     const char *dir;
     status st;
@@ -166,14 +166,13 @@ static status make_form(finder *f, const found *from, const char *suffix, const 
     else
         st = ncnn_write_files(g, *path, NULL);
     if (st == ST_BAD_DATA) { /* there is no such form of it */
-        log_debug("%s: %s", from->key, status_message());
         *path = NULL;
-        return ST_OK;
+        return arena_strdup(&f->m->mem, why, status_message());
     }
     return st;
 }
 
-static status add_forms(finder *f, const found *from, const graph *g, matrix_column *c)
+static status add_forms(finder *f, const found *from, const graph *g, matrix_column *c, file_facts *x)
 {
     const char *path;
     int stem = (int)(strlen(from->path) - 5);
@@ -185,12 +184,12 @@ static status add_forms(finder *f, const found *from, const graph *g, matrix_col
     else
         TRY(arena_printf(&f->m->mem, &path, "%.*s.tflite", stem, from->path));
     if (!io_exists(path))
-        TRY(make_form(f, from, ".tflite", g, &path));
+        TRY(make_form(f, from, ".tflite", g, &path, &x->no_tflite));
     if (path)
         TRY(add_file(f, c, "tflite", path));
     TRY(arena_printf(&f->m->mem, &path, "%.*s.param", stem, from->path));
     if (!io_exists(path))
-        TRY(make_form(f, from, ".param", g, &path));
+        TRY(make_form(f, from, ".param", g, &path, &x->no_ncnn));
     return path ? add_ncnn(f, c, path) : ST_OK;
 }
 
@@ -308,7 +307,7 @@ static status read_column(finder *f, const found *from, matrix_column *c, file_f
     read_meta(m, x);
     TRY_DONE(read_graph(f, g, x));
     c->portable = x->portable;
-    st = add_forms(f, from, g, c);
+    st = add_forms(f, from, g, c, x);
 done:
     graph_free(g);
     onnx_close(m);

@@ -28,6 +28,7 @@ typedef struct file_facts { /* of a column, read from its ONNX file */
     bool normalised;         /* the file says how: mean and std */
     uint32_t channels;
     float mean[DATA_CHANNELS], std[DATA_CHANNELS];
+    const char *no_tflite, *no_ncnn; /* why there is no such form of it; NULL: there is one */
     int64_t may_saturate;    /* channels whose int8 products may saturate on x86 without VNNI */
 } file_facts;
 

@@ -100,7 +100,8 @@ static status make_cell(maker *k, size_t row, size_t column)
         return refuse(k, c, CELL_NOT_RUN, "the teacher runs in native rows only");
     TRY(files_path(k->run, col, r->form, mem, &file, &path));
     if (!file) {
-        TRY(arena_printf(mem, &why, "there is no %s form of it", r->form));
+        why = strcmp(r->form, "tflite") == 0 ? k->files[column].no_tflite : k->files[column].no_ncnn;
+        TRY(arena_printf(mem, &why, "there is no %s form of it%s%s", r->form, why ? ": " : "", why ? why : ""));
         return refuse(k, c, CELL_UNSUPPORTED, why);
     }
     c->bytes = file->bytes;
