@@ -2,6 +2,7 @@
 #include "harness.h"
 #include "base/io.h"
 #include "matrix/matrix.h"
+#include "matrix/judge.h"
 #include "matrix/process.h"
 #include "data/npy.h"
 #include "program.h"
@@ -267,6 +268,95 @@ START_TEST(a_signal_stops_the_wait)
 }
 END_TEST
 
+/* ---- judging ---- */
+
+enum { JUDGED = 6, WIDTH = 3 };
+static const int judged_codes[JUDGED * WIDTH] = {130, 128, 120, 0, 255, 128, 7, 8, 9, 200, 100, 50, 128, 129, 127, 1, 2, 3}; /* uint8 */
+static const int32_t judged_labels[JUDGED] = {0, 1, 2, 0, 0, -1};
+#define JUDGED_SCALE 0.5f
+
+static tensor outputs_as(dtype type, int shift)
+{
+    tensor t;
+    OK(tensor_new(&t, NULL, type, SHAPE(JUDGED, WIDTH)));
+    for (int i = 0; i < JUDGED * WIDTH; i++)
+        tensor_put(&t, i, type == DTYPE_F32 || type == DTYPE_F16 ? (judged_codes[i] - 128) * (double)JUDGED_SCALE : judged_codes[i] + shift);
+    return t;
+}
+
+static matrix_cell judged(const file_facts *f, const float *own, tensor y, arena *mem)
+{
+    matrix_cell c = matrix_cell_empty();
+    const judge_by by = {.file = f, .own = own, .plain = own, .label = judged_labels};
+    OK(judge_outputs(&by, &y, JUDGED, mem, &c));
+    tensor_free(&y);
+    return c;
+}
+
+/* Whatever type a runtime gives its codes in, they have one hash; one code more or less has another. */
+START_TEST(portable_outputs_are_judged_by_their_codes)
+{
+    file_facts f = {.portable = true, .integers = true, .width = WIDTH, .rank = 2, .out_scale = (double)JUDGED_SCALE, .out_zero = 128,
+                    .out_unsigned = true};
+    tensor own = outputs_as(DTYPE_F32, 0), other;
+    arena mem = {0};
+    matrix_cell a = judged(&f, NULL, outputs_as(DTYPE_F32, 0), &mem), c;
+    ck_assert(a.state == CELL_OK && strlen(a.output_hash) == 64 && a.labelled == 5 && a.correct == 4);
+    ck_assert(a.classes == WIDTH && a.class_accuracy[0] == 2.0 / 3 && a.worst_class == 0 && a.right[0] && !a.right[4]);
+    const struct {
+        dtype type;
+        int shift;
+    } forms[] = {{DTYPE_F32, 0}, {DTYPE_F16, 0}, {DTYPE_U8, 0}, {DTYPE_I8, -128}};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        c = judged(&f, own.data, outputs_as(forms[i].type, forms[i].shift), &mem);
+        ck_assert_msg(c.state == CELL_OK, "form %zu: %s", i, c.reason);
+        ck_assert_str_eq(c.output_hash, a.output_hash);
+    }
+    other = outputs_as(DTYPE_F32, 0);
+    ((float *)other.data)[7] += JUDGED_SCALE;
+    c = judged(&f, own.data, other, &mem);
+    ck_assert(c.state == CELL_DIFFERS && strcmp(c.output_hash, a.output_hash) != 0 && strstr(c.reason, "1 of 18"));
+    other = outputs_as(DTYPE_F32, 0);
+    ((float *)other.data)[7] += 0.4f * JUDGED_SCALE; /* the nearest code is right, but no integer engine says that */
+    c = judged(&f, own.data, other, &mem);
+    ck_assert(c.state == CELL_DIFFERS && strstr(c.reason, "no codes"));
+    tensor_free(&own);
+    arena_free(&mem);
+}
+END_TEST
+
+START_TEST(float_outputs_are_judged_by_their_distance)
+{
+    file_facts f = {.width = WIDTH, .rank = 2};
+    tensor own = outputs_as(DTYPE_F32, 0), y = outputs_as(DTYPE_F32, 0); /* up to 64: 6.4e-5 is tolerated */
+    arena mem = {0};
+    ((float *)y.data)[4] += 3e-5f;
+    matrix_cell c = judged(&f, own.data, y, &mem);
+    ck_assert_msg(c.state == CELL_OK && c.max_error > 0 && c.max_error < 6.4e-5, "%s", c.reason);
+    ck_assert(c.n_worst == 1 && c.worst[0].sample == 1 && c.histogram[0] == 17 && c.histogram[5] == 1);
+    y = outputs_as(DTYPE_F32, 0);
+    ((float *)y.data)[4] += 2e-4f;
+    c = judged(&f, own.data, y, &mem);
+    ck_assert(c.state == CELL_DIFFERS && strstr(c.reason, "largest error"));
+    f.half = true;
+    y = outputs_as(DTYPE_F32, 0);
+    ((float *)y.data)[4] += 2e-2f;
+    ck_assert(judged(&f, own.data, y, &mem).state == CELL_OK);
+    f = (file_facts){.integers = true, .width = WIDTH, .rank = 2, .out_scale = (double)JUDGED_SCALE};
+    y = outputs_as(DTYPE_F32, 0);
+    ((float *)y.data)[3] += 100 * JUDGED_SCALE; /* of another class too */
+    c = judged(&f, own.data, y, &mem);
+    ck_assert(c.state == CELL_DIFFERS && c.flips == 0 && c.max_error == 50);
+    y = outputs_as(DTYPE_F32, 0);
+    ((float *)y.data)[0] = (float)NAN;
+    c = judged(&f, own.data, y, &mem);
+    ck_assert(c.state == CELL_DIFFERS && c.flips == 1 && c.disagree == 1 && !c.right[0] && strstr(c.reason, "1 of 18 outputs are not finite"));
+    ck_assert(isinf(c.max_error) && isfinite(c.mean_error));
+    tensor_free(&own);
+    arena_free(&mem);
+}
+END_TEST
+
 /* ---- the whole matrix, with runtimes that misbehave ---- */
 
 /* Plays .venv/bin/python: $2 is the engine. Each describes itself and then fails in a way of its own. */
@@ -460,6 +550,8 @@ const test_entry test_table[] = {
     TEST(a_child_of_the_process_does_not_stay),
     TEST(the_environment_and_the_network_are_as_asked),
     TEST(a_signal_stops_the_wait),
+    TEST(portable_outputs_are_judged_by_their_codes),
+    TEST(float_outputs_are_judged_by_their_distance),
     TEST(every_fault_of_a_runtime_is_a_state_of_its_cells),
     TEST(what_is_finished_before_a_signal_is_kept),
     {0},
