@@ -191,6 +191,10 @@ START_TEST(what_changed_at_home_is_refused)
     OK(io_read_file(kept_path, 1 << 24, &bytes, &n));
     ck_assert(n == n_kept && memcmp(bytes, kept, n) == 0); /* nothing was written */
     write_arrays(data, "val", VAL);
+    int lock;
+    OK(io_lock(test_path(run, "matrix/lock"), &lock));
+    must_not(ARGS("matrix", "merge", run, result), 75, "lock"); /* a matrix is being made */
+    io_close(lock);
     must(ARGS("matrix", "merge", run, result));
     mem_free(bytes);
     mem_free(kept);

@@ -28,6 +28,7 @@ typedef struct applier {
     const char **rows;  /* [r.n] keys */
     const char *host;   /* "NAME (CPU, SYSTEM)" */
     bool here;
+    int lock; /* RUN/matrix/lock: a making of the matrix holds it too */
     merge_facts *facts;
 } applier;
 
@@ -307,6 +308,9 @@ static bool is_here(const applier *a)
 
 static status read_matrix(applier *a, const char **path)
 {
+    const char *lock;
+    TRY(arena_printf(&a->r.mem, &lock, "%s/matrix/lock", a->q->run)); /* the folder is there: the pack's copy lies in it */
+    TRY(io_lock(lock, &a->lock));
     TRY(arena_printf(&a->r.mem, path, "%s/matrix.json", a->q->run));
     if (!io_exists(*path))
         return fail(ST_NO_INPUT, "%s: there is no matrix yet to merge into; make it: distill matrix %s", *path, a->q->run);
@@ -315,7 +319,7 @@ static status read_matrix(applier *a, const char **path)
 
 status merge_apply(const merge_request *q, matrix *out, merge_facts *facts)
 {
-    applier a = {.q = q, .m = out, .facts = facts};
+    applier a = {.q = q, .m = out, .lock = -1, .facts = facts};
     const char *path;
     static const char *const every[] = {"*"};
     status st = ST_OK;
@@ -339,5 +343,6 @@ done:
         mem_free(a.floats[k]);
     reference_close(&a.s);
     merge_free(&a.r);
+    io_close(a.lock);
     return st;
 }
