@@ -43,7 +43,7 @@ UNSUPPORTED = re.compile(
 
 
 def one_line(text, most=600):
-    line = re.sub(r"\x1b\[[0-9;]*m", "", " ".join(str(text).split()))
+    line = re.sub(r"\x1b\[[0-9;]*m", "", " ".join(str(text).split())).split(" Stack backtrace:")[0]
     return line if len(line) <= most else line[: most - 3] + "..."
 
 

@@ -87,7 +87,8 @@ export class OnnxRuntimeWeb {
         ignoreDefaultArgs: ['--headless', '--headless=old'], args: [...FLAGS, ...(this.facts.gpu ? SOFTWARE_GPU : [])] });
       const page = context.pages()[0] || await context.newPage();
       page.setDefaultTimeout(0);
-      page.on('console', (m) => { log.push(m.text()); if (!/\[[VI]:onnxruntime/.test(m.text())) console.error(m.text().slice(0, 500)); });
+      const worth = this.facts.ep === 'webgpu' ? /\[[WEF]:onnxruntime|error/i : /^(?!.*\[[VI]:onnxruntime)/s; // the rest is chatter
+      page.on('console', (m) => { log.push(m.text()); if (worth.test(m.text())) console.error(m.text().slice(0, 500)); });
       page.on('pageerror', (e) => console.error('page error:', String(e)));
       await page.goto(`http://127.0.0.1:${server.address().port}/`);
       const plan = { ...this.facts, samples: request.samples, batch: this.facts.ep === 'webgl' ? 1 : this.facts.gpu ? Math.min(request.batch, 8) : request.batch, threads: this.facts.threads ? request.threads : 1,
@@ -149,8 +150,9 @@ async function inPage(plan) {
     ort.env.wasm.numThreads = plan.threads;
     const model = await (await fetch('/model')).arrayBuffer(), notes = [];
     const options = { executionProviders: [plan.ep], graphOptimizationLevel: { none: 'disabled', basic: 'basic', extended: 'extended' }[plan.level] || 'all' };
+    if (plan.ep === 'webgpu') ort.env.logLevel = 'verbose'; // tells which nodes run where; starting twice would take seconds
     const begun = performance.now();
-    const session = await ort.InferenceSession.create(model.slice(0), { ...options, logSeverityLevel: 2 });
+    const session = await ort.InferenceSession.create(model.slice(0), { ...options, logSeverityLevel: plan.ep === 'webgpu' ? 0 : 2, logVerbosityLevel: 0 });
     const load_ms = performance.now() - begun;
     const wanted = plan.output ?? session.outputNames[0];
     let dims = null;
@@ -174,7 +176,7 @@ async function inPage(plan) {
       return given;
     };
     const once = async (given) => {
-      const y = (await session.run(given, [wanted]))[wanted], data = await y.getData();
+      const y = (await session.run(given, [wanted], { logSeverityLevel: 2, logVerbosityLevel: 0 }))[wanted], data = await y.getData();
       return { type: y.type, shape: y.dims, data };
     };
     let run_s = 0, last = null;
@@ -196,7 +198,7 @@ async function inPage(plan) {
       }
     }
     await session.release();
-    try { // once more, to be told which nodes run where
+    if (plan.ep === 'wasm') try { // once more, to be told which nodes run where
       ort.env.logLevel = 'verbose';
       const told = await ort.InferenceSession.create(model.slice(0), { ...options, logSeverityLevel: 0, logVerbosityLevel: 0 });
       await told.release();
