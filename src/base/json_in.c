@@ -131,6 +131,16 @@ int64_t json_in_int(json_in *j, json_t *o, const char *key, int64_t unknown)
     return json_integer_value(v);
 }
 
+size_t json_in_count(json_in *j, json_t *o, const char *key, size_t most)
+{
+    int64_t v = json_in_int(j, o, key, 0);
+    if (v < 0 || (uint64_t)v > most) {
+        json_in_fail(j, "'%s' is %lld; 0 to %zu is possible", key, (long long)v, most);
+        return 0;
+    }
+    return (size_t)v;
+}
+
 bool json_in_bool(json_in *j, json_t *o, const char *key, bool unknown)
 {
     json_t *v = member(o, key);

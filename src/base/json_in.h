@@ -29,6 +29,7 @@ json_t *json_in_object(json_in *j, json_t *o, const char *key);           /* NUL
 json_t *json_in_array(json_in *j, json_t *o, const char *key, size_t *n); /* the same, with n = 0 */
 double json_in_number(json_in *j, json_t *o, const char *key); /* NAN; text.h's KEY_nonfinite is understood */
 int64_t json_in_int(json_in *j, json_t *o, const char *key, int64_t unknown);
+size_t json_in_count(json_in *j, json_t *o, const char *key, size_t most); /* 0 to most; missing: 0 */
 bool json_in_bool(json_in *j, json_t *o, const char *key, bool unknown);
 /* A copy in `mem`; NULL: missing or null. */
 const char *json_in_string(json_in *j, arena *mem, json_t *o, const char *key);

@@ -207,17 +207,6 @@ status validation_write(const char *path, const validation *v)
 
 /* ---- in ---- */
 
-/* A count: a whole number from 0 to `most`. */
-static size_t get_count(json_in *j, json_t *o, const char *key, size_t most)
-{
-    int64_t v = json_in_int(j, o, key, 0);
-    if (v < 0 || (uint64_t)v > most) {
-        json_in_fail(j, "'%s' is %lld; 0 to %zu is possible", key, (long long)v, most);
-        return 0;
-    }
-    return (size_t)v;
-}
-
 /* An array of exactly n counts, if it is there. */
 static void get_counts(json_in *j, json_t *array, const char *key, uint32_t *to, size_t n)
 {
@@ -243,8 +232,8 @@ static status get_score(json_in *j, json_t *o, size_t samples, size_t classes, s
     size_t rows;
     TRY(score_new(classes, s));
     s->samples = samples;
-    s->labelled = get_count(j, o, "labelled", samples);
-    s->correct = get_count(j, o, "correct", s->labelled);
+    s->labelled = json_in_count(j, o, "labelled", samples);
+    s->correct = json_in_count(j, o, "correct", s->labelled);
     s->ce = json_in_number(j, o, "ce");
     s->error = json_in_number(j, o, "error");
     get_counts(j, json_object_get(o, "class_samples"), "class_samples", s->class_samples, classes);
@@ -267,10 +256,10 @@ static bool get_difference(json_in *j, json_t *o, const char *key, difference *d
     json_t *at = json_in_object(j, o, key);
     if (!at)
         return false;
-    *d = (difference){.samples = get_count(j, at, "samples", SIZE_MAX / 2),
-                      .disagreements = get_count(j, at, "disagreements", SIZE_MAX / 2),
+    *d = (difference){.samples = json_in_count(j, at, "samples", SIZE_MAX / 2),
+                      .disagreements = json_in_count(j, at, "disagreements", SIZE_MAX / 2),
                       .max_abs = json_in_number(j, at, "max_abs"),
-                      .max_abs_sample = get_count(j, at, "max_abs_sample", SIZE_MAX / 2),
+                      .max_abs_sample = json_in_count(j, at, "max_abs_sample", SIZE_MAX / 2),
                       .max_rel = json_in_number(j, at, "max_rel"),
                       .mean_kl = json_in_number(j, at, "mean_kl"),
                       .mean_abs = json_in_number(j, at, "mean_abs")};
@@ -282,7 +271,7 @@ static bool get_latency(json_in *j, json_t *o, const char *key, latency *t)
     json_t *time = json_in_object(j, o, key);
     if (!time)
         return false;
-    *t = (latency){.runs = get_count(j, time, "runs", SIZE_MAX / 2),
+    *t = (latency){.runs = json_in_count(j, time, "runs", SIZE_MAX / 2),
                    .p50 = json_in_number(j, time, "p50"),
                    .p90 = json_in_number(j, time, "p90"),
                    .p99 = json_in_number(j, time, "p99"),
@@ -299,8 +288,8 @@ static void get_runtime(json_in *j, arena *mem, json_t *o, runtime_result *r)
                           .precision = json_in_string(j, mem, o, "precision"),
                           .message = json_in_string(j, mem, o, "message"),
                           .ok = json_in_bool(j, o, "ok", false),
-                          .threads = (int)get_count(j, o, "threads", 1 << 20),
-                          .batch = (int)get_count(j, o, "batch", 1 << 30),
+                          .threads = (int)json_in_count(j, o, "threads", 1 << 20),
+                          .batch = (int)json_in_count(j, o, "batch", 1 << 30),
                           .accuracy = json_in_number(j, o, "accuracy")};
     if (!r->model || !r->runtime)
         json_in_fail(j, "'runtimes': 'model' and 'runtime' are needed");
@@ -341,9 +330,9 @@ static void get_variant(json_in *j, arena *mem, json_t *o, variant_result *r)
 static status get_picture(json_in *j, arena *mem, json_t *o, thumbnail *t)
 {
     uint8_t *pixels;
-    t->width = (int)get_count(j, o, "width", PICTURE_MAX);
-    t->height = (int)get_count(j, o, "height", PICTURE_MAX);
-    t->channels = (int)get_count(j, o, "channels", 3);
+    t->width = (int)json_in_count(j, o, "width", PICTURE_MAX);
+    t->height = (int)json_in_count(j, o, "height", PICTURE_MAX);
+    t->channels = (int)json_in_count(j, o, "channels", 3);
     const char *coded = json_string_value(json_object_get(o, "pixels"));
     if (t->width < 1 || t->height < 1 || t->channels % 2 == 0 || !coded)
         json_in_fail(j, "'image' needs width, height, channels (1 or 3) and pixels");
@@ -367,7 +356,7 @@ static int32_t get_class(json_in *j, json_t *o, const char *key, size_t classes)
 
 static status get_far(json_in *j, const validation *v, arena *mem, json_t *o, far_sample *f)
 {
-    *f = (far_sample){.sample = get_count(j, o, "sample", SIZE_MAX / 2),
+    *f = (far_sample){.sample = json_in_count(j, o, "sample", SIZE_MAX / 2),
                       .label = get_class(j, o, "label", v->classes),
                       .teacher = get_class(j, o, "teacher", v->classes),
                       .student = get_class(j, o, "student", v->classes),
@@ -431,7 +420,7 @@ static status get_validation(json_in *j, validation *v)
         json_in_fail(j, "schema %lld is not known; this program reads schema %d", (long long)schema, SCHEMA);
     TRY(j->st);
     v->set = json_in_string(j, &v->mem, j->root, "set");
-    v->samples = get_count(j, j->root, "samples", SIZE_MAX / 2);
+    v->samples = json_in_count(j, j->root, "samples", SIZE_MAX / 2);
     TRY(get_classes(j, v));
     json_t *teacher = json_in_object(j, j->root, "teacher"), *student = json_in_object(j, j->root, "student");
     if (!student)

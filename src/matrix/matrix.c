@@ -246,23 +246,13 @@ status matrix_write(const char *path, const matrix *m)
 
 /* ---- in ---- */
 
-static size_t get_count(json_in *j, json_t *o, const char *key, size_t most)
-{
-    int64_t v = json_in_int(j, o, key, 0);
-    if (v < 0 || (uint64_t)v > most) {
-        json_in_fail(j, "'%s' is %lld; 0 to %zu is possible", key, (long long)v, most);
-        return 0;
-    }
-    return (size_t)v;
-}
-
 static void get_field(json_in *j, arena *mem, json_t *o, const field *f, matrix_cell *c)
 {
     char *at = (char *)c + f->at;
     switch (f->kind) {
     case FIELD_STRING: *(const char **)at = json_in_string(j, mem, o, f->name); break;
     case FIELD_NUMBER: *(double *)at = json_in_number(j, o, f->name); break;
-    case FIELD_COUNT: *(size_t *)at = get_count(j, o, f->name, SAMPLES_MAX); break;
+    case FIELD_COUNT: *(size_t *)at = json_in_count(j, o, f->name, SAMPLES_MAX); break;
     case FIELD_INT: *(int64_t *)at = json_in_int(j, o, f->name, *(int64_t *)at); break;
     case FIELD_BOOL: *(bool *)at = json_in_bool(j, o, f->name, false); break;
     }
@@ -319,7 +309,7 @@ static status get_errors(json_in *j, json_t *o, matrix_cell *c)
         json_t *w = json_array_get(worst, i);
         if (!json_is_object(w))
             json_in_fail(j, "'worst' must hold objects");
-        c->worst[i].sample = get_count(j, w, "sample", SAMPLES_MAX);
+        c->worst[i].sample = json_in_count(j, w, "sample", SAMPLES_MAX);
         c->worst[i].error = json_in_number(j, w, "error");
         c->n_worst = i + 1;
     }
@@ -474,12 +464,12 @@ static status get_matrix(json_in *j, matrix *m)
     m->version = json_in_string(j, &m->mem, j->root, "version");
     const char *metric = json_in_string(j, &m->mem, j->root, "metric");
     m->numbers = metric && strcmp(metric, "error") == 0;
-    m->samples = get_count(j, j->root, "samples", SAMPLES_MAX);
+    m->samples = json_in_count(j, j->root, "samples", SAMPLES_MAX);
     m->seconds = json_in_number(j, j->root, "seconds");
     json_t *host = json_in_object(j, j->root, "host");
     m->system = json_in_string(j, &m->mem, host, "system");
     m->cpu = json_in_string(j, &m->mem, host, "cpu");
-    m->cores = (int)get_count(j, host, "cores", 1 << 20);
+    m->cores = (int)json_in_count(j, host, "cores", 1 << 20);
     m->memory = json_in_int(j, host, "memory", -1);
     TRY(j->st);
     TRY(get_rows(j, m));

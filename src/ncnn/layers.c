@@ -17,7 +17,7 @@ static status take_const(writer *w, const node *n, value_id v, const shape *like
         sh.dim[i] = i < sh.rank - x->sh.rank ? 1 : x->sh.dim[i - (sh.rank - x->sh.rank)];
     if (x->sh.rank > sh.rank || sh.dim[0] != 1)
         return op_fail(n, "its constant has shape %s; ncnn has no batch", shape_print(&x->sh, buf));
-    TRY(nc_floats(w, v, &data));
+    TRY(qdq_floats(w->g, v, &w->mem, &data));
     if (!data)
         return op_fail(n, "'%s' is %s; only float32 constants are written to ncnn files", x->name, dtype_of(x->type)->name);
     const char *params;
@@ -38,7 +38,7 @@ status nc_emit_binary(writer *w, const node *n, const nc_row *row)
     char buf[NC_NUMBER];
     const char *params;
     for (int i = 0; i < 2; i++) {
-        if (!nc_is_const(w, n->in[i])) {
+        if (!qdq_is_const(w->g, n->in[i])) {
             data = i;
             if (graph_value(w->g, n->in[i])->sh.rank != y->rank)
                 return op_fail(n, "operands of different ranks; ncnn would line them up otherwise");
@@ -50,7 +50,7 @@ status nc_emit_binary(writer *w, const node *n, const nc_row *row)
         return op_fail(n, "both operands are constants that were not folded");
     if (scalar >= 0) {
         const float *v;
-        TRY(nc_floats(w, n->in[scalar], &v));
+        TRY(qdq_floats(w->g, n->in[scalar], &w->mem, &v));
         if (!v)
             return op_fail(n, "its constant is not float32");
         TRY(arena_printf(&w->mem, &params, " 0=%d 1=1 2=%s", scalar == 0 ? reversed[row->code] : row->code,
@@ -59,7 +59,7 @@ status nc_emit_binary(writer *w, const node *n, const nc_row *row)
                          "BinaryOp", params);
     }
     for (int i = 0; i < 2; i++) {
-        if (nc_is_const(w, n->in[i]))
+        if (qdq_is_const(w->g, n->in[i]))
             TRY(take_const(w, n, n->in[i], y, &in[i]));
         else
             TRY(nc_take(w, n->in[i], TAKE_ROUNDED, &in[i]));
@@ -157,7 +157,7 @@ status nc_emit_concat(writer *w, const node *n, const nc_row *row)
     TRY(inner_axis(w, n, a->axis, &axis));
     TRY(arena_alloc(&w->mem, &in, n->n_in, sizeof *in));
     for (int i = 0; i < n->n_in; i++) {
-        if (nc_is_const(w, n->in[i]))
+        if (qdq_is_const(w->g, n->in[i]))
             return op_fail(n, "a constant operand is not written to ncnn files");
         y.grid = w->at[n->in[i]].grid == y.grid ? y.grid : 0;
         y.above &= w->at[n->in[i]].above;
@@ -227,7 +227,7 @@ status nc_emit_batch_norm(writer *w, const node *n, const nc_row *row)
         return op_fail(n, "in training mode it is not written to ncnn files");
     for (int i = 0; i < 4; i++) {
         const float *data;
-        TRY(nc_floats(w, n->in[order[i]], &data));
+        TRY(qdq_floats(w->g, n->in[order[i]], &w->mem, &data));
         if (!data)
             return op_fail(n, "input %d is no constant", order[i]);
         text_add_n(&w->bin, data, (size_t)x->dim[1] * sizeof *data);

@@ -29,7 +29,7 @@ static status read_product(writer *w, const node *n, product *p)
 {
     const value *x = graph_value(w->g, n->in[0]), *k = graph_value(w->g, n->in[1]);
     *p = (product){.n = n, .conv = n->op == OP_CONV, .weights = n->in[1], .bias = n->n_in > 2 ? n->in[2] : 0, .group = 1, .act = ""};
-    if (!nc_is_const(w, p->weights))
+    if (!qdq_is_const(w->g, p->weights))
         return op_fail(n, "its weights '%s' are no constant; ncnn wants them in the file", k->name);
     if (p->conv) {
         const conv_attrs *a = n->attr;
@@ -141,7 +141,7 @@ static status put_weights(writer *w, const product *p, bool int8)
     uint32_t tag = int8 ? TAG_INT8 : 0;
     const float *real = NULL;
     if (!int8)
-        TRY(nc_floats(w, p->weights, &real));
+        TRY(qdq_floats(w->g, p->weights, &w->mem, &real));
     text_add_n(&w->bin, &tag, sizeof tag);
     for (int64_t o = 0; o < p->outputs; o++) {
         if (!int8 && !p->transposed) {
@@ -167,7 +167,7 @@ static status put_bias(writer *w, const product *p)
     if (!p->bias)
         return ST_OK;
     int64_t n = shape_count(&graph_value(w->g, p->bias)->sh);
-    TRY(nc_floats(w, p->bias, &real));
+    TRY(qdq_floats(w->g, p->bias, &w->mem, &real));
     if (!real || (n != 1 && n != p->outputs))
         return op_fail(p->n, "its bias '%s' is not one constant for each output", graph_value(w->g, p->bias)->name);
     for (int64_t i = 0; i < p->outputs; i++)

@@ -96,7 +96,7 @@ status nc_emit_quantize(writer *w, const node *n, const nc_row *row)
     if (q.type != DTYPE_I8 || qdq_zero(&q, 0) != 0)
         return op_fail(n, "%s with zero point %" PRId64 "; ncnn has int8 with zero point 0 alone: make the variant portable-s8",
                        dtype_of(q.type)->name, qdq_zero(&q, 0));
-    if (nc_is_const(w, n->in[0]))
+    if (qdq_is_const(w->g, n->in[0]))
         return op_fail(n, "rounds a constant that was not folded");
     place y = {.raw = x->raw, .grid = q.scale[0], .above = x->above, .loose = x->loose};
     if (x->grid > 0 && x->grid == q.scale[0]) { /* the same codes again */
@@ -113,7 +113,7 @@ status nc_emit_dequantize(writer *w, const node *n, const nc_row *row)
 {
     (void)row;
     qdq q;
-    if (nc_is_const(w, n->in[0]))
+    if (qdq_is_const(w->g, n->in[0]))
         return ST_OK; /* weights: read where they are used */
     if (!qdq_of_node(w->g, n, &q) || q.n != 1 || q.type != DTYPE_I8 || qdq_zero(&q, 0) != 0)
         return op_fail(n, "ncnn has int8 with one scale and zero point 0 alone: make the variant portable-s8");

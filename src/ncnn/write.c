@@ -158,35 +158,6 @@ status nc_take(writer *w, value_id v, int how, int32_t *blob)
 
 /* ---- constants ---- */
 
-bool nc_is_const(const writer *w, value_id v)
-{
-    qdq q;
-    return graph_value(w->g, v)->kind == VALUE_CONST || (qdq_behind(w->g, v, &q) && q.data);
-}
-
-status nc_floats(writer *w, value_id v, const float **data)
-{
-    const value *x = graph_value(w->g, v);
-    qdq q;
-    *data = NULL;
-    if (x->kind == VALUE_CONST && x->type == DTYPE_F32) {
-        *data = x->data;
-        return ST_OK;
-    }
-    if (!qdq_behind(w->g, v, &q) || !q.data)
-        return ST_OK;
-    int64_t n = shape_count(q.sh), stride[RANK_MAX] = {0};
-    float *f;
-    op_strides(q.sh, stride);
-    TRY(arena_alloc(&w->mem, &f, (size_t)n, sizeof *f));
-    for (int64_t i = 0; i < n; i++) {
-        int64_t c = q.n > 1 ? i / stride[q.axis] % q.n : 0;
-        f[i] = (float)(qdq_code(&q, i) - qdq_zero(&q, c)) * q.scale[c];
-    }
-    *data = f;
-    return ST_OK;
-}
-
 node_id nc_only_user(const writer *w, value_id v)
 {
     return v && w->uses[v] == 1 ? w->user[v] : 0;
@@ -239,7 +210,7 @@ static status emit_node(writer *w, const node *n)
         return op_fail(n, "is not written to ncnn files; keep this model as ONNX, or leave the operator out of the student");
     TRY(row->emit(w, n, row));
     for (int i = 0; i < n->n_out; i++)
-        if (n->out[i] && !nc_is_const(w, n->out[i]) && check_shape(graph_value(w->g, n->out[i]), "value") != ST_OK)
+        if (n->out[i] && !qdq_is_const(w->g, n->out[i]) && check_shape(graph_value(w->g, n->out[i]), "value") != ST_OK)
             return op_fail(n, "%s", status_message());
     return ST_OK;
 }

@@ -93,9 +93,6 @@ const char *nc_number(double v, char *buf);
 
 /* ---- constants ---- */
 
-bool nc_is_const(const writer *w, value_id v);
-/* Floats of a constant, dequantised if need be, in the arena or the graph; NULL data when v is none. */
-MUST_USE status nc_floats(writer *w, value_id v, const float **data);
 /* The node that alone reads v, which is no output of the graph; 0: none. */
 node_id nc_only_user(const writer *w, value_id v);
 

@@ -2,6 +2,7 @@
 #include "ops/qdq.h"
 
 #include "ops/attrs.h"
+#include "ops/common.h"
 
 #include <string.h>
 
@@ -62,4 +63,34 @@ bool qdq_same(const qdq *a, const qdq *b)
         if (memcmp(&a->scale[i], &b->scale[i], sizeof a->scale[i]) != 0 || qdq_zero(a, i) != qdq_zero(b, i))
             return false;
     return true;
+}
+
+bool qdq_is_const(const graph *g, value_id v)
+{
+    qdq q;
+    return graph_value(g, v)->kind == VALUE_CONST || (qdq_behind(g, v, &q) && q.data);
+}
+
+status qdq_floats(const graph *g, value_id v, arena *mem, const float **out)
+{
+    const value *x = graph_value(g, v);
+    int64_t stride[RANK_MAX] = {0};
+    float *f;
+    qdq q;
+    *out = NULL;
+    if (x->kind == VALUE_CONST && x->type == DTYPE_F32) {
+        *out = x->data;
+        return ST_OK;
+    }
+    if (!qdq_behind(g, v, &q) || !q.data)
+        return ST_OK;
+    const int64_t n = shape_count(q.sh);
+    op_strides(q.sh, stride);
+    TRY(arena_alloc(mem, &f, (size_t)n, sizeof *f));
+    for (int64_t i = 0; i < n; i++) {
+        int64_t c = q.n > 1 ? i / stride[q.axis] % q.n : 0;
+        f[i] = (float)(qdq_code(&q, i) - qdq_zero(&q, c)) * q.scale[c];
+    }
+    *out = f;
+    return ST_OK;
 }

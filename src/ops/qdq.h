@@ -25,6 +25,11 @@ bool qdq_of_node(const graph *g, const node *n, qdq *out);
 /* Of a value that a DequantizeLinear makes. */
 bool qdq_behind(const graph *g, value_id v, qdq *out);
 
+/* v is a constant, as it stands or behind a DequantizeLinear. */
+bool qdq_is_const(const graph *g, value_id v);
+/* Its numbers, float32: the graph's own, or dequantised in mem; NULL when v is no constant of numbers. */
+MUST_USE status qdq_floats(const graph *g, value_id v, arena *mem, const float **out);
+
 int64_t qdq_zero(const qdq *q, int64_t i);  /* zero point of scale i */
 int64_t qdq_code(const qdq *q, int64_t i);  /* element i of constant codes */
 /* Same meaning of the same integers; uint8 differs from int8 although the reals may agree. */

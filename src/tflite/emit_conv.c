@@ -70,7 +70,7 @@ static status read_weights(writer *w, const node *n, value_id v, bool q, weights
     *out = (weights){.size = q ? 1 : 4, .type = q ? TFL_INT8 : TFL_FLOAT32, .name = x->name};
     if (!q) {
         const float *f;
-        TRY(writer_floats(w, v, &f));
+        TRY(qdq_floats(w->g, v, &w->m.mem, &f));
         out->data = f;
         return f ? ST_OK : op_fail(n, "its weights '%s' are no constant; TFLite wants them in the file", out->name);
     }
@@ -113,7 +113,7 @@ static status add_bias(writer *w, const node *n, int32_t x, const weights *wt, i
     qdq d, *codes = NULL;
     if (v) {
         const shape *sh = &graph_value(w->g, v)->sh;
-        TRY(writer_floats(w, v, &real));
+        TRY(qdq_floats(w->g, v, &w->m.mem, &real));
         if (!real)
             return op_fail(n, "its bias '%s' is no constant", graph_value(w->g, v)->name);
         if (shape_count(sh) != count && shape_count(sh) != 1)
@@ -248,7 +248,7 @@ status emit_gemm(writer *w, const node *n, const tfl_row *row)
 status emit_matmul(writer *w, const node *n, const tfl_row *row)
 {
     const value *a = graph_value(w->g, n->in[0]), *b = graph_value(w->g, n->in[1]);
-    if (!writer_is_const(w, n->in[1]) || b->sh.rank != 2 || a->sh.rank < 2)
+    if (!qdq_is_const(w->g, n->in[1]) || b->sh.rank != 2 || a->sh.rank < 2)
         return op_fail(n, "only products with a constant matrix are written to TFLite files; attention is not");
     if (writer_order(w, n->in[0]) == ORDER_IMAGE)
         return op_fail(n, "a matrix product over the last axis of an image");

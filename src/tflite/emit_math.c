@@ -91,14 +91,14 @@ status emit_binary(writer *w, const node *n, const tfl_row *row)
     if (y->type != DTYPE_F32)
         return op_fail(n, "only float32 arithmetic is written to TFLite files, not %s", dtype_of(y->type)->name);
     for (int i = 0; i < 2; i++) {
-        order one = writer_is_const(w, n->in[i]) ? ORDER_PLAIN : writer_order(w, n->in[i]);
+        order one = qdq_is_const(w->g, n->in[i]) ? ORDER_PLAIN : writer_order(w, n->in[i]);
         if (one == ORDER_IMAGE || (one == ORDER_FLAT && as == ORDER_PLAIN)) {
             as = one;
             leader = n->in[i];
         }
     }
     for (int i = 0; i < 2; i++) /* [N, C] beside an image broadcasts over other axes than its last two */
-        if (as == ORDER_IMAGE && !writer_is_const(w, n->in[i]) && graph_value(w->g, n->in[i])->sh.rank != 4)
+        if (as == ORDER_IMAGE && !qdq_is_const(w->g, n->in[i]) && graph_value(w->g, n->in[i])->sh.rank != 4)
             as = ORDER_PLAIN;
     group_find(w, n, row, &gr);
     for (int i = 0; i < 2; i++)
@@ -225,7 +225,7 @@ status emit_batch_norm(writer *w, const node *n, const tfl_row *row)
     if (a->training_mode || (x->rank != 2 && as != ORDER_IMAGE) || as == ORDER_FLAT)
         return op_fail(n, "in training mode, or over other data than images and [N, C], it is not written to TFLite files");
     for (int i = 0; i < 4; i++) {
-        TRY(writer_floats(w, n->in[1 + i], &part[i]));
+        TRY(qdq_floats(w->g, n->in[1 + i], &w->m.mem, &part[i]));
         if (!part[i])
             return op_fail(n, "input %d is no constant", 1 + i);
     }

@@ -30,7 +30,7 @@ status emit_same(writer *w, const node *n, const tfl_row *row)
     (void)row;
     if (n->n_out > 1 && n->out[1] && w->uses[n->out[1]])
         return op_fail(n, "its mask is used");
-    if (!writer_is_const(w, n->in[0]))
+    if (!qdq_is_const(w->g, n->in[0]))
         w->at[n->out[0]] = w->at[n->in[0]];
     return ST_OK;
 }
@@ -65,7 +65,7 @@ status emit_quantize(writer *w, const node *n, const tfl_row *row)
     tfl_quant quant;
     int32_t in, out;
     TRY(read_params(w, n, &quant));
-    bool q = writer_has_q(w, n->in[0]) && !writer_is_const(w, n->in[0]);
+    bool q = writer_has_q(w, n->in[0]) && !qdq_is_const(w->g, n->in[0]);
     if (q && same_quant(&w->m.tensor[w->at[n->in[0]].q].q, &quant)) {
         same_place(w, n->in[0], n->out[0], true, w->at[n->in[0]].q);
         return ST_OK;
@@ -268,7 +268,7 @@ status emit_reshape(writer *w, const node *n, const tfl_row *row)
     const shape *from = &graph_value(w->g, x)->sh, *to = &graph_value(w->g, y)->sh;
     int32_t in[2], out, list[RANK_MAX];
     bool q = writer_has_q(w, x), image = writer_order(w, x) == ORDER_IMAGE;
-    if (writer_is_const(w, x))
+    if (qdq_is_const(w->g, x))
         return op_fail(n, "of a constant; fold constants before the export");
     order as = ORDER_PLAIN, in_as = image && order_is_one(from) ? ORDER_IMAGE : ORDER_PLAIN;
     if (writer_order(w, x) == ORDER_FLAT && to->rank != 2)

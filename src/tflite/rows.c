@@ -31,14 +31,14 @@ static bool weights_ok(const writer *w, value_id v, int dim)
 
 static bool conv_int8_ok(const writer *w, const node *n)
 {
-    return weights_ok(w, n->in[1], 0) && (n->n_in < 3 || !n->in[2] || writer_is_const(w, n->in[2]));
+    return weights_ok(w, n->in[1], 0) && (n->n_in < 3 || !n->in[2] || qdq_is_const(w->g, n->in[2]));
 }
 
 static bool gemm_int8_ok(const writer *w, const node *n)
 {
     const gemm_attrs *a = n->attr;
     return a->alpha == 1 && a->beta == 1 && !a->transA && weights_ok(w, n->in[1], a->transB ? 0 : 1) &&
-           (n->n_in < 3 || !n->in[2] || writer_is_const(w, n->in[2]));
+           (n->n_in < 3 || !n->in[2] || qdq_is_const(w->g, n->in[2]));
 }
 
 static bool matmul_int8_ok(const writer *w, const node *n)

@@ -26,12 +26,6 @@ order writer_order(const writer *w, value_id v)
     return w->at[v].as;
 }
 
-bool writer_is_const(const writer *w, value_id v)
-{
-    qdq q;
-    return graph_value(w->g, v)->kind == VALUE_CONST || (qdq_behind(w->g, v, &q) && q.data);
-}
-
 static bool is_byte(dtype t)
 {
     return t == DTYPE_U8 || t == DTYPE_I8;
@@ -134,29 +128,6 @@ status writer_permute(writer *w, const void *data, size_t size, const shape *sh,
     return ST_OK;
 }
 
-status writer_floats(writer *w, value_id v, const float **data)
-{
-    const value *x = graph_value(w->g, v);
-    qdq q;
-    *data = NULL;
-    if (x->kind == VALUE_CONST && x->type == DTYPE_F32) {
-        *data = x->data;
-        return ST_OK;
-    }
-    if (!qdq_behind(w->g, v, &q) || !q.data)
-        return ST_OK;
-    int64_t stride[RANK_MAX], count = shape_count(q.sh);
-    float *f;
-    op_strides(q.sh, stride);
-    TRY(arena_alloc(&w->m.mem, &f, (size_t)count, sizeof *f));
-    for (int64_t i = 0; i < count; i++) {
-        int64_t c = q.n > 1 ? i / stride[q.axis] % q.n : 0;
-        f[i] = (float)(qdq_code(&q, i) - qdq_zero(&q, c)) * q.scale[c];
-    }
-    *data = f;
-    return ST_OK;
-}
-
 /* A constant operand as a tensor of its own. In image order it gets leading dimensions of 1, as broadcasting has them. */
 static status take_const(writer *w, value_id v, order as, bool quantised, int32_t *t)
 {
@@ -177,7 +148,7 @@ static status take_const(writer *w, value_id v, order as, bool quantised, int32_
         data = codes;
     } else {
         const float *f;
-        TRY(writer_floats(w, v, &f));
+        TRY(qdq_floats(w->g, v, &w->m.mem, &f));
         if (!f)
             return fail(ST_BAD_DATA, "'%s' is %s; only float32 constants are written to TFLite files", x->name,
                         dtype_of(x->type)->name);
@@ -227,7 +198,7 @@ static status add_transpose(writer *w, value_id v, order as, int32_t from, int32
 status writer_take(writer *w, value_id v, order as, bool q, int32_t *t)
 {
     const value *x = graph_value(w->g, v);
-    if (writer_is_const(w, v) && w->at[v].f < 0 && w->at[v].q < 0)
+    if (qdq_is_const(w->g, v) && w->at[v].f < 0 && w->at[v].q < 0)
         return take_const(w, v, as, q, t);
     if (x->kind == VALUE_PARAM || x->kind == VALUE_STATE)
         return fail(ST_INTERNAL, "'%s' is a parameter; a graph is written to TFLite with its weights as constants", x->name);

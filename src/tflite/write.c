@@ -48,7 +48,7 @@ static bool holds_batch(const writer *w, const node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
         const value *x = graph_value(w->g, n->in[i]);
-        if (n->in[i] && writer_is_const(w, n->in[i]) && w->batch > 1 && tfl_rows[n->op].keeps_order &&
+        if (n->in[i] && qdq_is_const(w->g, n->in[i]) && w->batch > 1 && tfl_rows[n->op].keeps_order &&
             x->sh.rank == graph_value(w->g, n->out[0])->sh.rank && x->sh.rank > 0 && x->sh.dim[0] == w->batch)
             return true;
     }
@@ -167,7 +167,7 @@ bool writer_flat_serves(writer *w, value_id v)
         bool columns = true;
         for (uint32_t i = 0; i < n; i++) {
             const node *u = graph_node(w->g, w->user[w->first[v] + i]);
-            columns &= tfl_rows[u->op].columns && u->in[0] == v && writer_is_const(w, u->in[1]);
+            columns &= tfl_rows[u->op].columns && u->in[0] == v && qdq_is_const(w->g, u->in[1]);
         }
         if (columns)
             return true;
@@ -175,7 +175,7 @@ bool writer_flat_serves(writer *w, value_id v)
         if (n != 1 || !tfl_rows[u->op].keeps_order || u->in[0] != v)
             return false;
         for (int i = 1; i < u->n_in; i++)
-            if (u->in[i] && !(writer_is_const(w, u->in[i]) && shape_count(&graph_value(w->g, u->in[i])->sh) == 1))
+            if (u->in[i] && !(qdq_is_const(w->g, u->in[i]) && shape_count(&graph_value(w->g, u->in[i])->sh) == 1))
                 return false;
         v = u->out[0];
     }

@@ -112,9 +112,6 @@ MUST_USE status writer_take(writer *w, value_id v, order as, bool q, int32_t *t)
 bool writer_has_q(const writer *w, value_id v);
 /* The order in which v lies; constants have none and follow. */
 order writer_order(const writer *w, value_id v);
-bool writer_is_const(const writer *w, value_id v);
-/* Floats of a constant, dequantised if need be; NULL data when v is none. */
-MUST_USE status writer_floats(writer *w, value_id v, const float **data);
 /* Data of elements of `size` bytes, transposed: dimension i of the result is dimension perm[i] of sh. In the arena. */
 MUST_USE status writer_permute(writer *w, const void *data, size_t size, const shape *sh, const int *perm, void *out);
 
