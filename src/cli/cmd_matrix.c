@@ -47,7 +47,7 @@ static void tell(void *ctx, const matrix_cell *c, size_t done, size_t total)
     if (c->reason && c->state != CELL_NOT_RUN)
         text_printf(&t, ": %s", c->reason);
     if (t.st == ST_OK)
-        log_line(c->cached || c->state == CELL_NOT_RUN ? LOG_DEBUG : LOG_INFO, "%s", t.s);
+        log_line(c->cached || !c->key || c->state == CELL_NOT_RUN ? LOG_DEBUG : LOG_INFO, "%s", t.s);
     text_free(&t);
 }
 
