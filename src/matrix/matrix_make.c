@@ -112,7 +112,9 @@ static status make_cell(maker *k, size_t row, size_t column)
     if (hit)
         return ST_OK;
     TRY(measure(k, row, column, path, c));
-    return k->o->cache && c->state != CELL_NOT_RUN ? store_put(k->o->cache, c, part, n_parts) : ST_OK;
+    /* a busy machine may be the reason of a timeout: it is tried again */
+    bool keep = k->o->cache && c->state != CELL_NOT_RUN && c->state != CELL_TIMEOUT;
+    return keep ? store_put(k->o->cache, c, part, n_parts) : ST_OK;
 }
 
 /* ---- all ---- */

@@ -206,7 +206,7 @@ static status launch_c(const runtime_row *r, const runtime_places *p, arena *mem
         program = given && *given ? given : cross;
         sysroot = given_root && *given_root ? given_root : sysroot;
         if (!io_exists(program) || !io_is_dir(sysroot))
-            return arena_printf(mem, &out->missing, "there is no %s; tools/setup emulated and tools/test --emulated make it", cross);
+            return arena_printf(mem, &out->missing, "there is no %s; tools/build --aarch64 makes it", cross);
     }
     if (qemu) {
         add_word(command, qemu);
