@@ -8,12 +8,12 @@
 
 #define COMMENT_COLUMN 36
 
-static void write_line(const char *key, const char *value, const origin *from, text *out)
+/* equals: " =", or "" where the key is all of the line (a rule without a name). */
+static void write_line(const char *key, const char *equals, const char *value, const origin *from, text *out)
 {
     char where[ORIGIN_ROOM];
     size_t begin = out->n;
-    bool rule = strpbrk(key, "<>") != NULL; /* it is all of the line */
-    text_printf(out, "%s%s%s%s", key, rule ? "" : " =", *value ? " " : "", value);
+    text_printf(out, "%s%s%s%s", key, equals, *value ? " " : "", value);
     if (from) {
         size_t n = out->n - begin;
         text_printf(out, "%*s ; %s", n < COMMENT_COLUMN ? (int)(COMMENT_COLUMN - n) : 0, "",
@@ -36,12 +36,15 @@ static void write_job(const job *j, text *out, bool origins, unsigned without)
                 continue;
             text value = {0};
             schema_print(&s->keys[k], (const char *)c->at + s->keys[k].offset, &value);
-            write_line(s->keys[k].name, value.n ? value.s : "", origins ? &c->origins[k] : NULL, out);
+            write_line(s->keys[k].name, " =", value.n ? value.s : "", origins ? &c->origins[k] : NULL, out);
             out->st = out->st == ST_OK ? value.st : out->st;
             text_free(&value);
         }
-        for (size_t k = 0; k < c->n_free; k++)
-            write_line(c->free[k].key, c->free[k].value, origins ? &c->free[k].from : NULL, out);
+        for (size_t k = 0; k < c->n_free; k++) {
+            const free_key *f = &c->free[k];
+            bool rule = !s->named && !*f->value && strpbrk(f->key, "<>");
+            write_line(f->key, rule ? "" : " =", f->value, origins ? &f->from : NULL, out);
+        }
     }
 }
 
