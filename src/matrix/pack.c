@@ -29,20 +29,21 @@ typedef struct packer {
 
 /* ---- the archive ---- */
 
+/* A failure stays in k->w: libarchive, told of it, would never free its compressor. */
 static la_ssize_t put_bytes(struct archive *a, void *ctx, const void *data, size_t n)
 {
     packer *k = ctx;
     (void)a;
     file_write(&k->w, data, n);
-    return k->w.st == ST_OK ? (la_ssize_t)n : -1;
+    return (la_ssize_t)n;
 }
 
 static status check_archive(packer *k, la_ssize_t result, const char *name)
 {
-    if (result >= ARCHIVE_OK)
-        return ST_OK;
     if (k->w.st != ST_OK)
         return k->w.st;
+    if (result >= ARCHIVE_OK)
+        return ST_OK;
     const char *why = k->a ? archive_error_string(k->a) : NULL;
     return fail(ST_IO, "%s: the archive cannot be written: %s", name, why ? why : "no reason given");
 }
@@ -352,11 +353,8 @@ status pack_write(const pack_plan *p, const char *run_dir, const char *out, pack
         memcpy(facts->id, id, sizeof id);
     }
 done:
-    if (k.a) {
-        if (st != ST_OK)
-            (void)archive_write_fail(k.a); /* nothing more is written */
+    if (k.a)
         archive_write_free(k.a);
-    }
     file_abandon(&k.w);
     text_free(&manifest);
     text_free(&k.list);
