@@ -144,7 +144,7 @@ static void make_cell(int i, sample_cell *s)
     s->cell.version = "1.31.1";
     s->cell.build = s->number;
     s->cell.key = s->key;
-    s->cell.when = 1770000000 + i * 86400;
+    s->cell.when = 1770000000 + (int64_t)i * 86400;
     s->cell.images = IMAGES;
     s->cell.labelled = IMAGES;
     s->cell.right = s->right;
