@@ -252,7 +252,6 @@ status runtimes_launch(const runtime_row *r, const runtime_places *p, arena *mem
     *out = (runtime_launch){0};
     TRY(arena_alloc(mem, &command.at, WORDS, sizeof *command.at));
     TRY(arena_alloc(mem, &env.at, VARIABLES, sizeof *env.at));
-    add_word(&env, "OMP_WAIT_POLICY=passive");
     TRY(arena_printf(mem, &variable, "DISTILL_RUNTIMES=%s", p->runtimes));
     add_word(&env, variable);
     out->command = command.at;
