@@ -79,3 +79,15 @@ status feed_write(dataset *ds, const file_facts *x, size_t k, size_t samples, co
     tensor_free(&t);
     return st;
 }
+
+status feed_answers(const dataset *ds, size_t samples, arena *mem, int32_t **label, const float ***target)
+{
+    const data_info *d = dataset_info(ds);
+    TRY(arena_alloc(mem, label, samples, sizeof **label));
+    TRY(arena_alloc(mem, target, samples, sizeof **target));
+    for (size_t i = 0; i < samples; i++) {
+        (*label)[i] = d->classes ? (int32_t)dataset_label(ds, DATA_VAL, (uint32_t)i) : -1;
+        (*target)[i] = dataset_target(ds, DATA_VAL, (uint32_t)i);
+    }
+    return ST_OK;
+}

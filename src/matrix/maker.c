@@ -92,19 +92,6 @@ static status make_rows(maker *k)
 
 /* ---- what all cells share ---- */
 
-static status read_labels(maker *k)
-{
-    dataset *ds = k->o->ds;
-    arena *mem = &k->m->mem;
-    TRY(arena_alloc(mem, &k->label, k->samples, sizeof *k->label));
-    TRY(arena_alloc(mem, &k->target, k->samples, sizeof *k->target));
-    for (size_t i = 0; i < k->samples; i++) {
-        k->label[i] = (int32_t)dataset_label(ds, DATA_VAL, (uint32_t)i);
-        k->target[i] = dataset_target(ds, DATA_VAL, (uint32_t)i);
-    }
-    return ST_OK;
-}
-
 static status describe_host(maker *k)
 {
     struct utsname u;
@@ -140,7 +127,7 @@ static status fill_maker(maker *k)
     m->samples = k->samples;
     m->numbers = o->numbers;
     TRY(describe_host(k));
-    TRY(read_labels(k));
+    TRY(feed_answers(k->o->ds, k->samples, &k->m->mem, &k->label, &k->target));
     TRY(make_rows(k));
     TRY(files_find(k->run, o->j, NULL, 0, d, m, &k->files));
     k->n_columns = m->n_columns;

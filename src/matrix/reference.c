@@ -12,18 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static status read_labels(reference_set *s)
-{
-    const data_info *d = dataset_info(s->ds);
-    TRY(arena_alloc(&s->m.mem, &s->label, s->samples, sizeof *s->label));
-    TRY(arena_alloc(&s->m.mem, &s->target, s->samples, sizeof *s->target));
-    for (size_t i = 0; i < s->samples; i++) {
-        s->label[i] = d->classes ? (int32_t)dataset_label(s->ds, DATA_VAL, (uint32_t)i) : -1;
-        s->target[i] = dataset_target(s->ds, DATA_VAL, (uint32_t)i);
-    }
-    return ST_OK;
-}
-
 status reference_open(const char *run, const job *j, dataset *ds, const char *const *patterns, size_t n,
                       const volatile sig_atomic_t *stop, reference_set *out)
 {
@@ -45,7 +33,7 @@ status reference_open(const char *run, const job *j, dataset *ds, const char *co
     TRY(arena_alloc(&out->m.mem, &out->print, out->m.n_columns, sizeof *out->print));
     TRY(arena_alloc(&out->m.mem, &out->input, out->m.n_columns, sizeof *out->input));
     TRY(arena_alloc(&out->m.mem, &out->own, out->m.n_columns, sizeof *out->own));
-    return read_labels(out);
+    return feed_answers(out->ds, out->samples, &out->m.mem, &out->label, &out->target);
 }
 
 void reference_close(reference_set *s)
