@@ -342,6 +342,13 @@ START_TEST(float_outputs_are_judged_by_their_distance)
     y = outputs_as(DTYPE_F32, 0);
     ((float *)y.data)[4] += 2e-2f;
     ck_assert(judged(&f, own.data, y, &mem).state == CELL_OK);
+    f.half = false;
+    y = outputs_as(DTYPE_F32, 0);
+    ((float *)y.data)[4] += 2e-2f;
+    c = matrix_cell_empty();
+    OK(judge_outputs(&(judge_by){.file = &f, .own = own.data, .bf16 = true}, &y, JUDGED, &mem, &c)); /* of a runtime in bfloat16 */
+    ck_assert(c.state == CELL_OK && c.tolerance == 5e-2);
+    tensor_free(&y);
     f = (file_facts){.integers = true, .width = WIDTH, .rank = 2, .out_scale = (double)JUDGED_SCALE};
     y = outputs_as(DTYPE_F32, 0);
     ((float *)y.data)[3] += 100 * JUDGED_SCALE; /* of another class too */
@@ -393,14 +400,14 @@ static void write_outputs(const char *path, int64_t classes, float v)
 }
 
 /* A trained toy and a folder that looks like the project. False: it could not be made. */
-static bool make_fakes(void)
+static bool make_fakes(const char *variants)
 {
     const char *dir = test_tmp_dir(), *python = test_path(dir, ".venv/bin/python");
-    static char here[300], root[300], cache[300];
+    static char here[300], root[300], cache[300], export[100];
     toy_make(dir);
     fake_run = test_path(dir, "run");
-    ran r = program_run(NULL, ARGS("--student", test_path(dir, "job.ini"), "--out", fake_run, "--set", "export.variants=fp32 fp16", "--set",
-                                   "quant.samples=48"));
+    snprintf(export, sizeof export, "export.variants=%s", variants);
+    ran r = program_run(NULL, ARGS("--student", test_path(dir, "job.ini"), "--out", fake_run, "--set", export, "--set", "quant.samples=48"));
     bool made = r.code == 0 || r.code == 1; /* 1: ONNX Runtime is missing */
     ck_assert_msg(made, "the toy does not train: %s", r.err);
     ran_free(&r);
@@ -432,12 +439,17 @@ static json_t *cell_of(json_t *m, const char *runtime, const char *variant)
     ck_abort_msg("there is no cell %s/%s", runtime, variant);
 }
 
-static void has_state(json_t *m, const char *runtime, const char *state, const char *part)
+static void has_state_in(json_t *m, const char *runtime, const char *variant, const char *state, const char *part)
 {
-    json_t *c = cell_of(m, runtime, "fp32");
+    json_t *c = cell_of(m, runtime, variant);
     const char *is = json_string_value(json_object_get(c, "state")), *why = json_string_value(json_object_get(c, "reason"));
     ck_assert_msg(strcmp(is, state) == 0, "%s is '%s', expected '%s': %s", runtime, is, state, why ? why : "");
     ck_assert_msg(!*part || (why && strstr(why, part)), "%s: '%s' lacks '%s'", runtime, why ? why : "", part);
+}
+
+static void has_state(json_t *m, const char *runtime, const char *state, const char *part)
+{
+    has_state_in(m, runtime, "fp32", state, part);
 }
 
 static json_t *matrix_of(const char *asked_for, const char *more, int code)
@@ -457,7 +469,7 @@ static json_t *matrix_of(const char *asked_for, const char *more, int code)
 
 START_TEST(every_fault_of_a_runtime_is_a_state_of_its_cells)
 {
-    if (!make_fakes())
+    if (!make_fakes("fp32 fp16"))
         return;
     json_t *m = matrix_of(FAKES " ort", NULL, 0);
     has_state(m, "own", "ok", "");
@@ -514,9 +526,46 @@ START_TEST(every_fault_of_a_runtime_is_a_state_of_its_cells)
 }
 END_TEST
 
+static const char *said_of(json_t *m, const char *runtime, const char *variant, const char *key)
+{
+    const char *s = json_string_value(json_object_get(cell_of(m, runtime, variant), key));
+    return s ? s : "";
+}
+
+/* A row that says bfloat16 or CUDA computes so, or says why it does not: never float32 on the processor under another name. */
+START_TEST(other_precisions_and_devices_of_our_own_executor_are_rows)
+{
+    if (!make_fakes("fp32 int8-ptq"))
+        return;
+    json_t *m = matrix_of("own own-bf16 own-cuda", NULL, 0);
+    if (strcmp(said_of(m, "own-bf16", "fp32", "state"), "unsupported") == 0) {
+        has_state_in(m, "own-bf16", "fp32", "unsupported", "AVX512-BF16");
+        has_state_in(m, "own-bf16", "int8-ptq", "unsupported", "AVX512-BF16");
+        test_skip("products in bfloat16", "this processor has none");
+    } else {
+        json_t *c = cell_of(m, "own-bf16", "fp32");
+        double apart = json_number_value(json_object_get(c, "max_error"));
+        ck_assert_msg(strncmp(said_of(m, "own-bf16", "fp32", "notes"), "bfloat16 in ", 12) == 0, "%s", said_of(m, "own-bf16", "fp32", "notes"));
+        ck_assert_str_eq(said_of(m, "own-bf16", "fp32", "isa"), "avx512_bf16");
+        ck_assert_msg(apart > 0, "bfloat16 gave the bits of float32");
+        ck_assert(json_number_value(json_object_get(c, "tolerance")) == 5e-2 && (apart <= 5e-2) == (strcmp(said_of(m, "own-bf16", "fp32", "state"), "ok") == 0));
+        has_state_in(m, "own-bf16", "int8-ptq", "unsupported", "integer models");
+    }
+    const char *cuda = said_of(m, "own-cuda", "fp32", "state");
+    if (strcmp(cuda, "not run here") == 0) {
+        ck_assert_msg(strlen(said_of(m, "own-cuda", "fp32", "reason")) > 10, "no reason is given");
+        ck_assert_str_eq(said_of(m, "own-cuda", "int8-ptq", "state"), "not run here");
+    } else {
+        ck_assert_msg(strncmp(said_of(m, "own-cuda", "fp32", "providers"), "cuda", 4) == 0, "it ran on %s", said_of(m, "own-cuda", "fp32", "providers"));
+        ck_assert_str_eq(cuda, "ok");
+    }
+    json_decref(m);
+}
+END_TEST
+
 START_TEST(what_is_finished_before_a_signal_is_kept)
 {
-    if (!make_fakes())
+    if (!make_fakes("fp32 fp16"))
         return;
     const program_options o = {.env = fake_env, .kill_after = 60};
     started s = program_start(&o, ARGS("matrix", fake_run, "--runtimes", "own iree", "--set", "matrix.time_limit=50"));
@@ -555,6 +604,7 @@ const test_entry test_table[] = {
     TEST(portable_outputs_are_judged_by_their_codes),
     TEST(float_outputs_are_judged_by_their_distance),
     TEST(every_fault_of_a_runtime_is_a_state_of_its_cells),
+    TEST(other_precisions_and_devices_of_our_own_executor_are_rows),
     TEST(what_is_finished_before_a_signal_is_kept),
     {0},
 };

@@ -298,3 +298,8 @@ status pass_linear_bf16(graph *g)
     }
     return ST_OK;
 }
+
+bool linear_is_bf16(const node *n)
+{
+    return n->op == OP_LINEAR && ((const linear_attrs *)n->attr)->precision == PRECISION_BF16;
+}

@@ -1,6 +1,7 @@
 /* decide_facts.c - see decide_facts.h. */
 #include "matrix/decide_facts.h"
 #include "graph/graph.h"
+#include "matrix/runtimes.h"
 #include "onnx/import.h"
 
 #include <math.h>
@@ -130,6 +131,13 @@ static bool row_ran(const facts *f, size_t row)
     return false;
 }
 
+/* Row own in another precision: no platform of its own, unless a device names it. */
+static bool is_narrow(const char *runtime)
+{
+    const runtime_row *r = runtimes_find(runtime);
+    return r && r->bf16;
+}
+
 /* Rows that devices name; where one names none, the platforms are not known and all rows that ran count. */
 static status find_targets(facts *f)
 {
@@ -150,7 +158,7 @@ static status find_targets(facts *f)
         return ST_OK;
     f->n_targets = 0;
     for (size_t i = 0; i < f->m->n_rows; i++)
-        if (row_ran(f, i))
+        if (row_ran(f, i) && !is_narrow(f->m->rows[i].runtime))
             add_target(f, i);
     return ST_OK;
 }

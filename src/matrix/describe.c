@@ -8,6 +8,7 @@
 #include "matrix/runner.h"
 #include "matrix/runtimes.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -42,11 +43,18 @@ static void add_folder(text *t, const char *dir)
 
 /* The command, what it says of files and environment, the processor, the system; and the folders of all runtimes: one that is
  * installed anew may serve several rows. */
-static status print_of(const runtime_launch *l, const runtime_places *p, char hex[65])
+static status print_of(const runtime_row *r, const runtime_launch *l, const runtime_places *p, char hex[65])
 {
     char cpu[64], path[4096];
     struct utsname u;
     text t = {0};
+    text_printf(&t, "%s\n", r->options);
+    if (strstr(r->options, "\"device\"")) { /* a driver may come and go */
+        const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+        io_read_system("/proc/driver/nvidia/version", path, sizeof path);
+        text_printf(&t, "%s %s\n", path, visible ? visible : "all");
+        add_folder(&t, "/proc/driver/nvidia/gpus");
+    }
     for (size_t i = 0; l->command[i]; i++) {
         text_printf(&t, "%s\n", l->command[i]);
         if (strchr(l->command[i], '/'))
@@ -128,10 +136,12 @@ static status ask(const runtime_row *r, const runtime_launch *l, const char *log
                   runtime_facts *f)
 {
     process_result p;
+    const char *request;
     process_options o = {.command = l->command, .env = l->env, .seconds = SECONDS, .stop = stop};
     if (log_dir)
         TRY(arena_printf(mem, &o.log, "%s/%s.describe.txt", log_dir, r->key));
-    status st = process_ask(&o, "{\"protocol\": 1, \"describe\": true}", mem, &p);
+    TRY(arena_printf(mem, &request, "{\"protocol\": 1, \"describe\": true, \"options\": {%s}}", r->options));
+    status st = process_ask(&o, request, mem, &p);
     if (st == ST_UNAVAILABLE)
         return arena_printf(mem, &f->how, "%s; %s", status_message(), r->get ? r->get : "");
     TRY(st);
@@ -179,7 +189,7 @@ status runtimes_describe(const runtime_row *const *rows, size_t n, const runtime
         facts[i].how = l.missing;
         if (l.missing)
             continue;
-        TRY_DONE(print_of(&l, p, print));
+        TRY_DONE(print_of(rows[i], &l, p, print));
         json_t *o = known.root ? json_in_object(&known, known.root, rows[i]->key) : NULL;
         const char *was = o ? json_in_string(&known, mem, o, "print") : NULL;
         if (was && strcmp(was, print) == 0) {

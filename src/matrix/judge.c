@@ -1,6 +1,6 @@
 /* judge.c - errors, classes, hashes. See judge.h.
  *
- * Tolerances: float32 1e-5 x max(1, largest |output| / 10) and no sample of another class; float16 5e-2; integers a few steps of the
+ * Tolerances: float32 1e-5 x max(1, largest |output| / 10) and no sample of another class; float16 and bfloat16 5e-2; integers a few steps of the
  * last scale; portable ones none: equality of the codes' hash with our integer executor's. */
 #include "matrix/judge.h"
 #include "base/hash.h"
@@ -212,13 +212,14 @@ static void measure_numbers(const judge_by *by, const float *x, size_t n, matrix
 
 /* ---- the verdict ---- */
 
-static double tolerance_of(const file_facts *f, double top)
+static double tolerance_of(const judge_by *by, double top)
 {
+    const file_facts *f = by->file;
     if (f->portable)
         return 0;
     if (f->integers && f->out_scale > 0)
         return INT8_STEPS * f->out_scale;
-    if (f->integers || f->half)
+    if (f->integers || f->half || by->bf16)
         return HALF_TOLERANCE;
     return FLOAT_TOLERANCE * (top > 10 ? top / 10 : 1);
 }
@@ -271,7 +272,7 @@ static status judge_distance(const judge_by *by, const errors *e, arena *mem, ma
     }
     if (!by->own || by->file->portable)
         return ST_OK;
-    bool plain = !by->file->integers && !by->file->half;
+    bool plain = !by->file->integers && !by->file->half && !by->bf16;
     bool far = !(e->max <= c->tolerance), flips = plain && c->flips > 0;
     if (!far && !flips)
         return ST_OK;
@@ -296,7 +297,7 @@ status judge_outputs(const judge_by *by, const tensor *y, size_t n, arena *mem, 
     }
     TRY(st);
     TRY_DONE(find_errors(by, x, by->own ? by->own : by->plain ? by->plain : x, n, &e, c));
-    c->tolerance = by->own ? tolerance_of(by->file, e.top) : (double)NAN;
+    c->tolerance = by->own ? tolerance_of(by, e.top) : (double)NAN;
     if (by->numbers)
         measure_numbers(by, x, n, c);
     else

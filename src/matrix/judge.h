@@ -13,6 +13,7 @@ typedef struct judge_by {
     const float *const *target;  /* [n] of [width]; for numbers; NULL: none */
     const char *isa;             /* that it ran with, for the reason; NULL: unknown */
     const char *known;           /* a fault that the runtime is known for, for the reason; NULL: none */
+    bool bf16;                   /* the runtime computes float files in bfloat16 */
     bool may_saturate;           /* a runtime that multiplies bytes in 16 bits where the processor has no VNNI */
 } judge_by;
 

@@ -260,7 +260,7 @@ status maker_judge(maker *k, const runtime_row *r, size_t column, const tensor *
         TRY(maker_outputs(k, plain));
     judge_by by = {.file = &k->files[column], .numbers = k->m->numbers, .label = k->label, .target = k->target, .isa = c->isa,
                    .own = own ? NULL : k->outputs[column], .plain = plain < k->m->n_columns ? k->outputs[plain] : NULL,
-                   .known = k->files[column].integers ? r->wrong_int8 : r->wrong_float,
+                   .bf16 = r->bf16, .known = k->files[column].integers ? r->wrong_int8 : r->wrong_float,
                    .may_saturate = ort_x86 && !strstr(r->options, "prec")};
     return judge_outputs(&by, y, n, &k->m->mem, c);
 }

@@ -158,8 +158,9 @@ static status own_floats(applier *a, size_t k, const float **out)
 static status judge(applier *a, const merge_cell *c, size_t k, matrix_cell *to)
 {
     const file_facts *f = &a->s.facts[k];
+    const runtime_row *row = runtimes_find(c->runtime);
     size_t plain = reference_find(&a->s, f->teacher ? "teacher-fp32" : "fp32");
-    judge_by by = {.file = f, .label = a->s.label, .target = a->s.target, .isa = c->isa,
+    judge_by by = {.file = f, .label = a->s.label, .target = a->s.target, .isa = c->isa, .bf16 = row && row->bf16,
                    .numbers = job_gives_numbers(a->q->j, dataset_info(a->q->ds), f->rank)};
     TRY(own_floats(a, k, &by.own));
     if (plain != SIZE_MAX && a->s.facts[plain].width == f->width && a->s.facts[plain].n_in == 1)

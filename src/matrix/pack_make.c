@@ -32,7 +32,7 @@ static bool wanted(const char *const *patterns, size_t n, const char *key)
 static status command_of(const runtime_row *r, arena *mem, const char *const **out)
 {
     const char **words;
-    bool own = strcmp(r->key, "own") == 0, in_node = r->kind == RUNNER_NODE;
+    bool own = strcmp(r->engine ? r->engine : "", "own") == 0, in_node = r->kind == RUNNER_NODE;
     static const char *const without[] = {"coreml-mlpackage", "nnapi", "mediatek", "webnn"};
     TRY(arena_alloc(mem, &words, COMMAND_WORDS, sizeof *words));
     *out = words;

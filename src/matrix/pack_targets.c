@@ -52,7 +52,7 @@ static const char run_adb_sh[] =
 
 const pack_target pack_targets[] = {
     {"linux", ".tar.gz", "run.sh", run_sh, "Start: ./run.sh\n\n" SETUP_NOTES,
-     "own ort ort-basic ort-none ort-prec ort-old ort-openvino ort-cuda tensorrt rocm openvino litert-xnnpack litert-builtin litert-reference "
+     "own own-bf16 own-cuda ort ort-basic ort-none ort-prec ort-old ort-openvino ort-cuda tensorrt rocm openvino litert-xnnpack litert-builtin litert-reference "
      "tflm opencv ncnn tract iree tinygrad onnx-reference qnn ort-web-wasm ort-web-wasm-mt ort-web-webgl ort-web-webgpu ort-web-jsep litert-wasm"},
     {"windows", ".zip", "run.cmd", run_cmd,
      "Start: run.cmd (Python 3.8 or newer; DISTILL_PYTHON names one).\n\n"

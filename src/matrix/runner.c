@@ -98,6 +98,11 @@ static status get_request(json_in *j, arena *mem, runner_request *r)
     *r = (runner_request){.describe = json_in_bool(j, j->root, "describe", false)};
     if (protocol != RUNNER_PROTOCOL)
         json_in_fail(j, "protocol %lld; this runner speaks %d", (long long)protocol, RUNNER_PROTOCOL);
+    json_t *options = json_in_object(j, j->root, "options");
+    r->level = json_in_string(j, mem, options, "level");
+    r->precise = json_in_bool(j, options, "prec", false);
+    r->device = json_in_string(j, mem, options, "device");
+    r->precision = json_in_string(j, mem, options, "precision");
     if (r->describe || j->st != ST_OK)
         return j->st;
     r->model = json_in_string(j, mem, j->root, "model");
@@ -106,9 +111,6 @@ static status get_request(json_in *j, arena *mem, runner_request *r)
     r->samples = get_count(j, j->root, "samples", 0, SAMPLES_MAX);
     r->batch = get_count(j, j->root, "batch", 1, BATCH_MAX);
     r->threads = (int)get_count(j, j->root, "threads", 1, 1024);
-    json_t *options = json_in_object(j, j->root, "options");
-    r->level = json_in_string(j, mem, options, "level");
-    r->precise = json_in_bool(j, options, "prec", false);
     get_latency(j, r);
     if (!r->model || !r->output)
         json_in_fail(j, "'model' and 'output' are needed");
@@ -239,8 +241,8 @@ static void put_facts(json *j, const runner_facts *f)
     json_put_string(j, "runtime", f->runtime);
     json_put_string(j, "version", f->version);
     json_put_string(j, "build", f->build);
-    json_put_string(j, "device", runner_cpu_name(device, sizeof device));
-    json_put_string(j, "isa", runner_cpu_isa());
+    json_put_string(j, "device", f->device ? f->device : runner_cpu_name(device, sizeof device));
+    json_put_string(j, "isa", f->isa ? f->isa : runner_cpu_isa());
 }
 
 static void put_refusal(text *answer, const char *kind, const char *message)
@@ -344,7 +346,7 @@ static status serve(const runner_engine *e, const runner_request *r, text *answe
     void *lib = NULL;
     json j = {.out = answer};
     status st = ST_OK;
-    TRY_DONE(e->open(&f, &lib));
+    TRY_DONE(e->open(r, &f, &lib));
     if (!r->describe)
         TRY_DONE(measure(e, lib, r, &m));
     json_put_object(&j, NULL);

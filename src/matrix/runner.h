@@ -21,8 +21,11 @@ typedef struct runner_request {
     size_t n_in;
     size_t samples, batch;
     int threads;
-    const char *level; /* of graph optimisations: all, basic, none */
-    bool precise;      /* ONNX Runtime's session.x64quantprecision */
+    /* "options"; those that tell what is opened (device) come with describe too */
+    const char *level;     /* of graph optimisations: all, basic, none */
+    bool precise;          /* ONNX Runtime's session.x64quantprecision */
+    const char *device;    /* of our executor, as --device takes it; NULL: cpu */
+    const char *precision; /* of its matrix products: "bf16"; NULL: as the file says */
     struct {
         bool wanted;
         size_t batch, warmup, runs;
@@ -41,14 +44,15 @@ typedef struct runner_net {
 
 typedef struct runner_facts {
     const char *runtime, *version, *build, *provider; /* in mem */
-    const char *note;
+    const char *device, *isa; /* NULL: this processor, its best instruction set */
+    const char *note;         /* load may set it */
     arena mem;
 } runner_facts;
 
 typedef struct runner_engine {
     const char *name;
-    /* Opens the runtime and says what it is; *lib is handed to load, and closed by close_lib. */
-    status (*open)(runner_facts *facts, void **lib);
+    /* Opens the runtime and says what it is; *lib is handed to load, and closed by close_lib. Borrows r and facts until then. */
+    status (*open)(const runner_request *r, runner_facts *facts, void **lib);
     void (*close)(void *lib);
     /* batch: rows wanted; a file with a fixed batch gives that of the file. Frees what it made when it fails. */
     status (*load)(void *lib, const runner_request *r, size_t batch, runner_net *net);

@@ -141,10 +141,11 @@ static status say_version(const ov_lib *lib, const char *dir, runner_facts *f)
     return arena_strdup(&f->mem, &f->build, v.build ? v.build : "?");
 }
 
-static status open_lib(runner_facts *f, void **out)
+static status open_lib(const runner_request *r, runner_facts *f, void **out)
 {
     const char *root = getenv("DISTILL_RUNTIMES"), *dir, *path;
     ov_lib *lib;
+    (void)r;
     TRY(arena_printf(&f->mem, &dir, "%s/openvino/openvino/libs", root && *root ? root : "build/runtimes"));
     TRY(find_file(dir, "libopenvino_c.so", &f->mem, &path));
     if (!path)

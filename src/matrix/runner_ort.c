@@ -15,9 +15,10 @@ typedef struct ort_net {
     tensor out;
 } ort_net;
 
-static status open_lib(runner_facts *f, void **lib)
+static status open_lib(const runner_request *r, runner_facts *f, void **lib)
 {
     ort_lib *l = NULL;
+    (void)r;
     TRY(ort_open(NULL, &l));
     *lib = l;
     f->runtime = "ONNX Runtime";

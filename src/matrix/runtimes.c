@@ -13,6 +13,8 @@
 
 static const runtime_row rows[] = {
     {"own", "distill", RUNNER_NATIVE, "own", "onnx", "", .seconds = 300},
+    {"own-bf16", "distill, matrix products in bfloat16", RUNNER_NATIVE, "own", "onnx", "\"precision\": \"bf16\"", .bf16 = true, .seconds = 300},
+    {"own-cuda", "distill, CUDA", RUNNER_NATIVE, "own", "onnx", "\"device\": \"cuda\"", .seconds = 300},
     {"ort", "ONNX Runtime CPU", RUNNER_NATIVE, "ort", "onnx", "\"level\": \"all\"", .seconds = 120, .get = "tools/setup"},
     {"ort-basic", "ONNX Runtime CPU, basic optimisations", RUNNER_NATIVE, "ort", "onnx", "\"level\": \"basic\"", .seconds = 120,
      .get = "tools/setup"},

@@ -18,6 +18,7 @@ typedef struct runtime_row {
     const char *options; /* members of the request's "options" object: "\"level\": \"basic\""; "" none */
     const char *cpu;     /* that qemu plays */
     const char *library; /* folder of build/runtimes that holds the libonnxruntime to use; NULL: the usual one */
+    bool bf16;           /* computes float files in bfloat16: judged as narrow */
     bool slow;           /* emulated, interpreted or on a software GPU: matrix.slow_samples, no teacher */
     bool emulated;       /* latency has no meaning */
     double seconds;      /* limit for a cell */

@@ -277,7 +277,7 @@ def main():
     cells, began = [], int(time.time())
     with tempfile.TemporaryDirectory() as work:
         for row in rows:
-            answer = {"ok": True} if options.collect else ask(row, {"protocol": PROTOCOL, "describe": True}, 120)[0]
+            answer = {"ok": True} if options.collect else ask(row, {"protocol": PROTOCOL, "describe": True, "options": row.get("options", {})}, 120)[0]
             if options.list or not answer["ok"]:
                 here = f"{answer.get('runtime')} {answer.get('version')}" if answer["ok"] else f"not here: {answer.get('message')}"
                 print(f"{row['runtime']:18} {here}", flush=True)
