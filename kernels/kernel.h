@@ -30,6 +30,7 @@ typedef struct kernel_args {
     size_t work_size;
     int threads;
     const void *prepared; /* what the row's `prepare` made of the constant operands; NULL: nothing was prepared */
+    struct cuda_queue *queue; /* where a device's kernels are launched (kernels/cuda/api.h); NULL on the CPU */
 } kernel_args;
 
 typedef enum isa { ISA_REF, ISA_BASE, ISA_AVX2, ISA_AVX512 } isa;

@@ -38,7 +38,7 @@ static float *run_here(const graph *g, const float *x, bool integers, size_t *pr
     int64_t n_x = shape_count(&graph_value(ran, ran->input[0])->sh), n_y = shape_count(&graph_value(ran, ran->output[0])->sh);
     OK(mem_alloc(&y, (size_t)n_y, sizeof *y));
     memcpy(exec_data(e, ran->input[0]), x, (size_t)n_x * sizeof *x);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     memcpy(y, exec_data(e, ran->output[0]), (size_t)n_y * sizeof *y);
     exec_close(e);
     graph_free(ran);

@@ -65,7 +65,7 @@ static status execute(model_run *r, const graph *g, const tensor *in, size_t n_i
             memcpy(exec_data(e, g->input[i]), t->data, tensor_bytes(t));
     }
     if (st == ST_OK)
-        exec_run(e, PHASE_MAIN);
+        OK(exec_run(e, PHASE_MAIN));
     for (size_t i = 0; i < n_want && st == ST_OK; i++) {
         const value *v = &g->value[g->output[i]];
         void *data = v->kind == VALUE_CONST ? (void *)(uintptr_t)v->data : exec_data(e, g->output[i]);

@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "exec/exec.h"
 #include "harness.h"
+#include "emulator/emulator_control.h"
 #include "op_run.h"
 
 #include <math.h>
@@ -33,6 +34,12 @@ static const struct {
                 {"baseline, winograd", ISA_BASE, LAYOUT_BLOCKED, "winograd"},
                 {"AVX2, winograd", ISA_AVX2, LAYOUT_BLOCKED, "winograd"},
                 {"AVX-512, winograd", ISA_AVX512, LAYOUT_BLOCKED, "winograd"}};
+/* What every row runs with on the emulator: threads and warps in another order, the same bits. */
+static const struct {
+    const char *name;
+    emulator_order_kind order;
+} orders[] = {{"forward", EMULATOR_FORWARD}, {"reverse", EMULATOR_REVERSE}, {"random", EMULATOR_RANDOM}};
+#define ORDERS   (sizeof orders / sizeof *orders)
 #define VARIANTS (sizeof variants / sizeof *variants)
 static const int thread_counts[THREADS] = {1, 2, 7};
 
@@ -55,6 +62,7 @@ typedef struct worst {
 
 typedef struct engine {
     backend *b[VARIANTS]; /* NULL: this CPU lacks it */
+    backend *device;      /* rows run on it alone; NULL: on the variants of the CPU */
     worst worst[OP_COUNT];
 } engine;
 
@@ -434,7 +442,7 @@ static status check_level(engine *e, const built *t, size_t variant, const op_ru
 {
     const op_case *c = t->c;
     const char *method = variants[variant].method;
-    bool winograd = variants[variant].layout == LAYOUT_BLOCKED && (!method || strcmp(method, "winograd") == 0);
+    bool winograd = !e->device && variants[variant].layout == LAYOUT_BLOCKED && (!method || strcmp(method, "winograd") == 0);
     double fwd_tol = c->fwd_tol, bwd_tol = c->bwd_tol;
     if (winograd && c->winograd_tol > 0)
         fwd_tol = bwd_tol = c->winograd_tol;
@@ -478,6 +486,7 @@ static status check_plan(const built *t, const numbers *x, backend *b, const op_
 {
     exec *e = NULL;
     store s = {0};
+    void *now = NULL;
     status st = ST_OK;
     TRY_DONE(exec_open(t->g, b, &s, 0, &e));
     for (int k = 0; k < t->n_in + t->n_out; k++) {
@@ -488,7 +497,7 @@ static status check_plan(const built *t, const numbers *x, backend *b, const op_
         for (int64_t i = 0; i < shape_count(&t->g->value[v].sh); i++)
             dtype_store(t->g->value[v].type, exec_data(e, v), i, from[i]);
     }
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     for (int k = 0; k < t->n_in + t->n_out + OP_CASE_IN; k++) {
         value_id v = 0;
         if (k < t->n_out)
@@ -497,14 +506,41 @@ static status check_plan(const built *t, const numbers *x, backend *b, const op_
             v = t->grad[k - t->n_out];
         else if (k - t->n_out - t->n_in < t->n_in && mutated(t, k - t->n_out - t->n_in))
             v = t->in[k - t->n_out - t->n_in];
-        if (v && first->at[v].bytes && memcmp(exec_data(e, v), first->at[v].data, first->at[v].bytes) != 0) {
+        if (!v || !first->at[v].bytes)
+            continue;
+        TRY_DONE(mem_grow(&now, first->at[v].bytes, 1));
+        TRY_DONE(exec_get(e, v, now, first->at[v].bytes));
+        if (memcmp(now, first->at[v].data, first->at[v].bytes) != 0) {
             st = fail(ST_GATE, "value '%s' differs between the executor and a run node by node", t->g->value[v].name);
             goto done;
         }
     }
 done:
+    mem_free(now);
     exec_close(e);
     store_free(&s);
+    return st;
+}
+
+/* On a device: the result, the same bits in every order of threads, and the executor's, recorded and replayed. */
+static status check_device(engine *e, const built *t, const numbers *x, const op_run *exact)
+{
+    op_run first = {0}, again = {0};
+    status st = ST_OK;
+    for (size_t i = 0; i < ORDERS; i++) {
+        emulator_order(orders[i].order);
+        TRY_DONE(run_all(t, x, e->device, 1, i ? &again : &first));
+        if (i == 0)
+            TRY_DONE(check_level(e, t, 0, &first, exact));
+        else if (check_same(t, &again, &first) != ST_OK)
+            TRY_DONE(fail_within(ST_GATE, "threads in %s order", orders[i].name));
+        op_run_close(&again);
+    }
+    st = check_plan(t, x, e->device, &first);
+done:
+    emulator_order(EMULATOR_FORWARD);
+    op_run_close(&again);
+    op_run_close(&first);
     return st;
 }
 
@@ -591,7 +627,7 @@ static status run_case(engine *e, const op_case *c)
     TRY_DONE(check_expected(e, &wide, &x, &exact));
     if (wide.graded)
         TRY_DONE(check_numeric(e, &wide, &exact));
-    st = check_levels(e, &t, &x, &exact);
+    st = e->device ? check_device(e, &t, &x, &exact) : check_levels(e, &t, &x, &exact);
 done:
     op_run_close(&exact);
     for (int i = 0; i < OP_CASE_IN; i++)
@@ -633,13 +669,20 @@ static void print_errors(const engine *e)
     }
 }
 
-int op_cases_run(const char *family, const op_case *rows)
+static status open_device(engine *e, const char *device)
+{
+    const backend_options o = {.threads = 1, .max_isa = ISA_REF};
+    TRY(backend_open("cpu", &o, &e->b[ISA_REF])); /* makes what is compared with */
+    return backend_open(device, &o, &e->device);
+}
+
+int op_cases_run(const char *family, const op_case *rows, const char *device)
 {
     static engine e; /* too large for the stack; every call starts it anew */
     const char *only = getenv("DISTILL_OP_CASE");
     int failed = 0;
     e = (engine){0};
-    if (open_backends(&e, family) != ST_OK) {
+    if ((device ? open_device(&e, device) : open_backends(&e, family)) != ST_OK) {
         printf("FAIL %s: %s\n", family, status_message());
         return 1;
     }
@@ -654,6 +697,7 @@ int op_cases_run(const char *family, const op_case *rows)
     }
     print_errors(&e);
     fflush(stdout);
+    backend_close(e.device);
     for (size_t i = 0; i < VARIANTS; i++)
         backend_close(e.b[i]);
     return failed;

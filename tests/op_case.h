@@ -133,8 +133,9 @@ typedef struct op_excuse {
 } op_excuse;
 extern const op_excuse op_excuses[];
 
-/* Runs all rows of a family; failures and the largest errors (one line an operator) are printed; number of rows failed. */
-int op_cases_run(const char *family, const op_case *rows);
+/* Runs all rows of a family; failures and the largest errors (one line an operator) are printed; number of rows failed.
+ * device NULL: on everything that the CPU has; "emulated": on the CUDA kernels, on the host, with threads in three orders. */
+int op_cases_run(const char *family, const op_case *rows, const char *device);
 /* Marks, in seen[OP_COUNT], every operator that the graphs of the rows use (their gradients' nodes included) and in
  * graded[OP_COUNT] those whose gradient is checked. */
 MUST_USE status op_cases_cover(const op_case *rows, bool *seen, bool *graded);

@@ -91,6 +91,7 @@ static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_t
     for (int i = 0; i < n->n_out; i++)
         out[i].data = r->at[n->out[i]].data;
     a->threads = r->threads;
+    a->queue = r->b->queue;
     a->prepared = r->prepared[n - r->g->node].data;
     for (int i = 0; i < n->n_in; i++)
         if (is_packed(r, n, i))
@@ -175,7 +176,7 @@ static status run_row(op_run *r, const kernel_row *row, kernel_args *a)
     a->work = r->work.data;
     a->work_size = want;
     row->run(a);
-    return ST_OK;
+    return r->b->remote ? r->b->remote->wait((backend *)(uintptr_t)r->b) : ST_OK; /* a launch may have failed */
 }
 
 /* Runs the node once more with out[0] over a copy of input i and the other outputs elsewhere; compares all of them. */

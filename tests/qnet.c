@@ -292,7 +292,7 @@ void qnet_run(const graph *g, uint64_t seed, float lo, float hi, float grid, flo
         (*x)[i] = grid > 0 ? (float)(floor(v / (double)grid) * (double)grid) : (float)v;
     }
     memcpy(exec_data(e, ran->input[0]), *x, (size_t)n_x * sizeof **x);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     memcpy(*y, exec_data(e, ran->output[0]), (size_t)n_y * sizeof **y);
     exec_close(e);
     graph_free(ran);

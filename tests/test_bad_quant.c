@@ -265,7 +265,7 @@ static void run_both(graph *g, float x, float *y)
         float *in = exec_data(e, copy->input[0]);
         for (int64_t k = 0, n = shape_count(&copy->value[copy->input[0]].sh); k < n; k++)
             in[k] = x;
-        exec_run(e, PHASE_MAIN);
+        OK(exec_run(e, PHASE_MAIN));
         y[i] = *(const float *)exec_data(e, copy->output[0]);
         exec_close(e);
         graph_free(copy);
@@ -329,7 +329,7 @@ START_TEST(scales_that_are_fed)
                 for (int64_t at = 0, count = shape_count(&g->value[g->input[k]].sh); at < count; at++)
                     in[at] = scale ? fed[i] : (float)(at % 3 - 1);
             }
-            exec_run(e, PHASE_MAIN);
+            OK(exec_run(e, PHASE_MAIN));
             const float *y = exec_data(e, g->output[0]);
             for (int64_t at = 0, count = shape_count(&g->value[g->output[0]].sh); at < count; at++) {
                 const bool code = form >= ICONV || (y[at] >= -5 * 0.05f - 1e-5f && y[at] <= 250 * 0.05f + 1e-5f);

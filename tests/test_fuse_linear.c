@@ -56,7 +56,7 @@ static void run(const graph *g, isa level, float *y)
     OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = level}, &b));
     OK(exec_open(g, b, NULL, 0, &e));
     numbers(exec_data(e, g->input[0]), (int)shape_count(&g->value[g->input[0]].sh), 99);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     for (size_t i = 0; i < g->n_output; i++) {
         size_t n = (size_t)shape_count(&g->value[g->output[i]].sh);
         memcpy(y, exec_data(e, g->output[i]), n * sizeof *y);

@@ -73,7 +73,7 @@ static void run_net(const graph *g, layout_choice layout, float *mean, float *su
     rng r = rng_make(7, RNG_TEST, 0, 0);
     for (int64_t i = 0; i < shape_count(&g->value[g->input[0]].sh); i++)
         x[i] = (float)(rng_uniform(&r) - 0.5);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     const shape *s = &g->value[g->output[0]].sh, *t = &g->value[g->output[1]].sh;
     memcpy(mean, exec_data(e, g->output[0]), (size_t)shape_count(s) * sizeof *mean);
     memcpy(sum, exec_data(e, g->output[1]), (size_t)shape_count(t) * sizeof *sum);
@@ -165,7 +165,7 @@ START_TEST(a_norm_goes_into_the_convolutions_that_read_it)
             float *x = exec_data(e[i], g->input[0]);
             for (int64_t k = 0; k < shape_count(&g->value[g->input[0]].sh); k++)
                 x[k] = (float)(k % 17) / 8 - 1;
-            exec_run(e[i], PHASE_MAIN);
+            OK(exec_run(e[i], PHASE_MAIN));
             bool in = i == 1 && !keep && b[i]->block;
             const graph *low = exec_graph(e[i]);
             ck_assert_uint_eq(count_of(low, OP_NORM_CONV), in);

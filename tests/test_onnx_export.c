@@ -259,7 +259,7 @@ static void run(const graph *g, const float *x, float *out, size_t n)
     OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &b));
     OK(exec_open(g, b, NULL, 0, &e));
     memcpy(exec_data(e, g->input[0]), x, (size_t)shape_count(&g->value[g->input[0]].sh) * sizeof *x);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     memcpy(out, exec_data(e, g->output[0]), n * sizeof *out);
     exec_close(e);
     backend_close(b);

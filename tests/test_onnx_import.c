@@ -74,7 +74,7 @@ static void run(const graph *g, float *out, size_t n)
     float *x = exec_data(e, g->input[0]);
     for (int64_t i = 0; i < shape_count(&g->value[g->input[0]].sh); i++)
         x[i] = 0.1F * (float)(i % 17 + 1);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     ck_assert_uint_eq((size_t)shape_count(&g->value[g->output[0]].sh), n);
     memcpy(out, exec_data(e, g->output[0]), n * sizeof *out);
     exec_close(e);

@@ -43,9 +43,9 @@ static const op_case bad[][2] = {
 
 START_TEST(wrong_rows_fail)
 {
-    ck_assert_int_eq(op_cases_run("good", good), 0);
+    ck_assert_int_eq(op_cases_run("good", good, NULL), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        ck_assert_msg(op_cases_run("expected failure", bad[i]) == 1, "row '%s' passed", bad[i][0].note);
+        ck_assert_msg(op_cases_run("expected failure", bad[i], NULL) == 1, "row '%s' passed", bad[i][0].note);
 }
 END_TEST
 
@@ -207,7 +207,7 @@ START_TEST(prepared_constants)
     OK(exec_open(g, &b.base, NULL, 0, &e));
     ck_assert_uint_ge(exec_plan(e)->prepared_bytes, sizeof numbers);
     memcpy(exec_data(e, x), numbers, sizeof numbers);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     for (int i = 0; i < 5; i++)
         ck_assert_double_eq((double)((const float *)exec_data(e, z))[i], (double)(3 * numbers[i]));
     exec_close(e);

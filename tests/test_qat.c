@@ -55,7 +55,7 @@ static void check_gradients(bool relu, bool fuse)
     OK(graph_add_output(g, grad[1]));
     OK(graph_validate(g));
     OK(exec_open(g, b, NULL, 0, &e));
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     const float *dx = exec_data(e, grad[0]);
     double ds = 0;
     for (int i = 0; i < N; i++) {
@@ -126,7 +126,7 @@ static void run_graph(graph *g, backend *b, const float *x, float *y)
     exec *e;
     OK(exec_open(g, b, NULL, 0, &e));
     memcpy(exec_data(e, g->input[0]), x, (size_t)shape_count(&g->value[g->input[0]].sh) * sizeof *x);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     memcpy(y, exec_data(e, g->output[0]), (size_t)shape_count(&g->value[g->output[0]].sh) * sizeof *y);
     exec_close(e);
 }

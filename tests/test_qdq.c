@@ -235,7 +235,7 @@ static float *run(const graph *g, isa level, bool passes, int64_t *count, bool *
     OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = level}, &b));
     OK(exec_open(copy, b, NULL, 0, &e));
     fill(exec_data(e, copy->input[0]), shape_count(&copy->value[copy->input[0]].sh));
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     *count = shape_count(&copy->value[copy->output[0]].sh);
     OK(mem_alloc(&out, (size_t)*count, sizeof *out));
     memcpy(out, exec_data(e, copy->output[0]), (size_t)*count * sizeof *out);

@@ -294,7 +294,7 @@ static void run(graph *g, backend *b, const samples *s, float *y)
     OK(exec_open(g, b, NULL, 0, &e));
     for (size_t i = 0; i < s->n; i += 4) {
         memcpy(exec_data(e, g->input[0]), s->x + i * 192, 4 * 192 * sizeof(float));
-        exec_run(e, PHASE_MAIN);
+        OK(exec_run(e, PHASE_MAIN));
         memcpy(y + i * 5, exec_data(e, g->output[0]), 4 * 5 * sizeof(float));
     }
     exec_close(e);

@@ -54,7 +54,7 @@ static int correct_of(graph *g, backend *b, dataset *ds)
     OK(mem_alloc(&y, N * net.width[0], sizeof *y));
     OK(loader_open(ds, &o, &l));
     OK(loader_next(l, &x));
-    frozen_run(&net, x->x, N, &y);
+    OK(frozen_run(&net, x->x, N, &y));
     for (size_t i = 0; i < N; i++) {
         size_t best = 0;
         for (size_t k = 1; k < net.width[0]; k++)

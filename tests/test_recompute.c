@@ -66,8 +66,8 @@ static void run(const train_graph *t, exec *e, const store *s, text *all)
     for (int step = 0; step < STEPS; step++) {
         if (t->counter)
             *(int64_t *)exec_data(e, t->counter) = step;
-        exec_run(e, PHASE_MAIN);
-        exec_run(e, PHASE_UPDATE);
+        OK(exec_run(e, PHASE_MAIN));
+        OK(exec_run(e, PHASE_UPDATE));
         for (size_t i = 0; i < t->g->n_output; i++) {
             const value *v = graph_value(t->g, t->g->output[i]);
             append(all, exec_data(e, t->g->output[i]), (size_t)shape_count(&v->sh) * dtype_of(v->type)->size);

@@ -149,7 +149,7 @@ static void make_waves(const char *dir)
 
 static double total_of(const train_graph *t, exec *e)
 {
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     return *(const double *)exec_data(e, t->total);
 }
 

@@ -438,7 +438,7 @@ static void run_dropout(exec *e, const graph *g, value_id counter, int64_t numbe
     for (int64_t i = 0; i < n; i++)
         x[i] = 1;
     *(int64_t *)exec_data(e, counter) = number;
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     memcpy(out, exec_data(e, g->output[0]), (size_t)n * sizeof *out);
 }
 

@@ -675,15 +675,15 @@ START_TEST(a_samples_outputs_do_not_depend_on_its_neighbours)
         OK(mem_alloc(&have, N * c, sizeof *have));
         for (size_t i = 0; i < N * each; i++)
             x[i] = (float)rng_normal(&r);
-        frozen_run(&t, XS(x), N, &want);
+        OK(frozen_run(&t, XS(x), N, &want));
         ck_assert(memcmp(want, want + c, c * sizeof *want) != 0);
         for (size_t i = 0; i < N; i++) { /* alone, then at every place among others */
-            frozen_run(&t, XS(x + i * each), 1, &have);
+            OK(frozen_run(&t, XS(x + i * each), 1, &have));
             ck_assert_msg(memcmp(have, want + i * c, c * sizeof *have) == 0, "model %d, sample %zu alone", k, i);
         }
         for (size_t from = 1; from < 9; from++) {
             float *rest = have;
-            frozen_run(&t, XS(x + from * each), N - from, &rest);
+            OK(frozen_run(&t, XS(x + from * each), N - from, &rest));
             ck_assert_msg(memcmp(have, want + from * c, (N - from) * c * sizeof *have) == 0, "model %d, from %zu", k, from);
         }
         mem_free(x);
@@ -718,8 +718,8 @@ START_TEST(remembered_is_what_a_fresh_run_gives)
             view[i] = rng_below(&r, VIEWS);
             memcpy(x + (size_t)i * each, pool + ((size_t)view[i] * SAMPLES + index[i]) * each, each * sizeof *x);
         }
-        frozen_run_remembered(&t, t.cache, XS(x), B, index, view, &hand);
-        frozen_run(&t, XS(x), B, &out);
+        OK(frozen_run_remembered(&t, t.cache, XS(x), B, index, view, &hand));
+        OK(frozen_run(&t, XS(x), B, &out));
         ck_assert_msg(memcmp(have, want, sizeof want) == 0, "round %d", round);
     }
     ck_assert_uint_eq(t.runs - ROUNDS * B, VIEWS * SAMPLES); /* each was computed once */

@@ -85,10 +85,10 @@ static void train(const optimizer_spec *opt, bool whole, int threads, isa level,
     for (int step = 0; step < 3; step++) {
         for (int m = 0; m < opt->accumulate; m++) {
             put_batch(&t, e, step * opt->accumulate + m);
-            exec_run(e, PHASE_MAIN);
+            OK(exec_run(e, PHASE_MAIN));
         }
         put_batch(&t, e, step);
-        exec_run(e, PHASE_UPDATE);
+        OK(exec_run(e, PHASE_UPDATE));
         ck_assert(isfinite(*(float *)exec_data(e, t.scale)));
     }
     exec_close(e);
@@ -178,7 +178,7 @@ static void run_norm(const graph *g, isa level, float *out)
     OK(exec_open(g, b, NULL, 0, &e));
     for (size_t i = 0; i < g->n_input; i++)
         numbers(exec_data(e, g->input[i]), 6 * WIDTH, 90 + (uint32_t)i);
-    exec_run(e, PHASE_MAIN);
+    OK(exec_run(e, PHASE_MAIN));
     memcpy(out, exec_data(e, g->output[0]), 6 * WIDTH * sizeof *out);
     memcpy(out + 6 * WIDTH, exec_data(e, g->output[1]), WIDTH * sizeof *out);
     exec_close(e);

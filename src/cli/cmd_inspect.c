@@ -128,9 +128,9 @@ static status add_plan(graph *g, text *t)
     TRY_DONE(backend_open("cpu", &o, &b));
     TRY_DONE(frozen_passes(g));
     TRY_DONE(exec_open(g, b, NULL, 0, &e));
-    exec_run(e, PHASE_MAIN);
+    TRY_DONE(exec_run(e, PHASE_MAIN));
     exec_set_timing(e, true);
-    exec_run(e, PHASE_MAIN);
+    TRY_DONE(exec_run(e, PHASE_MAIN));
     text_add(t, "\nplan, as a frozen model on ");
     b->describe(b, t);
     text_add(t, "\n");

@@ -79,11 +79,11 @@ static status run_own(const char *path, const model_run_options *o, const tensor
     }
     TRY_DONE(exec_open(g, o->b, NULL, 0, &e));
     TRY_DONE(fill_inputs(g, e, in, n_in));
-    exec_run(e, PHASE_MAIN);
+    TRY_DONE(exec_run(e, PHASE_MAIN));
     TRY_DONE(take_outputs(g, e, out));
     for (int i = 0; i < (o->repeat ? o->repeat + WARM_RUNS : 0); i++) {
         double t = now();
-        exec_run(e, PHASE_MAIN);
+        TRY_DONE(exec_run(e, PHASE_MAIN));
         if (i >= WARM_RUNS)
             ms[(*n_ms)++] = (now() - t) * 1e3;
     }

@@ -102,7 +102,7 @@ static status run_own(const prover *p, frozen_net *net, float *logits)
         if (!b)
             break;
         float *out = logits + at * net->width[0];
-        frozen_run(net, b->x, b->n, &out);
+        TRY_DONE(frozen_run(net, b->x, b->n, &out));
         at += b->n;
     }
 done:
@@ -129,7 +129,7 @@ static status time_own(const prover *p, const char *path, const char *output, la
     double end = now() + TIMED_SECONDS;
     for (int i = 0; i < WARM_RUNS + TIMED_RUNS && (now() < end || n < 5); i++) {
         double t = now();
-        frozen_run(&net, b->x, b->n, &y);
+        TRY_DONE(frozen_run(&net, b->x, b->n, &y));
         if (i >= WARM_RUNS || now() >= end)
             ms[n++] = (now() - t) * 1e3;
     }

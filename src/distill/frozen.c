@@ -89,20 +89,21 @@ status frozen_remember(frozen_net *t, const cache_options *o)
     return cache_open(o, &t->cache);
 }
 
-void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out)
+status frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out)
 {
     size_t batch = (size_t)t->batch;
     for (size_t at = 0; at < n; at += batch) {
         size_t count = n - at < batch ? n - at : batch;
         feed_put(&t->in, t->e, 0, x, at, count);
         feed_clear(&t->in, t->e, count, batch - count);
-        exec_run(t->e, PHASE_MAIN);
+        TRY(exec_run(t->e, PHASE_MAIN));
         for (size_t i = 0; i < t->n_out; i++)
             if (out[i])
                 memcpy(out[i] + at * t->width[i], exec_data(t->e, t->g->output[i]),
                        count * t->width[i] * sizeof(float));
     }
     t->runs += n;
+    return ST_OK;
 }
 
 #define GATHER_MAX 256
@@ -124,21 +125,22 @@ static float *const *place(const gathered *g, size_t i)
     return g->t->place;
 }
 
-static void run_gathered(gathered *g)
+static status run_gathered(gathered *g)
 {
     frozen_net *t = g->t;
     feed_clear(&t->in, t->e, g->n, (size_t)t->batch - g->n);
-    exec_run(t->e, PHASE_MAIN);
+    TRY(exec_run(t->e, PHASE_MAIN));
     t->runs += g->n;
+    return ST_OK;
 }
 
 /* Computes what waits, files it and writes it where it is wanted. */
-static void flush(gathered *g)
+static status flush(gathered *g)
 {
     frozen_net *t = g->t;
     if (!g->n)
-        return;
-    run_gathered(g);
+        return ST_OK;
+    TRY(run_gathered(g));
     for (size_t j = 0; j < g->n; j++) {
         size_t i = g->at[j];
         float *const *to = place(g, i);
@@ -148,6 +150,7 @@ static void flush(gathered *g)
         cache_put(g->cache, g->view[i], g->index[i], g->input[j], to);
     }
     g->n = 0;
+    return ST_OK;
 }
 
 static bool waits(const gathered *g, size_t i)
@@ -166,11 +169,11 @@ static void gather(gathered *g, const void *const *x, size_t i, uint64_t input)
 }
 
 /* The first outputs from disk are computed again: another build or machine may round in another way. */
-static void hold_trial(gathered *g)
+static status hold_trial(gathered *g)
 {
     frozen_net *t = g->t;
     bool agreed = true;
-    run_gathered(g);
+    TRY(run_gathered(g));
     for (size_t j = 0; j < g->n && agreed; j++) {
         size_t i = g->at[j];
         for (size_t k = 0; k < t->n_out; k++)
@@ -178,6 +181,7 @@ static void hold_trial(gathered *g)
         agreed = cache_agrees(g->cache, g->view[i], g->index[i], (const float *const *)t->place);
     }
     cache_end_trial(g->cache, agreed);
+    return ST_OK;
 }
 
 /* Samples that are known already are written; *from_disk: one of them had to be read. */
@@ -196,8 +200,8 @@ static bool recall(gathered *g, const void *const *x, size_t i, uint64_t *input,
 }
 
 /* A pass over a batch in which disk is tried for the first time: gathers what it gave, and compares it. */
-static void try_disk(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index, const uint32_t *view,
-                     float *const *out)
+static status try_disk(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index,
+                       const uint32_t *view, float *const *out)
 {
     gathered g = {.t = t, .cache = cache, .index = index, .view = view, .out = out,
                   .room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX};
@@ -207,27 +211,26 @@ static void try_disk(frozen_net *t, tap_cache *cache, const void *const *x, size
         if (recall(&g, x, i, &input, &from_disk) && from_disk)
             gather(&g, x, i, input);
     }
-    if (g.n)
-        hold_trial(&g);
+    return g.n ? hold_trial(&g) : ST_OK;
 }
 
-void frozen_run_remembered(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index,
-                           const uint32_t *view, float *const *out)
+status frozen_run_remembered(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index,
+                             const uint32_t *view, float *const *out)
 {
     gathered g = {.t = t, .cache = cache, .index = index, .view = view, .out = out,
                   .room = (size_t)t->batch < GATHER_MAX ? (size_t)t->batch : GATHER_MAX};
     if (cache_wants_trial(cache))
-        try_disk(t, cache, x, n, index, view, out);
+        TRY(try_disk(t, cache, x, n, index, view, out));
     for (size_t i = 0; i < n; i++) {
         uint64_t input;
         bool from_disk;
         if (waits(&g, i)) /* a carried batch may hold a sample twice */
-            flush(&g);
+            TRY(flush(&g));
         if (recall(&g, x, i, &input, &from_disk))
             continue;
         gather(&g, x, i, input);
         if (g.n == g.room)
-            flush(&g);
+            TRY(flush(&g));
     }
-    flush(&g);
+    return flush(&g);
 }

@@ -40,10 +40,10 @@ const shape *frozen_shape(const frozen_net *t, size_t out); /* of output `out`, 
 MUST_USE status frozen_remember(frozen_net *t, const cache_options *o);
 
 /* n samples of every x[k] (batch.x) through the model; out[i]: [n, width[i]] or NULL when not wanted. */
-void frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out);
+MUST_USE status frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *out);
 /* The same for samples of a data set in fixed views, remembered in `cache` (t->cache, or another one for another part) by
  * (view, index); out[i] is needed where the cache keeps output i, and nothing else is written. */
-void frozen_run_remembered(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index,
+MUST_USE status frozen_run_remembered(frozen_net *t, tap_cache *cache, const void *const *x, size_t n, const uint32_t *index,
                            const uint32_t *view, float *const *out);
 
 #endif

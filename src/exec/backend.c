@@ -1,23 +1,76 @@
 /* backend.c - the list of devices that this build can use. */
 #include "exec/backend.h"
 #include "exec/internal.h"
+#include "kernels/cuda/api.h"
+#include "kernels/cuda/tables.h"
 #include "ops/attrs.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+static status open_cpu(const backend_options *o, int index, backend **out)
+{
+    if (index != 0)
+        return fail(ST_UNAVAILABLE, "device cpu:%d: there is one CPU; the number of threads is exec.threads", index);
+    return cpu_open(o, out);
+}
+
+#define LIST(name, variant)    cuda_##name##_##variant,
+#define DECLARE(name, variant) extern const kernel_row cuda_##name##_##variant[];
+
+static status open_cuda(const backend_options *o, int index, backend **out)
+{
+#ifdef DISTILL_CUDA
+#define DECLARE_DEVICE(name) DECLARE(name, device)
+#define LIST_DEVICE(name)    LIST(name, device)
+    CUDA_TABLES(DECLARE_DEVICE)
+    static const kernel_row *const tables[] = {CUDA_TABLES(LIST_DEVICE) NULL};
+    return cuda_open(&cuda_device_api, tables, o, index, out);
+#else
+    (void)o;
+    (void)index;
+    (void)out;
+    return fail(ST_UNAVAILABLE, "cuda: this program was built without CUDA; install the CUDA toolkit (nvcc) and build again, or take "
+                "--device cpu");
+#endif
+}
+
+#ifdef DISTILL_EMULATOR /* test builds */
+static status open_emulated(const backend_options *o, int index, backend **out)
+{
+    extern const cuda_api emulator_api;
+#define DECLARE_EMULATED(name) DECLARE(name, emulated)
+#define LIST_EMULATED(name)    LIST(name, emulated)
+    CUDA_TABLES(DECLARE_EMULATED)
+    static const kernel_row *const tables[] = {CUDA_TABLES(LIST_EMULATED) NULL};
+    return cuda_open(&emulator_api, tables, o, index, out);
+}
+#endif
 
 static const struct {
     const char *name;
-    status (*open)(const backend_options *o, backend **out);
+    status (*open)(const backend_options *o, int index, backend **out);
 } backends[] = {
-    {"cpu", cpu_open},
+    {"cpu", open_cpu},
+    {"cuda", open_cuda},
+#ifdef DISTILL_EMULATOR
+    {"emulated", open_emulated},
+#endif
 };
 
 status backend_open(const char *device, const backend_options *o, backend **out)
 {
+    size_t name = strcspn(device, ":");
+    char *end = (char *)(uintptr_t)(device + name);
+    long index = device[name] ? strtol(device + name + 1, &end, 10) : 0;
+    if (strcmp(device, "auto") == 0)
+        return open_cuda(o, 0, out) == ST_OK ? ST_OK : cpu_open(o, out);
+    if (device[name] && (end == device + name + 1 || *end || index < 0 || index > 1023))
+        return fail(ST_USAGE, "device '%s': the number after ':' is one of 0, 1, ...", device);
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-        if (strcmp(device, backends[i].name) == 0 || strcmp(device, "auto") == 0)
-            return backends[i].open(o, out);
-    return fail(ST_UNAVAILABLE, "device '%s' is not in this build; --device takes auto or cpu", device);
+        if (strlen(backends[i].name) == name && strncmp(device, backends[i].name, name) == 0)
+            return backends[i].open(o, (int)index, out);
+    return fail(ST_UNAVAILABLE, "device '%s' is unknown; --device takes auto, cpu, cuda or cuda:N", device);
 }
 
 void backend_close(backend *b)

@@ -21,6 +21,23 @@ typedef struct backend_options {
 } backend_options;
 
 typedef struct backend backend;
+
+typedef enum copy_way { COPY_TO_DEVICE, COPY_TO_HOST, COPY_ON_DEVICE } copy_way;
+/* A device with memory of its own. Kernels and copies happen in the order of the calls, later than these; `wait` waits for
+ * them and is where their failures are heard of. Between record and recorded nothing happens: what is called becomes a
+ * program that replay runs, with the same addresses, as one call. */
+typedef struct backend_remote {
+    status (*alloc_host)(backend *b, size_t bytes, void **out); /* zeroed host memory that copies are fast from */
+    void (*free_host)(backend *b, void *p);
+    status (*copy)(backend *b, void *to, const void *from, size_t bytes, copy_way way);
+    status (*wait)(backend *b);
+    status (*record)(backend *b);
+    status (*recorded)(backend *b, void **program); /* ends what record began, also after failure (then *program is NULL) */
+    status (*replay)(backend *b, void *program);
+    void (*forget)(backend *b, void *program); /* NULL allowed */
+    status (*memory)(backend *b, size_t *available, size_t *all);
+} backend_remote;
+
 struct backend {
     const char *name;
     int threads;
@@ -32,14 +49,19 @@ struct backend {
     /* The best row with blocked operands that takes plain shapes `a`; sets the blocks in `a` as the row wants them. NULL:
      * there is none, `a` stays plain. */
     const kernel_row *(*find_blocked)(const backend *b, op_id op, kernel_args *a);
-    status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
+    status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned; on a remote one device memory */
     void (*free)(backend *b, void *p, size_t bytes);
+    /* Set when the backend has memory of its own, that only its kernels reach: what the executor needs to bring values
+     * there and back. NULL: values lie where the host sees them. */
+    const backend_remote *remote;
+    struct cuda_queue *queue; /* given to its kernels; NULL on the CPU */
     void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */
     void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads" */
     void (*close)(backend *b);
 };
 
-MUST_USE status backend_open(const char *device, const backend_options *o, backend **out); /* "auto", "cpu" */
+/* "cpu", "cuda" or "cuda:N"; "auto": a CUDA device that can be used, else the CPU. ST_UNAVAILABLE says what is missing. */
+MUST_USE status backend_open(const char *device, const backend_options *o, backend **out);
 void backend_close(backend *b);
 bool backend_has_bf16(const backend *b); /* fast matrix products of bfloat16 operands */
 

@@ -33,7 +33,7 @@ typedef struct cpu_backend {
     const kernel_row *row[OP_COUNT][48]; /* candidates of every operator, best first, NULL-terminated */
 } cpu_backend;
 
-static dtype first_type(const kernel_args *a)
+dtype kernel_type(const kernel_args *a)
 {
     for (int i = 0; i < a->n_in; i++)
         if (a->in[i].type != DTYPE_NONE)
@@ -100,7 +100,7 @@ static bool is_better(const cpu_backend *c, const kernel_row *r, double cost, co
 static const kernel_row *best_row(const backend *b, op_id op, kernel_args *a, bool blocked)
 {
     const cpu_backend *c = (const cpu_backend *)b;
-    dtype t = first_type(a);
+    dtype t = kernel_type(a);
     const kernel_row *best = NULL;
     double best_cost = 0;
     bool none = c->method && strcmp(c->method, "reference") == 0;

@@ -11,19 +11,27 @@
 /* ---- store: persistent tensors by name ---- */
 
 typedef struct store_entry {
-    tensor t;
+    tensor t;     /* the host's copy; on a remote backend as store_pull left it */
+    void *device; /* where kernels have it; NULL: they use t.data */
     value_kind kind; /* VALUE_PARAM or VALUE_STATE */
     uint32_t flags;  /* of the value */
 } store_entry;
 typedef struct store {
     store_entry *at;
     size_t n, cap;
+    backend *remote;                /* whose memory `device` is; NULL: there is none. Must outlive the store */
+    bool device_newer, host_newer;  /* than the other copy */
 } store;
+/* Makes the host's copies what they are on the device. To be called before they are read; without a remote backend it does
+ * nothing. */
+MUST_USE status store_pull(store *s);
+/* To be called after the host's copies were written: the next run brings them to the device. */
+void store_changed(store *s);
 /* Adds what the graph's PARAM and STATE values need and the store lacks, with their start data. A name that is there
  * already must have the same type and shape (ST_INTERNAL otherwise) and keeps its contents. */
 MUST_USE status store_add_graph(store *s, const graph *g);
 /* Every PARAM and STATE value of g becomes a constant with the store's present contents (export, frozen evaluation). */
-MUST_USE status store_bake(const store *s, graph *g);
+MUST_USE status store_bake(store *s, graph *g);
 store_entry *store_find(const store *s, const char *name); /* NULL: none */
 size_t store_bytes(const store *s);
 void store_free(store *s);
@@ -66,11 +74,17 @@ MUST_USE status exec_open(const graph *g, backend *b, store *s, size_t memory_li
  * they are any more (they were packed, or folded into others) lose their data in g. */
 MUST_USE status exec_open_frozen(graph *g, backend *b, size_t memory_limit, exec **out);
 void exec_close(exec *e);
-/* Where an input (to be filled before exec_run), an output (to be read after it, valid until the next run) or a
- * persistent value of g lies. Other values are not kept, or lie otherwise than g says. */
+/* Where the host has an input (to be filled before exec_run), an output (to be read after it, valid until the next run) or a
+ * persistent value of g (store_pull, store_changed). Other values are not kept, or lie otherwise than g says; NULL where a
+ * device has them alone. */
 void *exec_data(const exec *e, value_id v);
-/* Runs the nodes of one phase. No allocation. */
-void exec_run(exec *e, phase when);
+/* Runs the nodes of one phase. No allocation after the first time. Fails on a device only; then nothing of the device is to
+ * be trusted any more. */
+MUST_USE status exec_run(exec *e, phase when);
+/* Copies any value of the graph that is kept, between phases, from and to where it lies (parts of it: `bytes` from its
+ * begin): gradients, states. */
+MUST_USE status exec_get(const exec *e, value_id v, void *to, size_t bytes);
+MUST_USE status exec_put(exec *e, value_id v, const void *from, size_t bytes);
 const plan *exec_plan(const exec *e);
 const graph *exec_graph(const exec *e); /* what runs: g after the backend's passes; ids of g's values are the same */
 /* Seconds spent in every node since exec_open when timing is on (inspect --time); NULL when off. */

@@ -18,6 +18,10 @@ size_t plan_value_bytes(const value *v); /* as it lies, the lanes that fill up a
 /* Which values share storage: views, and results in place of an operand that dies there. root: [n_value]. */
 MUST_USE status plan_share_storage(const graph *g, value_id *root);
 
+/* store.c: entries get memory of a remote backend, filled from the host's; the host's newer copies go there. */
+MUST_USE status store_place(store *s, backend *b);
+MUST_USE status store_push(store *s);
+
 /* recompute.c: duplicates nodes until the values alive at once take at most `target` bytes (*reached) or nothing more can be
  * saved. Adds what it duplicates to *sum. Ids of existing values keep their meaning up to their last reader. */
 MUST_USE status pass_recompute(graph *g, size_t target, recomputation *sum, bool *reached);
@@ -29,6 +33,13 @@ MUST_USE status pass_layout(graph *g, const backend *b);
 /* fuse_conv.c: batch norms whose result only convolutions read, into these, after the layout. */
 MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
 
+/* The type by which rows are chosen: of the first present input, of the first output when there is none. */
+dtype kernel_type(const kernel_args *a);
+
+/* cuda.c: a device through a table of calls and kernel tables (NULL-terminated); both are borrowed. */
+struct cuda_api;
+MUST_USE status cuda_open(const struct cuda_api *api, const kernel_row *const *tables, const backend_options *o, int index,
+                          backend **out);
 MUST_USE status cpu_open(const backend_options *o, backend **out);
 
 #endif

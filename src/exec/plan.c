@@ -74,6 +74,7 @@ static status choose_kernels(const graph *g, const backend *b, plan *p)
             continue;
         plan_operands(g, n, in, out, &a);
         a.threads = b->threads;
+        a.queue = b->queue;
         p->kernel[k] = b->find(b, n->op, &a);
         if (!p->kernel[k]) {
             dtype t = n->n_in && n->in[0] ? in[0].type : n->n_out ? out[0].type : DTYPE_NONE;
@@ -84,11 +85,13 @@ static status choose_kernels(const graph *g, const backend *b, plan *p)
         if (p->kernel[k]->prepared) {
             plan_constant_operands(g, n, in, out, &a);
             a.threads = b->threads;
+            a.queue = b->queue;
             size_t bytes = p->kernel[k]->prepared(&a);
             p->prepared[k] = bytes ? p->prepared_bytes : SIZE_MAX;
             p->prepared_bytes += align_up(bytes);
             plan_operands(g, n, in, out, &a);
             a.threads = b->threads;
+            a.queue = b->queue;
             a.prepared = bytes ? p : NULL;
         }
         size_t work = p->kernel[k]->workspace ? p->kernel[k]->workspace(&a) : 0;

@@ -1,5 +1,5 @@
 /* store.c - parameters and states by name, shared by the executors of one student. */
-#include "exec/exec.h"
+#include "exec/internal.h"
 
 #include <string.h>
 
@@ -36,8 +36,9 @@ status store_add_graph(store *s, const graph *g)
     return ST_OK;
 }
 
-status store_bake(const store *s, graph *g)
+status store_bake(store *s, graph *g)
 {
+    TRY(store_pull(s));
     for (size_t v = 1; v < g->n_value; v++) {
         value *x = &g->value[v];
         if (x->kind != VALUE_PARAM && x->kind != VALUE_STATE)
@@ -64,8 +65,59 @@ size_t store_bytes(const store *s)
 
 void store_free(store *s)
 {
-    for (size_t i = 0; i < s->n; i++)
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->remote)
+            s->remote->free(s->remote, s->at[i].device, tensor_bytes(&s->at[i].t));
         tensor_free(&s->at[i].t);
+    }
     mem_free(s->at);
     *s = (store){0};
+}
+
+/* ---- on a device ---- */
+
+status store_place(store *s, backend *b)
+{
+    if (!b->remote)
+        return ST_OK;
+    if (s->remote && s->remote != b)
+        return fail(ST_INTERNAL, "a store of one device is used on another");
+    s->remote = b;
+    for (size_t i = 0; i < s->n; i++) {
+        store_entry *e = &s->at[i];
+        if (e->device)
+            continue;
+        TRY(b->alloc(b, tensor_bytes(&e->t), &e->device));
+        TRY(b->remote->copy(b, e->device, e->t.data, tensor_bytes(&e->t), COPY_TO_DEVICE));
+    }
+    return b->remote->wait(b);
+}
+
+static status store_move(store *s, copy_way way)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        store_entry *e = &s->at[i];
+        size_t bytes = tensor_bytes(&e->t);
+        TRY(way == COPY_TO_HOST ? s->remote->remote->copy(s->remote, e->t.data, e->device, bytes, way)
+                                : s->remote->remote->copy(s->remote, e->device, e->t.data, bytes, way));
+    }
+    TRY(s->remote->remote->wait(s->remote));
+    s->host_newer = s->device_newer = false;
+    return ST_OK;
+}
+
+status store_pull(store *s)
+{
+    return s->remote && s->device_newer ? store_move(s, COPY_TO_HOST) : ST_OK;
+}
+
+status store_push(store *s)
+{
+    return s->remote && s->host_newer ? store_move(s, COPY_TO_DEVICE) : ST_OK;
+}
+
+void store_changed(store *s)
+{
+    s->host_newer = true;
+    s->device_newer = false;
 }

@@ -114,7 +114,7 @@ static status run_all(cut_model *m, const char *path, const onnx_model *file, co
     TRY_DONE(backend_open("cpu", &(backend_options){.threads = threads, .max_isa = ISA_AVX512, .layout = LAYOUT_PLAIN}, &b));
     TRY_DONE(exec_open(g, b, NULL, 0, &e));
     TRY_DONE(feed(e, g, x));
-    exec_run(e, PHASE_MAIN);
+    TRY_DONE(exec_run(e, PHASE_MAIN));
     for (size_t i = 0; i < m->n; i++) { /* passes keep the outputs' order */
         const value *y = graph_value(g, g->output[i]);
         tensor *t = &m->point[i].want;

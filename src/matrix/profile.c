@@ -39,7 +39,7 @@ static status run_probe(const probe *p, const char *x_path, const char *y_path)
     TRY_DONE(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = ISA_AVX512}, &b));
     TRY_DONE(exec_open(g, b, NULL, 0, &e));
     memcpy(exec_data(e, g->input[0]), x.data, tensor_bytes(&x));
-    exec_run(e, PHASE_MAIN);
+    TRY_DONE(exec_run(e, PHASE_MAIN));
     memcpy(y.data, exec_data(e, g->output[0]), tensor_bytes(&y));
     TRY_DONE(npy_write(x_path, &x));
     st = npy_write(y_path, &y);

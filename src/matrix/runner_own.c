@@ -182,7 +182,7 @@ done:
 static status own_run(runner_net *net)
 {
     own_net *o = net->ctx;
-    exec_run(o->net.e, PHASE_MAIN);
+    TRY(exec_run(o->net.e, PHASE_MAIN));
     return ST_OK;
 }
 

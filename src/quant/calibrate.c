@@ -111,7 +111,7 @@ status calibration_add(calibration *c, const void *const *x, size_t n)
     for (size_t at = 0; at < n; at += (size_t)c->batch) {
         size_t part = n - at < (size_t)c->batch ? n - at : (size_t)c->batch;
         put_inputs(c, x, at, part);
-        exec_run(c->e, PHASE_MAIN);
+        TRY(exec_run(c->e, PHASE_MAIN));
         TRY(count(c, part));
         c->samples += part;
     }

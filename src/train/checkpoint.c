@@ -53,13 +53,14 @@ static void put_tensor(json *j, const tensor *t, uint64_t from)
     json_end_object(j);
 }
 
-status checkpoint_write(const char *path, const store *s, const fact *facts, size_t n_facts)
+status checkpoint_write(const char *path, store *s, const fact *facts, size_t n_facts)
 {
     text header = {0};
     json j = {.out = &header};
     file_writer w = {0};
     status st = ST_OK;
     uint64_t offset = 0;
+    TRY(store_pull(s));
     json_put_object(&j, NULL);
     put_metadata(&j, s, facts, n_facts);
     for (size_t i = 0; i < s->n; i++) {
@@ -274,6 +275,7 @@ status checkpoint_restore(const checkpoint *c, store *s)
                     c->tensors.n, s->n);
     for (size_t i = 0; i < s->n; i++)
         memcpy(s->at[i].t.data, tensor_list_find(&c->tensors, s->at[i].t.name)->data, tensor_bytes(&s->at[i].t));
+    store_changed(s);
     return ST_OK;
 }
 

@@ -14,7 +14,7 @@ typedef struct fact {
 } fact;
 
 /* Writes the store's tensors and the facts. After ST_OK the file is durable. */
-MUST_USE status checkpoint_write(const char *path, const store *s, const fact *facts, size_t n_facts);
+MUST_USE status checkpoint_write(const char *path, store *s, const fact *facts, size_t n_facts);
 
 typedef struct checkpoint {
     tensor_list tensors;

@@ -11,6 +11,7 @@
 status session_sync_weights(session *s)
 {
     char name[1200];
+    TRY(store_pull(&s->params));
     for (size_t i = 0; i < s->copies.n; i++) {
         store_entry *to = &s->copies.at[i];
         const store_entry *from = NULL;
@@ -24,6 +25,7 @@ status session_sync_weights(session *s)
             return fail(ST_INTERNAL, "parameter '%s' does not train", to->t.name);
         memcpy(to->t.data, from->t.data, tensor_bytes(&to->t));
     }
+    store_changed(&s->copies);
     return ST_OK;
 }
 
@@ -70,14 +72,14 @@ static status collect_logits(session *s, float *student, float *teacher)
             break;
         feed_put(&s->eval_x, s->eval, 0, b->x, 0, b->n);
         feed_clear(&s->eval_x, s->eval, b->n, (size_t)s->eval_batch - b->n);
-        exec_run(s->eval, PHASE_MAIN);
+        TRY_DONE(exec_run(s->eval, PHASE_MAIN));
         memcpy(student + at * width, exec_data(s->eval, s->eval_graph->output[0]), b->n * width * sizeof *student);
         if (teacher) {
             float *out[1 + HINTS_MAX] = {teacher + at * s->t.width[0]};
             if (cache)
-                frozen_run_remembered(&s->t, cache, b->x, b->n, b->index, b->view, out);
+                TRY_DONE(frozen_run_remembered(&s->t, cache, b->x, b->n, b->index, b->view, out));
             else
-                frozen_run(&s->t, b->x, b->n, out);
+                TRY_DONE(frozen_run(&s->t, b->x, b->n, out));
         }
         at += b->n;
     }

@@ -144,13 +144,13 @@ static void put_inputs(const graph *g, const exec *e, const feed *f, const data_
     }
 }
 
-static void teach(const bench *b, const batch *in)
+static status teach(const bench *b, const batch *in)
 {
     const session *s = &b->s;
     if (!b->teach)
-        return;
+        return ST_OK;
     put_inputs(b->teacher, b->teach, &b->teach_x, s->info, in);
-    exec_run(b->teach, PHASE_MAIN);
+    TRY(exec_run(b->teach, PHASE_MAIN));
     for (size_t i = 0; i < 1 + s->n_hint; i++) {
         value_id from = b->teacher->output[i], to = i ? s->tg.tap[i - 1] : s->tg.teacher_logits;
         if (to)
@@ -158,6 +158,7 @@ static void teach(const bench *b, const batch *in)
                    (size_t)shape_count(&graph_value(b->teacher, from)->sh) *
                        dtype_of(graph_value(b->teacher, from)->type)->size);
     }
+    return ST_OK;
 }
 
 static void put_targets(const bench *b, const batch *in)
@@ -216,10 +217,10 @@ static status run_steps(bench *b, tensor *rows, tensor *hint_rows, tensor_list *
         put_inputs(s->tg.g, s->train, &s->x, s->info, in);
         put_targets(b, in);
         put_schedule(b, step);
-        teach(b, in);
+        TRY(teach(b, in));
         if (s->tg.counter)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step;
-        exec_run(s->train, PHASE_MAIN);
+        TRY(exec_run(s->train, PHASE_MAIN));
         const double figures[] = {get(b, s->tg.total), get(b, s->tg.task), get(b, s->tg.kl), get(b, s->tg.lr)};
         for (int i = 0; i < 4; i++)
             add_figure(&rows[i], step, figures[i]);
@@ -227,7 +228,7 @@ static status run_steps(bench *b, tensor *rows, tensor *hint_rows, tensor_list *
             add_figure(&hint_rows[i], step, get(b, s->tg.hint[i]));
         if (step == 0)
             TRY(keep_first(b, out));
-        exec_run(s->train, PHASE_UPDATE);
+        TRY(exec_run(s->train, PHASE_UPDATE));
     }
     return ST_OK;
 }
@@ -243,12 +244,13 @@ static status keep_entry(const bench *b, const char *name, tensor_list *out)
 }
 
 /* Parameters (regressors of hints too) and running statistics; the optimizer's own state is not asked for. */
-static status keep_state(const bench *b, tensor_list *out)
+static status keep_state(bench *b, tensor_list *out)
 {
-    const session *s = &b->s;
+    session *s = &b->s;
     const train_graph *t = &s->tg;
     graph *plain;
     status st = ST_OK;
+    TRY(store_pull(&s->params));
     for (size_t i = 0; i < t->n_param; i++)
         TRY(keep_entry(b, graph_value(t->g, t->param[i])->name, out));
     TRY(student_build(&s->spec, s->j->train.batch, &plain));

@@ -66,7 +66,7 @@ static status run_graph(const ranker *r, graph *g, float **to, size_t *width)
             break;
         size_t n = b->n < r->n - at ? b->n : r->n - at;
         float *out = *to + at * *width;
-        frozen_run(&net, b->x, n, &out);
+        TRY_DONE(frozen_run(&net, b->x, n, &out));
         at += n;
     }
 done:

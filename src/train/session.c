@@ -354,12 +354,11 @@ static void put_batch(session *s, const batch *b)
         put_targets(s, b);
 }
 
-static void ask_teacher(session *s, const batch *b)
+static status ask_teacher(session *s, const batch *b)
 {
     if (s->t.cache)
-        frozen_run_remembered(&s->t, s->t.cache, b->x, b->n, b->index, b->view, s->taps);
-    else if (s->kd || s->n_hint)
-        frozen_run(&s->t, b->x, b->n, s->taps);
+        return frozen_run_remembered(&s->t, s->t.cache, b->x, b->n, b->index, b->view, s->taps);
+    return s->kd || s->n_hint ? frozen_run(&s->t, b->x, b->n, s->taps) : ST_OK;
 }
 
 static bool all_finite(const float *x, int64_t n)
@@ -370,10 +369,19 @@ static bool all_finite(const float *x, int64_t n)
     return true;
 }
 
+/* A value that cannot be read is not the one. */
 static bool holds_nonfinite(const session *s, value_id v)
 {
     const value *x = graph_value(s->tg.g, v);
-    return v && x->type == DTYPE_F32 && !all_finite(exec_data(s->train, v), shape_count(&x->sh));
+    float part[1024];
+    int64_t n = v && x->type == DTYPE_F32 ? shape_count(&x->sh) : 0;
+    tensor t = {0};
+    if (n <= (int64_t)(sizeof part / sizeof *part))
+        return n > 0 && exec_get(s->train, v, part, (size_t)n * sizeof *part) == ST_OK && !all_finite(part, n);
+    bool found = tensor_new(&t, NULL, DTYPE_F32, x->sh) == ST_OK && exec_get(s->train, v, t.data, tensor_bytes(&t)) == ST_OK &&
+                 !all_finite(t.data, n);
+    tensor_free(&t);
+    return found;
 }
 
 /* The first tensor that explains a skipped step: what came in, what the student made of it, losses, then gradients in the
@@ -442,20 +450,22 @@ status session_step(session *s, uint64_t step, step_result *r)
         r->waited += at - asked;
         put_batch(s, b);
         at = end_part(s, PART_BATCH, at, b);
-        ask_teacher(s, b);
+        TRY(ask_teacher(s, b));
         at = end_part(s, PART_TEACHER, at, b);
         if (s->tg.counter)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
-        exec_run(s->train, PHASE_MAIN);
+        TRY(exec_run(s->train, PHASE_MAIN));
         at = end_part(s, PART_MAIN, at, b);
         read_losses(s, 1.0 / (double)micro, r);
         if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
             r->nonfinite = find_nonfinite(s);
     }
-    if (!isfinite(r->total) && s->tg.n_param) /* gradients may be finite where the loss overflowed: through the norm */
-        *(float *)exec_data(s->train, s->tg.grad[0]) = NAN; /* the update hears of it and skips the step */
+    if (!isfinite(r->total) && s->tg.n_param) { /* gradients may be finite where the loss overflowed: through the norm */
+        const float none = NAN;                 /* the update hears of it and skips the step */
+        TRY(exec_put(s->train, s->tg.grad[0], &none, sizeof none));
+    }
     at = clock_seconds();
-    exec_run(s->train, PHASE_UPDATE);
+    TRY(exec_run(s->train, PHASE_UPDATE));
     end_part(s, PART_UPDATE, at, NULL);
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);

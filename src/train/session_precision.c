@@ -95,8 +95,8 @@ static status calibrate(session *s, frozen_net *exact, frozen_net *rounded, agre
     TRY_DONE(loader_open(s->ds, &o, &l));
     TRY_DONE(loader_next(l, &b));
     float *to[2][1 + HINTS_MAX] = {{outputs}, {outputs + CALIBRATION * exact->width[0]}};
-    frozen_run(exact, b->x, b->n, to[0]);
-    frozen_run(rounded, b->x, b->n, to[1]);
+    TRY_DONE(frozen_run(exact, b->x, b->n, to[0]));
+    TRY_DONE(frozen_run(rounded, b->x, b->n, to[1]));
     exact->runs = rounded->runs = 0;
     compare(a, to[0][0], to[1][0], b->n, exact->width[0]);
 done:

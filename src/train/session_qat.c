@@ -191,6 +191,7 @@ static void take_regressors(session *s)
             shape_equal(&from->t.sh, &to->t.sh))
             memcpy(to->t.data, from->t.data, tensor_bytes(&to->t));
     }
+    store_changed(&s->params);
 }
 
 static void set_job(session_qat *q, const job *j)

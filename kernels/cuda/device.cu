@@ -1,0 +1,89 @@
+/* device.cu - the table of api.h over CUDA's own run time. */
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/api.h"
+
+#include <string.h>
+
+#define CALL(name, parameters, ...)                                                                                    \
+    static int device_##name parameters                                                                                \
+    {                                                                                                                  \
+        return (int)(__VA_ARGS__);                                                                                     \
+    }
+
+static int device_device_info(int device, cuda_device_info *out)
+{
+    cudaDeviceProp p;
+    cudaError_t e = cudaGetDeviceProperties(&p, device);
+    if (e != cudaSuccess)
+        return (int)e;
+    memset(out, 0, sizeof *out);
+    memcpy(out->name, p.name, sizeof out->name - 1);
+    out->level = p.major * 10 + p.minor;
+    out->multiprocessors = p.multiProcessorCount;
+    out->memory = p.totalGlobalMem;
+    out->l2 = (size_t)p.l2CacheSize;
+    out->shared_per_block = p.sharedMemPerBlock;
+    out->shared_per_block_optin = p.sharedMemPerBlockOptin;
+    return 0;
+}
+
+static int device_copy(void *to, const void *from, size_t bytes, cuda_copy way, void *stream)
+{
+    static const cudaMemcpyKind kind[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+    return (int)cudaMemcpyAsync(to, from, bytes, kind[way], (cudaStream_t)stream);
+}
+
+static int device_event_seconds(void *from, void *to, double *out)
+{
+    float ms = 0;
+    cudaError_t e = cudaEventElapsedTime(&ms, (cudaEvent_t)from, (cudaEvent_t)to);
+    *out = 1e-3 * (double)ms;
+    return (int)e;
+}
+
+static int device_capture_end(void *stream, void **graph)
+{
+    cudaGraph_t g = NULL;
+    cudaGraphExec_t x = NULL;
+    cudaError_t e = cudaStreamEndCapture((cudaStream_t)stream, &g);
+    if (e == cudaSuccess)
+        e = cudaGraphInstantiate(&x, g, 0);
+    if (g)
+        cudaGraphDestroy(g);
+    *graph = x;
+    return (int)e;
+}
+
+CALL(driver_version, (int *version), cudaDriverGetVersion(version))
+CALL(runtime_version, (int *version), cudaRuntimeGetVersion(version))
+CALL(device_count, (int *n), cudaGetDeviceCount(n))
+CALL(use_device, (int device), cudaSetDevice(device))
+CALL(memory, (size_t *available, size_t *all), cudaMemGetInfo(available, all))
+CALL(alloc, (void **out, size_t bytes), cudaMalloc(out, bytes))
+CALL(release, (void *p), cudaFree(p))
+CALL(alloc_host, (void **out, size_t bytes), cudaMallocHost(out, bytes))
+CALL(release_host, (void *p), cudaFreeHost(p))
+CALL(stream_make, (void **out), cudaStreamCreateWithFlags((cudaStream_t *)out, cudaStreamNonBlocking))
+CALL(stream_free, (void *stream), cudaStreamDestroy((cudaStream_t)stream))
+CALL(wait, (void *stream), cudaStreamSynchronize((cudaStream_t)stream))
+CALL(fill, (void *to, int byte, size_t bytes, void *stream), cudaMemsetAsync(to, byte, bytes, (cudaStream_t)stream))
+CALL(event_make, (void **out), cudaEventCreate((cudaEvent_t *)out))
+CALL(event_free, (void *event), cudaEventDestroy((cudaEvent_t)event))
+CALL(event_record, (void *event, void *stream), cudaEventRecord((cudaEvent_t)event, (cudaStream_t)stream))
+CALL(event_wait, (void *stream, void *event), cudaStreamWaitEvent((cudaStream_t)stream, (cudaEvent_t)event, 0))
+CALL(capture_begin, (void *stream), cudaStreamBeginCapture((cudaStream_t)stream, cudaStreamCaptureModeThreadLocal))
+CALL(graph_launch, (void *graph, void *stream), cudaGraphLaunch((cudaGraphExec_t)graph, (cudaStream_t)stream))
+CALL(graph_free, (void *graph), cudaGraphExecDestroy((cudaGraphExec_t)graph))
+CALL(last_error, (void), cudaGetLastError())
+
+static const char *device_text(int code)
+{
+    return cudaGetErrorString((cudaError_t)code);
+}
+
+extern "C" const cuda_api cuda_device_api = {
+#define FIELD(name, parameters, arguments) .name = device_##name,
+    CUDA_API(FIELD)
+#undef FIELD
+    .text = device_text};

@@ -1,0 +1,3 @@
+/* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. */
+#define CUDA_TABLES(X) \
+    X(unary)

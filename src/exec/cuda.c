@@ -1,0 +1,274 @@
+/* cuda.c - the CUDA backend: a device, its memory, a queue, and the kernel tables of kernels/cuda.
+ *
+ * Every call goes through the table of kernels/cuda/api.h, so that the same code runs on a device, on the emulator of the
+ * tests, and on a table that fails. Kernels and copies are put on one stream; what an executor does in a phase is captured
+ * once and launched as one graph. */
+#include "exec/internal.h"
+#include "kernels/cuda/api.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MOST_ROWS 24 /* of one operator */
+
+typedef struct cuda_backend {
+    backend base;
+    cuda_queue queue;
+    cuda_device_info info;
+    const kernel_row *row[OP_COUNT][MOST_ROWS]; /* candidates of every operator, best first, NULL-terminated */
+} cuda_backend;
+
+static cuda_backend *of(backend *b)
+{
+    return (cuda_backend *)(void *)b;
+}
+
+static status cuda_fault(const cuda_queue *q, const char *where, int code)
+{
+    return fail(ST_OOM, "cuda:%d: %s: %s (error %d)", q->device, where, q->api->text(code), code);
+}
+
+#define CUDA(q, name, ...)                                                                                        \
+    do {                                                                                                          \
+        int cuda_code_ = (q)->api->name(__VA_ARGS__);                                                             \
+        if (cuda_code_ != 0)                                                                                      \
+            return cuda_fault((q), #name, cuda_code_);                                                            \
+    } while (0)
+
+/* ---- memory ---- */
+
+static status cuda_no_memory(cuda_backend *c, size_t bytes, int code)
+{
+    size_t available = 0, all = 0;
+    char a[24], w[24], m[24];
+    c->queue.api->last_error(); /* it is told here */
+    if (c->queue.api->memory(&available, &all) != 0)
+        return cuda_fault(&c->queue, "alloc", code);
+    return fail(ST_OOM, "out of memory on cuda:%d (%s): %s wanted, %s of %s free; make the batch smaller or end what else uses "
+                "the device", c->queue.device, c->info.name, human_bytes((double)bytes, w), human_bytes((double)available, a),
+                human_bytes((double)all, m));
+}
+
+static status cuda_alloc(backend *b, size_t bytes, void **out)
+{
+    cuda_queue *q = &of(b)->queue;
+    *out = NULL;
+    int code = q->api->alloc(out, bytes ? bytes : 1);
+    if (code != 0) {
+        *out = NULL;
+        return cuda_no_memory(of(b), bytes, code);
+    }
+    code = q->api->fill(*out, 0, bytes, q->stream);
+    if (code != 0) {
+        q->api->release(*out);
+        *out = NULL;
+        return cuda_fault(q, "fill", code);
+    }
+    return ST_OK;
+}
+
+static void cuda_free(backend *b, void *p, size_t bytes)
+{
+    (void)bytes;
+    if (p)
+        cuda_note(&of(b)->queue, "release", of(b)->queue.api->release(p));
+}
+
+static status cuda_alloc_host(backend *b, size_t bytes, void **out)
+{
+    cuda_queue *q = &of(b)->queue;
+    char n[24];
+    *out = NULL;
+    int code = q->api->alloc_host(out, bytes ? bytes : 1);
+    if (code != 0) {
+        *out = NULL;
+        return fail(ST_OOM, "cuda:%d: %s of pinned memory could not be had: %s", q->device, human_bytes((double)bytes, n),
+                    q->api->text(code));
+    }
+    memset(*out, 0, bytes);
+    return ST_OK;
+}
+
+static void cuda_free_host(backend *b, void *p)
+{
+    if (p)
+        cuda_note(&of(b)->queue, "release_host", of(b)->queue.api->release_host(p));
+}
+
+static status cuda_memory(backend *b, size_t *available, size_t *all)
+{
+    CUDA(&of(b)->queue, memory, available, all);
+    return ST_OK;
+}
+
+/* ---- the stream ---- */
+
+static status cuda_copy_bytes(backend *b, void *to, const void *from, size_t bytes, copy_way way)
+{
+    static const cuda_copy ways[] = {CUDA_COPY_TO_DEVICE, CUDA_COPY_TO_HOST, CUDA_COPY_ON_DEVICE};
+    cuda_queue *q = &of(b)->queue;
+    if (bytes)
+        CUDA(q, copy, to, from, bytes, ways[way], q->stream);
+    return ST_OK;
+}
+
+static status cuda_queue_status(const cuda_queue *q)
+{
+    return q->failed ? cuda_fault(q, q->failed_where, q->failed) : ST_OK;
+}
+
+static status cuda_wait(backend *b)
+{
+    cuda_queue *q = &of(b)->queue;
+    TRY(cuda_queue_status(q));
+    CUDA(q, wait, q->stream);
+    return ST_OK;
+}
+
+static status cuda_record(backend *b)
+{
+    cuda_queue *q = &of(b)->queue;
+    TRY(cuda_queue_status(q));
+    CUDA(q, capture_begin, q->stream);
+    return ST_OK;
+}
+
+static status cuda_recorded(backend *b, void **program)
+{
+    cuda_queue *q = &of(b)->queue;
+    *program = NULL;
+    int code = q->api->capture_end(q->stream, program);
+    if (q->failed || code != 0) {
+        if (*program)
+            q->api->graph_free(*program);
+        *program = NULL;
+        TRY(cuda_queue_status(q));
+        return cuda_fault(q, "capture_end", code);
+    }
+    return ST_OK;
+}
+
+static status cuda_replay(backend *b, void *program)
+{
+    CUDA(&of(b)->queue, graph_launch, program, of(b)->queue.stream);
+    return ST_OK;
+}
+
+static void cuda_forget(backend *b, void *program)
+{
+    if (program)
+        cuda_note(&of(b)->queue, "graph_free", of(b)->queue.api->graph_free(program));
+}
+
+static const backend_remote remote = {.alloc_host = cuda_alloc_host, .free_host = cuda_free_host, .copy = cuda_copy_bytes,
+                                      .wait = cuda_wait, .record = cuda_record, .recorded = cuda_recorded,
+                                      .replay = cuda_replay, .forget = cuda_forget, .memory = cuda_memory};
+
+/* ---- kernels ---- */
+
+static const kernel_row *cuda_find(const backend *b, op_id op, const kernel_args *a)
+{
+    kernel_args asked = *a;
+    asked.queue = b->queue;
+    for (const kernel_row *const *r = ((const cuda_backend *)(const void *)b)->row[op]; *r; r++)
+        if (((*r)->type == kernel_type(a) || (*r)->type == DTYPE_NONE) && (!(*r)->takes || (*r)->takes(&asked)))
+            return *r;
+    return NULL;
+}
+
+static const kernel_row *cuda_find_blocked(const backend *b, op_id op, kernel_args *a)
+{
+    (void)b;
+    (void)op;
+    (void)a;
+    return NULL;
+}
+
+/* ---- opening ---- */
+
+static void cuda_describe(const backend *b, text *out)
+{
+    const cuda_backend *c = (const cuda_backend *)(const void *)b;
+    char m[24];
+    text_printf(out, "cuda:%d: %s, sm_%d, %s", c->queue.device, c->info.name, c->info.level, human_bytes((double)c->info.memory, m));
+}
+
+static void cuda_identify(const backend *b, text *out)
+{
+    const cuda_backend *c = (const cuda_backend *)(const void *)b;
+    text_printf(out, "cuda %s sm_%d tf32 %d", c->info.name, c->info.level, (int)c->queue.tf32);
+}
+
+static void cuda_close(backend *b)
+{
+    cuda_backend *c = of(b);
+    if (c->queue.stream)
+        c->queue.api->stream_free(c->queue.stream);
+    mem_free(c);
+}
+
+static status find_device(const cuda_api *api, int index)
+{
+    int driver = 0, runtime = 0, n = 0;
+    int code = api->driver_version(&driver);
+    if (code != 0 || driver == 0)
+        return fail(ST_UNAVAILABLE, "cuda: no NVIDIA driver was found on this machine; install one, or take --device cpu");
+    if (api->runtime_version(&runtime) == 0 && driver / 1000 < runtime / 1000)
+        return fail(ST_UNAVAILABLE, "cuda: the driver serves CUDA %d.%d, this program needs CUDA %d; update the driver, or take "
+                    "--device cpu", driver / 1000, driver % 1000 / 10, runtime / 1000);
+    code = api->device_count(&n);
+    if (code != 0)
+        return fail(ST_UNAVAILABLE, "cuda: devices cannot be listed: %s (error %d)", api->text(code), code);
+    if (n == 0)
+        return fail(ST_UNAVAILABLE, "cuda: the driver sees no device");
+    if (index >= n)
+        return fail(ST_UNAVAILABLE, "cuda:%d: there %s %d device%s, the last is cuda:%d", index, n == 1 ? "is" : "are", n,
+                    n == 1 ? "" : "s", n - 1);
+    return ST_OK;
+}
+
+static status open_queue(cuda_backend *c, int index)
+{
+    cuda_queue *q = &c->queue;
+    CUDA(q, use_device, index);
+    CUDA(q, device_info, index, &c->info);
+    q->level = c->info.level;
+    q->multiprocessors = c->info.multiprocessors;
+    CUDA(q, stream_make, &q->stream);
+    return ST_OK;
+}
+
+static status add_rows(cuda_backend *c, const kernel_row *const *tables)
+{
+    for (; *tables; tables++)
+        for (const kernel_row *r = *tables; r->op != OP_NONE; r++) {
+            size_t n = 0;
+            while (c->row[r->op][n])
+                n++;
+            if (n + 1 >= MOST_ROWS)
+                return fail(ST_INTERNAL, "cuda: %s has more than %d kernels", op_of(r->op)->name, MOST_ROWS - 1);
+            c->row[r->op][n] = r;
+        }
+    return ST_OK;
+}
+
+status cuda_open(const cuda_api *api, const kernel_row *const *tables, const backend_options *o, int index, backend **out)
+{
+    cuda_backend *c;
+    status st = ST_OK;
+    (void)o;
+    TRY(find_device(api, index));
+    TRY(mem_alloc(&c, 1, sizeof *c));
+    c->queue = (cuda_queue){.api = api, .device = index};
+    c->base = (backend){.name = "cuda", .threads = 1, .level = ISA_BASE, .find = cuda_find, .find_blocked = cuda_find_blocked,
+                        .layout = LAYOUT_PLAIN, .alloc = cuda_alloc, .free = cuda_free, .remote = &remote, .queue = &c->queue,
+                        .identify = cuda_identify, .describe = cuda_describe, .close = cuda_close};
+    TRY_DONE(add_rows(c, tables));
+    TRY_DONE(open_queue(c, index));
+    *out = &c->base;
+    return ST_OK;
+done:
+    cuda_close(&c->base);
+    return st;
+}

@@ -1,0 +1,113 @@
+/* emulator.h - the device side of CUDA C++ for a host compiler: a .cu file becomes plain C++ whose blocks run on the host.
+ *
+ * Every thread of a block is a fiber that yields at barriers and shuffles. A warp runs alone as far as it can, so that a
+ * missing barrier shows; emulator_order says in which order threads and warps run. What is here is what the kernels use. */
+#ifndef DISTILL_TESTS_EMULATOR_H
+#define DISTILL_TESTS_EMULATOR_H
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <tuple>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __constant__ static
+#define __shared__   static /* one block runs at a time */
+#define __align__(n) alignas(n)
+#define SHARED_DYNAMIC(type, name) type *name = reinterpret_cast<type *>(emulator_shared())
+
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static inline float2 make_float2(float x, float y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+/* The running thread. */
+struct emulator_thread {
+    uint3 thread, block;
+    dim3 block_dim, grid_dim;
+};
+extern emulator_thread emulator_now;
+#define threadIdx (emulator_now.thread)
+#define blockIdx  (emulator_now.block)
+#define blockDim  (emulator_now.block_dim)
+#define gridDim   (emulator_now.grid_dim)
+
+void *emulator_shared();
+void emulator_barrier(); /* of the block */
+void emulator_warp();    /* of the warp */
+/* The 8 bytes that lane `from` of the warp brought to this call. */
+uint64_t emulator_exchange(uint64_t mine, int from);
+int emulator_lane();
+
+static inline void __syncthreads() { emulator_barrier(); }
+static inline void __syncwarp(unsigned = ~0u) { emulator_warp(); }
+template <class T> static inline T emulator_shuffle(T v, int from)
+{
+    static_assert(sizeof(T) <= 8, "shuffles take up to 8 bytes");
+    uint64_t bits = 0;
+    memcpy(&bits, &v, sizeof v);
+    bits = emulator_exchange(bits, from & 31);
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+template <class T> static inline T __shfl_sync(unsigned, T v, int from) { return emulator_shuffle(v, from); }
+template <class T> static inline T __shfl_xor_sync(unsigned, T v, int m) { return emulator_shuffle(v, emulator_lane() ^ m); }
+template <class T> static inline T __shfl_down_sync(unsigned, T v, int d)
+{
+    return emulator_shuffle(v, emulator_lane() + d > 31 ? emulator_lane() : emulator_lane() + d);
+}
+template <class T> static inline T __shfl_up_sync(unsigned, T v, int d)
+{
+    return emulator_shuffle(v, emulator_lane() < d ? emulator_lane() : emulator_lane() - d);
+}
+template <class T> static inline T __ldg(const T *p) { return *p; }
+template <class T> static inline T atomicAdd(T *p, T v)
+{
+    T old = *p;
+    *p += v;
+    return old;
+}
+static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+#define __expf expf
+static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
+
+/* Does the launch, or records it while the queue captures. */
+void emulator_launch(cuda_queue *q, const char *name, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
+template <class... P, class... A>
+static inline void emulator_start(cuda_queue *q, const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... a)
+{
+    std::tuple<P...> given((P)a...);
+    emulator_launch(q, name, grid, block, shared, [=] { std::apply(kernel, given); });
+}
+#define LAUNCH(kernel, grid, block, shared, q, ...) \
+    do { \
+        if ((q)->failed == 0) \
+            emulator_start((q), #kernel, (grid), (block), (shared), kernel, __VA_ARGS__); \
+    } while (0)
+
+#endif
