@@ -1,3 +1,5 @@
 /* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. */
 #define CUDA_TABLES(X) \
+    X(binary) \
+    X(reduce) \
     X(unary)
