@@ -60,6 +60,15 @@ static inline bool is_vector(const void *p)
     return ((uintptr_t)p & 15) == 0;
 }
 
+/* Elements as float and back, rounded to nearest even: float16 lies as __half, bfloat16 as __nv_bfloat16. */
+__device__ static inline float as_float(float v) { return v; }
+__device__ static inline float as_float(__half v) { return __half2float(v); }
+__device__ static inline float as_float(__nv_bfloat16 v) { return __bfloat162float(v); }
+template <class T> __device__ static inline T from_float(float v);
+template <> __device__ inline float from_float<float>(float v) { return v; }
+template <> __device__ inline __half from_float<__half>(float v) { return __float2half_rn(v); }
+template <> __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) { return __float2bfloat16_rn(v); }
+
 __device__ static inline float warp_sum(float v)
 {
     for (int m = 16; m; m >>= 1)

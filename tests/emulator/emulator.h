@@ -92,8 +92,54 @@ template <class T> static inline T atomicAdd(T *p, T v)
     *p += v;
     return old;
 }
+/* float16 and bfloat16: as in cuda_fp16.h and cuda_bf16.h, rounded to nearest even. */
+struct __half {
+    uint16_t bits;
+};
+struct __nv_bfloat16 {
+    uint16_t bits;
+};
+static inline float emulator_float(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+static inline uint32_t emulator_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+static inline float __half2float(__half h)
+{
+    const uint32_t sign = (uint32_t)(h.bits & 0x8000) << 16, exponent = h.bits >> 10 & 31, fraction = h.bits & 0x3ff;
+    if (exponent == 0) /* 0 and numbers below 2^-14: fraction 2^-24 */
+        return emulator_float(sign | emulator_bits((float)fraction * 0x1p-24f));
+    return emulator_float(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
+}
+static inline __half __float2half_rn(float f)
+{
+    const uint32_t bits = emulator_bits(f), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size > 0x7f800000)
+        return {(uint16_t)(sign | 0x7fff)};
+    if (size >= 0x477ff000) /* rounds to 65536 or more */
+        return {(uint16_t)(sign | 0x7c00)};
+    if (size < 0x38800000) /* below 2^-14: the sum's fraction is the number in steps of 2^-24 */
+        return {(uint16_t)(sign | (emulator_bits(emulator_float(size) + 0.5f) - emulator_bits(0.5f)))};
+    return {(uint16_t)(sign | ((size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13))};
+}
+static inline float __bfloat162float(__nv_bfloat16 h) { return emulator_float((uint32_t)h.bits << 16); }
+static inline __nv_bfloat16 __float2bfloat16_rn(float f)
+{
+    const uint32_t bits = emulator_bits(f);
+    if (f != f)
+        return {0x7fff};
+    return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 #define __expf expf
+#define __grid_constant__
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 
 /* Does the launch, or records it while the queue captures. */
