@@ -151,6 +151,8 @@ def of_the_web(engine):
 
 
 def command(engine):
+    if engine == "opencv-debian":
+        return [os.path.join(os.environ.get("DISTILL_RUNTIMES") or os.path.join(ROOT, "build", "runtimes"), engine, "opencv_dnn")]
     if of_the_web(engine):
         return ["node", os.path.join(RUNNERS, "web.mjs"), engine]
     return [sys.executable, os.path.join(RUNNERS, "runner.py"), engine]
@@ -208,6 +210,28 @@ def engine_tests(engine, made, folder):
         model, lite, x_file, expected = made[kind]
         compare(engine, kind, lite if engine in TFLITE_ENGINES else model, x_file, expected, folder,
                 {"batch": 1, "warmup": 1, "runs": 8, "seconds": 60} if kind == "portable" else None)
+
+
+def opencv_debian_test(made, folder):
+    """A program of its own: what it computes, and what it refuses."""
+    if not os.path.exists(command("opencv-debian")[0]):
+        skip("runner opencv-debian", f"there is no {command('opencv-debian')[0]}; tools/setup-runtimes opencv-debian makes it")
+        return
+    model, _, x_file, expected = made["float"]
+    facts = ask("opencv-debian", {"protocol": 1, "describe": True})
+    check("opencv-debian: describes itself", facts["ok"] and all(facts[k] for k in ("runtime", "version", "build", "device", "isa", "forms")), facts)
+    for latency in (None, {"batch": 1, "warmup": 1, "runs": 8, "seconds": 60}):
+        compare("opencv-debian", "float", model, x_file, expected, folder, latency)
+    torn, short = os.path.join(folder, "torn.npy"), cell(model, x_file, folder, samples=SAMPLES + 1)
+    with open(x_file, "rb") as f, open(torn, "wb") as to:
+        to.write(f.read()[:700])
+    cases = [("an older protocol", {**cell(model, x_file, folder), "protocol": 0}, "error"), ("garbage", "{", "error"), ("no object", "[]", "error"),
+             ("no model", cell(model + "x", x_file, folder), "unsupported"), ("more samples than rows", short, "error"),
+             ("a batch of 0", cell(model, x_file, folder, batch=0), "error"), ("an input that is no array", cell(model, model, folder), "error"),
+             ("a torn array", cell(model, torn, folder), "error"), ("integers in QDQ form", cell(made["portable"][0], x_file, folder), "unsupported")]
+    for name, request, kind in cases:
+        answer = ask("opencv-debian", request, name=name)
+        check(f"opencv-debian refuses: {name}", not answer["ok"] and answer["kind"] == kind and answer["message"], answer)
 
 
 def ncnn_test(folder):
@@ -269,6 +293,8 @@ def main():
         for engine in ONNX_ENGINES + TFLITE_ENGINES:
             if not chosen or engine in chosen:
                 engine_tests(engine, made, folder)
+        if not chosen or "opencv-debian" in chosen:
+            opencv_debian_test(made, folder)
         if not chosen or "ncnn" in chosen:
             ncnn_test(folder)
         if not chosen:

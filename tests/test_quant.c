@@ -5,8 +5,10 @@
 #include "graph/widen_half.h"
 #include "harness.h"
 #include "onnx/export.h"
+#include "onnx/import.h"
 #include "ops/attrs.h"
 #include "quant/half.h"
+#include "quant/operator_form.h"
 #include "quant/weight.h"
 
 #include <math.h>
@@ -370,6 +372,50 @@ START_TEST(integers_here_and_in_onnx_runtime)
 }
 END_TEST
 
+/* The operator form is what our executor makes of the QDQ form: the same bits; and its integers are named as OpenCV looks for them. */
+START_TEST(the_operator_form_gives_the_bits_of_the_qdq_form)
+{
+    const quant_scheme schemes[] = {scheme(DTYPE_U8, false, QUANT_MINMAX), scheme(DTYPE_I8, true, QUANT_MINMAX), quant_scheme_portable(PROFILE_PORTABLE)};
+    enum { N = 40 };
+    samples s = make_samples(N);
+    backend *b;
+    float qdq[N * 5], operators[N * 5];
+    const char *path = test_path(test_tmp_dir(), "q.onnx");
+    OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = ISA_AVX512}, &b));
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        onnx_model *m;
+        graph *q = quantise(&schemes[i], &s, b, &(ptq_facts){0}), *back;
+        const size_t nodes = q->n_node;
+        char name[300];
+        size_t integer = 0, named_so = 0;
+        OK(operator_form_write(q, path));
+        ck_assert_uint_eq(q->n_node, nodes); /* as it was */
+        OK(onnx_open(path, NULL, &m));
+        OK(onnx_import(m, &(import_options){.batch = 4}, &back));
+        for (node_id k = 1; k < back->n_node; k++) {
+            const node *n = graph_node(back, k);
+            const value *y = graph_value(back, n->out[0]);
+            ck_assert_msg(n->op != OP_CONV && n->op != OP_GEMM, "a product stayed float: %s", n->name);
+            if (y->type != DTYPE_I8 && y->type != DTYPE_U8)
+                continue;
+            const char *end = strstr(y->name, "_quantized");
+            integer++;
+            named_so += end && !end[10];
+            snprintf(name, sizeof name, "%.*s_scale", end ? (int)(end - y->name) : 0, y->name);
+            if (n->op == OP_QLINEAR_CONV || n->op == OP_QUANTIZE_LINEAR)
+                ck_assert_msg(graph_find(back, name) == n->in[n->op == OP_QLINEAR_CONV ? 6 : 1], "%s is not the scale of %s", name, y->name);
+        }
+        ck_assert_msg(integer > 4 && named_so == integer, "%zu of %zu integer values are named NAME_quantized", named_so, integer);
+        run(q, b, &s, qdq);
+        run(back, b, &s, operators);
+        ck_assert(memcmp(qdq, operators, sizeof qdq) == 0);
+        onnx_close(m);
+    }
+    mem_free(s.x);
+    backend_close(b);
+}
+END_TEST
+
 START_TEST(samples_that_say_nothing_are_refused)
 {
     samples s = make_samples(8);
@@ -477,6 +523,7 @@ const test_entry test_table[] = {TEST(scales_and_zero_points_by_hand),
                                  TEST(entropy_cuts_an_outlier_and_keeps_a_uniform_range),
                                  TEST(places_of_a_residual_net),
                                  TEST(integers_here_and_in_onnx_runtime),
+                                 TEST(the_operator_form_gives_the_bits_of_the_qdq_form),
                                  TEST(samples_that_say_nothing_are_refused),
                                  TEST(weights_as_integers),
                                  TEST(half_here_and_in_onnx_runtime),

@@ -233,7 +233,7 @@ static status bisect(opened *x, const char *runtime, const char *variant, refere
     TRY_DONE(npy_read(s->input[0], &x->j->limits, &all));
     TRY_DONE(choose_samples(x, runtime, variant, &all, &some));
     const file_facts *f = &s->facts[0];
-    st = bisect_run(&(bisect_options){.model = f->path, .form = row->form, .command = launch.command, .env = launch.env,
+    st = bisect_run(&(bisect_options){.model = f->path, .form = runtimes_form(row, f->integers), .command = launch.command, .env = launch.env,
                                       .runner_options = row_options, .seconds = row->seconds, .threads = (int)x->j->matrix.threads, .x = &some,
                                       .tolerance = f->half ? 5e-2 : 1e-4, .exact = f->portable, .dir = dir}, r);
 done:

@@ -5,6 +5,7 @@
 #include "graph/widen_half.h"
 #include "ncnn/write.h"
 #include "onnx/export.h"
+#include "quant/operator_form.h"
 #include "onnx/import.h"
 #include "ops/common.h"
 #include "ops/qdq.h"
@@ -202,6 +203,8 @@ static status write_form(const graph *g, const char *form, const char *stem, are
         return ncnn_write_files(g, *path, NULL);
     }
     TRY(arena_printf(mem, path, "%s.onnx", stem));
+    if (strcmp(form, "qoperator") == 0)
+        return operator_form_write(g, *path);
     return onnx_export_file(g, &(export_options){.opset = EXPORT_OPSET_MAX}, *path);
 }
 

@@ -8,6 +8,7 @@
 #include "ncnn/write.h"
 #include "onnx/import.h"
 #include "ops/qdq.h"
+#include "quant/operator_form.h"
 #include "quant/portable.h"
 #include "quant/saturate.h"
 #include "tflite/write.h"
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 64, FORMS = 3 };
+enum { COLUMNS_MAX = 64, FORMS = 4 };
 
 /* Columns stand in this order, others behind, the teacher's last. */
 static const char *const order[] = {"fp32", "fp16", "bf16", "int8-ptq", "int8-qat", "portable", "portable-s8"};
@@ -163,6 +164,8 @@ static status make_form(finder *f, const found *from, const char *suffix, const 
     TRY(arena_printf(&f->m->mem, path, "%s/%s%s", dir, from->key, suffix));
     if (strcmp(suffix, ".tflite") == 0)
         st = tflite_write_file(g, NULL, *path);
+    else if (strcmp(suffix, ".qoperator.onnx") == 0)
+        st = operator_form_write(g, *path);
     else
         st = ncnn_write_files(g, *path, NULL);
     if (st == ST_BAD_DATA) { /* there is no such form of it */
@@ -187,6 +190,13 @@ static status add_forms(finder *f, const found *from, const graph *g, matrix_col
         TRY(make_form(f, from, ".tflite", g, &path, &x->no_tflite));
     if (path)
         TRY(add_file(f, c, "tflite", path));
+    path = NULL;
+    if (x->integers)
+        TRY(make_form(f, from, ".qoperator.onnx", g, &path, &x->no_qoperator));
+    else
+        x->no_qoperator = "it computes in floats";
+    if (path)
+        TRY(add_file(f, c, "qoperator", path));
     TRY(arena_printf(&f->m->mem, &path, "%.*s.param", stem, from->path));
     if (!io_exists(path))
         TRY(make_form(f, from, ".param", g, &path, &x->no_ncnn));
@@ -325,6 +335,17 @@ status files_find(const char *run, const job *j, const char *const *patterns, si
         m->n_columns = i + 1;
     }
     return ST_OK;
+}
+
+const char *files_why_not(const file_facts *x, const char *form)
+{
+    const struct {
+        const char *form, *why;
+    } forms[] = {{"tflite", x->no_tflite}, {"ncnn", x->no_ncnn}, {"qoperator", x->no_qoperator}};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        if (strcmp(forms[i].form, form) == 0)
+            return forms[i].why;
+    return NULL;
 }
 
 status files_path(const char *run, const matrix_column *c, const char *form, arena *mem, const matrix_file **file, const char **path)

@@ -1,7 +1,7 @@
 /* files.h - the columns of the matrix: the files of a finished run, and what has to be known of them to feed and judge them.
  *
  * fp32 is RUN/student.onnx, KEY is RUN/export/student.KEY.onnx with what lies beside it, teacher-fp32 the job's teacher where it
- * is. Forms that are missing (.tflite, ncnn's .param with .bin) are made in RUN/matrix/files where they can be. */
+ * is. Forms that are missing (.tflite, ncnn's .param with .bin) are made in RUN/matrix/files where they can be. Of integer files the operator form (quant/operator_form.h) is made there too. */
 #ifndef DISTILL_MATRIX_FILES_H
 #define DISTILL_MATRIX_FILES_H
 
@@ -28,7 +28,7 @@ typedef struct file_facts { /* of a column, read from its ONNX file */
     bool normalised;         /* the file says how: mean and std */
     uint32_t channels;
     float mean[DATA_CHANNELS], std[DATA_CHANNELS];
-    const char *no_tflite, *no_ncnn; /* why there is no such form of it; NULL: there is one */
+    const char *no_tflite, *no_ncnn, *no_qoperator; /* why there is no such form of it; NULL: there is one */
     int64_t may_saturate;    /* channels whose int8 products may saturate on x86 without VNNI */
 } file_facts;
 
@@ -36,6 +36,8 @@ typedef struct file_facts { /* of a column, read from its ONNX file */
  * ds NULL: inputs are not matched with a data set's. ST_NO_INPUT when the run has no student.onnx. */
 MUST_USE status files_find(const char *run, const job *j, const char *const *patterns, size_t n, const data_info *data, matrix *m,
                            file_facts **facts);
+/* Why there is no such form of it; NULL: nothing is known. */
+const char *files_why_not(const file_facts *x, const char *form);
 /* The column's file in that form; NULL: there is none. *path: as it can be opened, in mem. */
 MUST_USE status files_path(const char *run, const matrix_column *c, const char *form, arena *mem, const matrix_file **file, const char **path);
 

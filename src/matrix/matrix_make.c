@@ -89,7 +89,7 @@ static status make_cell(maker *k, size_t row, size_t column)
     matrix_cell *c = matrix_at(k->m, row, column);
     arena *mem = &k->m->mem;
     const matrix_file *file;
-    const char *path, *why;
+    const char *path, *why, *form = runtimes_form(r, k->files[column].integers);
     key_part part[PARTS_MAX];
     size_t n_parts;
     char hex[65];
@@ -98,10 +98,10 @@ static status make_cell(maker *k, size_t row, size_t column)
         return refuse(k, c, CELL_NOT_RUN, k->facts[row].how ? k->facts[row].how : "it is not on this machine");
     if (r->slow && k->files[column].teacher)
         return refuse(k, c, CELL_NOT_RUN, "the teacher runs in native rows only");
-    TRY(files_path(k->run, col, r->form, mem, &file, &path));
+    TRY(files_path(k->run, col, form, mem, &file, &path));
     if (!file) {
-        why = strcmp(r->form, "tflite") == 0 ? k->files[column].no_tflite : k->files[column].no_ncnn;
-        TRY(arena_printf(mem, &why, "there is no %s form of it%s%s", r->form, why ? ": " : "", why ? why : ""));
+        why = files_why_not(&k->files[column], form);
+        TRY(arena_printf(mem, &why, "there is no %s form of it%s%s", form, why ? ": " : "", why ? why : ""));
         return refuse(k, c, CELL_UNSUPPORTED, why);
     }
     c->bytes = file->bytes;

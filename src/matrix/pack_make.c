@@ -85,13 +85,13 @@ static bool reads(const maker *k, const char *form)
 
 static status add_column(maker *k, size_t at)
 {
-    static const char *const forms[] = {"onnx", "tflite", "ncnn"};
+    static const char *const forms[] = {"onnx", "qoperator", "tflite", "ncnn"};
     pack_model *models;
     pack_column *to = &k->columns[k->plan.n_columns];
     const matrix_column *c = &k->s.m.columns[at];
-    TRY(arena_alloc(&k->mem, &models, 3, sizeof *models));
+    TRY(arena_alloc(&k->mem, &models, sizeof forms / sizeof *forms, sizeof *models));
     *to = (pack_column){.variant = c->variant, .models = models, .samples = k->s.samples};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         const matrix_file *file;
         const char *path;
         TRY(files_path(k->q->run, c, forms[i], &k->mem, &file, &path));

@@ -53,17 +53,17 @@ static const char run_adb_sh[] =
 const pack_target pack_targets[] = {
     {"linux", ".tar.gz", "run.sh", run_sh, "Start: ./run.sh\n\n" SETUP_NOTES,
      "own own-bf16 own-cuda ort ort-basic ort-none ort-prec ort-old ort-openvino ort-cuda tensorrt rocm openvino litert-xnnpack litert-builtin litert-reference "
-     "tflm opencv ncnn tract iree tinygrad onnx-reference qnn ort-web-wasm ort-web-wasm-mt ort-web-webgl ort-web-webgpu ort-web-jsep litert-wasm"},
+     "tflm opencv opencv-qop ncnn tract iree tinygrad onnx-reference qnn ort-web-wasm ort-web-wasm-mt ort-web-webgl ort-web-webgpu ort-web-jsep litert-wasm"},
     {"windows", ".zip", "run.cmd", run_cmd,
      "Start: run.cmd (Python 3.8 or newer; DISTILL_PYTHON names one).\n\n"
      "Runtimes: `run.cmd --list` says which of the rows are present. Into the Python that run.cmd uses: pip install onnxruntime, or\n"
      "onnxruntime-directml for the row directml; openvino, ai-edge-litert, opencv-python-headless, ncnn for theirs.\n",
-     "ort ort-basic ort-none ort-prec ort-cuda directml tensorrt qnn openvino litert-xnnpack litert-builtin litert-reference opencv ncnn tract "
+     "ort ort-basic ort-none ort-prec ort-cuda directml tensorrt qnn openvino litert-xnnpack litert-builtin litert-reference opencv opencv-qop ncnn tract "
      "onnx-reference ort-web-wasm ort-web-wasm-mt ort-web-webgl ort-web-webgpu ort-web-jsep litert-wasm"},
     {"macos", ".tar.gz", "run.sh", run_sh,
      "Start: ./run.sh\n\n" SETUP_NOTES
      "The row coreml is ONNX Runtime's CoreML provider, which its macOS wheel has.\n",
-     "ort ort-basic ort-none coreml coreml-mlpackage litert-xnnpack litert-builtin litert-reference opencv ncnn tract iree tinygrad "
+     "ort ort-basic ort-none coreml coreml-mlpackage litert-xnnpack litert-builtin litert-reference opencv opencv-qop ncnn tract iree tinygrad "
      "onnx-reference ort-web-wasm ort-web-wasm-mt ort-web-webgl ort-web-webgpu ort-web-jsep litert-wasm"},
     {"android", ".tar.gz", "run-adb.sh", run_adb_sh,
      "Start, on a computer with adb and a device in debugging mode: ./run-adb.sh\n\n"

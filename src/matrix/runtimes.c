@@ -57,6 +57,9 @@ static const runtime_row rows[] = {
     {"litert-wasm", "LiteRT.js, wasm", RUNNER_NODE, "litert-wasm", "tflite", "", .slow = true, .seconds = 60, .get = SETUP("web")},
     {"tflm", "TFLite-Micro", RUNNER_PYTHON, "tflm", "tflite", "", .slow = true, .seconds = 60, .get = SETUP("tflm")},
     {"opencv", "OpenCV DNN", RUNNER_PYTHON, "opencv", "onnx", "", .seconds = 120, .get = SETUP("opencv")},
+    {"opencv-qop", "OpenCV DNN, operator form", RUNNER_PYTHON, "opencv", "qoperator", "", .seconds = 120, .get = SETUP("opencv")},
+    {"opencv-debian", "OpenCV DNN of Debian (4.6)", RUNNER_PROGRAM, "opencv_dnn", "onnx", "", .int8_form = "qoperator",
+     .library = "opencv-debian", .seconds = 120, .get = SETUP("opencv-debian")},
     {"ncnn", "ncnn", RUNNER_PYTHON, "ncnn", "ncnn", "", .seconds = 120, .get = SETUP("ncnn")},
     {"tract", "tract", RUNNER_PYTHON, "tract", "onnx", "", .seconds = 120, .get = SETUP("tract")},
     {"iree", "IREE, LLVM CPU", RUNNER_PYTHON, "iree", "onnx", "", .slow = true, .seconds = 120, .get = SETUP("iree")},
@@ -87,6 +90,11 @@ const runtime_row *runtimes_find(const char *key)
         if (strcmp(rows[i].key, key) == 0)
             return &rows[i];
     return NULL;
+}
+
+const char *runtimes_form(const runtime_row *r, bool integers)
+{
+    return integers && r->int8_form ? r->int8_form : r->form;
 }
 
 bool runtimes_match(const char *pattern, const char *name)
@@ -247,6 +255,16 @@ static status launch_script(const runtime_row *r, const runtime_places *p, arena
     return ST_OK;
 }
 
+static status launch_program(const runtime_row *r, const runtime_places *p, arena *mem, words *command, runtime_launch *out)
+{
+    const char *program;
+    TRY(arena_printf(mem, &program, "%s/%s/%s", p->runtimes, r->library, r->engine));
+    if (!io_exists(program))
+        return arena_printf(mem, &out->missing, "there is no %s; %s makes it", program, r->get);
+    add_word(command, program);
+    return ST_OK;
+}
+
 status runtimes_launch(const runtime_row *r, const runtime_places *p, arena *mem, runtime_launch *out)
 {
     words command = {0}, env = {0};
@@ -264,5 +282,7 @@ status runtimes_launch(const runtime_row *r, const runtime_places *p, arena *mem
     }
     if (r->kind == RUNNER_PYTHON || r->kind == RUNNER_NODE)
         return launch_script(r, p, mem, &command, out);
+    if (r->kind == RUNNER_PROGRAM)
+        return launch_program(r, p, mem, &command, out);
     return launch_c(r, p, mem, &command, &env, out);
 }

@@ -8,16 +8,17 @@
 #include "base/mem.h"
 #include "matrix/process.h"
 
-typedef enum runner_kind { RUNNER_NATIVE, RUNNER_X86, RUNNER_ARM64, RUNNER_PYTHON, RUNNER_NODE, RUNNER_NEVER } runner_kind;
+typedef enum runner_kind { RUNNER_NATIVE, RUNNER_X86, RUNNER_ARM64, RUNNER_PYTHON, RUNNER_NODE, RUNNER_PROGRAM, RUNNER_NEVER } runner_kind;
 
 typedef struct runtime_row {
     const char *key, *title;
     runner_kind kind;
     const char *engine;  /* the runner's argument */
-    const char *form;    /* of files that it reads: "onnx", "tflite", "ncnn" */
+    const char *form;    /* of files that it reads: "onnx", "qoperator", "tflite", "ncnn" */
     const char *options; /* members of the request's "options" object: "\"level\": \"basic\""; "" none */
+    const char *int8_form; /* of integer files; NULL: the same */
     const char *cpu;     /* that qemu plays */
-    const char *library; /* folder of build/runtimes that holds the libonnxruntime to use; NULL: the usual one */
+    const char *library; /* folder of build/runtimes that holds the libonnxruntime to use (NULL: the usual one), or the program `engine` */
     bool bf16;           /* computes float files in bfloat16: judged as narrow */
     bool slow;           /* emulated, interpreted or on a software GPU: matrix.slow_samples, no teacher */
     bool emulated;       /* latency has no meaning */
@@ -29,6 +30,7 @@ typedef struct runtime_row {
 const runtime_row *runtimes_all(size_t *n);
 /* NULL: unknown. */
 const runtime_row *runtimes_find(const char *key);
+const char *runtimes_form(const runtime_row *r, bool integers); /* that it reads of such a file */
 /* Does `name` fit `pattern` (* and ?)? */
 bool runtimes_match(const char *pattern, const char *name);
 

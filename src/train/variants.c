@@ -4,6 +4,7 @@
 #include "onnx/export.h"
 #include "onnx/import.h"
 #include "quant/half.h"
+#include "quant/operator_form.h"
 #include "tflite/write.h"
 
 #include <stdio.h>
@@ -135,7 +136,7 @@ static status make_int8_ptq(maker *x, graph **out)
     sample_source from = calibration_data_source(&data);
     TRY_DONE(ptq_make(x->g, &s, x->v->b, &from, out, &f));
     if (x->v->j->quant.form == QUANT_FORM_QOPERATOR)
-        TRY_DONE(pass_integer_groups(*out)); /* what runs here is exported as it is */
+        TRY_DONE(operator_form(*out)); /* what runs here is exported as it is */
     snprintf(x->facts, sizeof x->facts, "%zu products in int8, %zu in float, ranges from %llu samples in %.2f s", f.products, f.kept,
              (unsigned long long)f.samples, f.seconds);
 done:

@@ -13,7 +13,10 @@ class OpenCv(Engine):
         cv2.setNumThreads(request.get("threads", 1))
         name = only_input(request)
         classic = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
-        net = cv2.dnn.readNetFromONNX(request["model"], *classic)
+        try:
+            net = cv2.dnn.readNetFromONNX(request["model"], *classic)
+        except cv2.error as problem:
+            raise protocol.Refused("unsupported", f"OpenCV does not read the file: {protocol.one_line(problem)}") from None
         if net.empty():
             raise protocol.Refused("unsupported", "OpenCV read an empty network from the file")
         outputs = net.getUnconnectedOutLayersNames()
