@@ -19,10 +19,12 @@ extern "C" {
 #ifdef CUDA_EMULATED
 #include "emulator.h"
 #define CUDA_VARIANT emulated
+#define UNROLL /* the loop that follows */
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define CUDA_VARIANT device
+#define UNROLL _Pragma("unroll")
 /* The dynamic shared memory of the block as elements of a type; aligned to 16. */
 #define SHARED_DYNAMIC(type, name)                                                                                     \
     extern __shared__ __align__(16) unsigned char name##_bytes[];                                                      \

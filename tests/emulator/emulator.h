@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <tuple>
+#include <type_traits>
 
 #define __global__
 #define __device__
