@@ -676,6 +676,15 @@ static status open_device(engine *e, const char *device)
     return backend_open(device, &o, &e->device);
 }
 
+/* A device on which something failed is of no use to the next row. */
+static status reopen_device(engine *e, const char *device)
+{
+    const backend_options o = {.threads = 1, .max_isa = ISA_REF};
+    backend_close(e->device);
+    e->device = NULL;
+    return backend_open(device, &o, &e->device);
+}
+
 int op_cases_run(const char *family, const op_case *rows, const char *device)
 {
     static engine e; /* too large for the stack; every call starts it anew */
@@ -694,6 +703,8 @@ int op_cases_run(const char *family, const op_case *rows, const char *device)
         failed++;
         printf("FAIL %s row %d: %s%s%s: %s\n", family, (int)(c - rows), op_of(c->op)->name, c->note ? ", " : "",
                c->note ? c->note : "", status_message());
+        if (device && reopen_device(&e, device) != ST_OK)
+            break;
     }
     print_errors(&e);
     fflush(stdout);

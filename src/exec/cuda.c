@@ -122,8 +122,8 @@ static status cuda_wait(backend *b)
 {
     cuda_queue *q = &of(b)->queue;
     TRY(cuda_queue_status(q));
-    CUDA(q, wait, q->stream);
-    return ST_OK;
+    cuda_note(q, "wait", q->api->wait(q->stream)); /* what failed while it ran; it stays */
+    return cuda_queue_status(q);
 }
 
 static status cuda_record(backend *b)

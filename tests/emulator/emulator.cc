@@ -1,276 +1,423 @@
-/* emulator.cc - blocks of CUDA kernels on the host, and the table of api.h over it: memory is the host's, a stream does its
- * work at once, a graph is a list of what was recorded. */
-extern "C" {
-#include "kernels/cuda/api.h"
-#include "kernels/kernel.h"
-}
-#include "emulator.h"
-#include "emulator_control.h"
+/* emulator.cc - blocks of CUDA kernels on the host.
+ *
+ * The threads of a block share one host thread. A warp's threads begin one after the other on one stack: a thread that
+ * ends leaves it to the next one, a thread that waits (barrier, shuffle) keeps it, and the next begins on another. So a
+ * kernel without barriers costs a call a thread.
+ *
+ * What a device leaves undefined is a failure here, with the kernel's name: threads of a block at different barriers, a
+ * shuffle from a lane that is done or does not take part, writes beside dynamic shared memory. The failure is of the
+ * stream, as on a device: its next `wait` returns it. Shared memory is NaN when a block begins. */
+#include "emulator_inside.h"
+#include "fiber.h"
 
-#include <cstdio>
-#include <ucontext.h>
+#include <cstdarg>
+#include <map>
 #include <vector>
 
-#define STACK_BYTES  (256 << 10)
-#define SHARED_BYTES (228 << 10)
+#define SHARED_BYTES  (227 << 10)
+#define SHARED_NORMAL (48 << 10)  /* what a kernel gets that has not asked for more */
+#define CANARY        1024        /* bytes watched on either side of dynamic shared memory */
+#define GRANULE       256         /* of static shared memory, for knowing what a kernel uses */
 
 emulator_thread emulator_now;
+extern "C" __attribute__((weak)) unsigned char __start_emulated_shared[];
+extern "C" __attribute__((weak)) unsigned char __stop_emulated_shared[];
 
 namespace {
-enum wait_for { NOTHING, BLOCK_BARRIER, WARP_BARRIER };
-struct fiber {
-    ucontext_t context;
-    std::vector<char> stack;
-    uint3 thread;
-    bool done;
-    wait_for wait;
+enum state_of { RUNS, AT_BLOCK, AT_WARP, DONE };
+struct worker {
+    fiber on;
+    bool idle;
+};
+struct lane { /* a thread of the block */
+    state_of state;
+    worker *on;
+    unsigned mask; /* of the lanes that it waits for */
+    int line;      /* where it waits */
     uint64_t brought;
 };
-std::vector<fiber> fibers;
-ucontext_t scheduler;
+
+lane lanes[1024];
+uint3 place[1024]; /* of the threads of a block of `placed` */
+dim3 placed(0, 0, 0);
+fiber host;
+std::vector<worker *> idle, all_workers;
+worker *on_turn; /* whose stack this is */
 int current;
+int begin_order[32], n_begin, begun; /* the warp's threads that have not begun */
+int threads;                         /* of the block */
 const std::function<void()> *running;
-alignas(256) unsigned char shared_bytes[SHARED_BYTES];
+
+char message[240];
+bool faulty;
+alignas(256) unsigned char shared_room[CANARY + SHARED_BYTES + CANARY];
+unsigned char *const shared_begin = shared_room + CANARY;
+size_t shared_bytes;
 emulator_order_kind order = EMULATOR_FORWARD;
 uint32_t order_state = 1;
 
-struct work {
-    std::function<void()> run;
-};
-struct stream_state {
-    bool capturing;
-    std::vector<work> recorded;
-};
-
-void enter()
+#ifdef __SANITIZE_ADDRESS__
+void shield(bool on)
 {
-    (*running)();
-    fibers[(size_t)current].done = true;
-    swapcontext(&fibers[(size_t)current].context, &scheduler);
+    if (on) {
+        __asan_poison_memory_region(shared_room, sizeof shared_room);
+        __asan_unpoison_memory_region(shared_begin, shared_bytes);
+    } else {
+        __asan_unpoison_memory_region(shared_room, sizeof shared_room);
+    }
+}
+#else
+void shield(bool) {}
+#endif
+
+/* The first fault of a launch; its block is left where it stands. */
+__attribute__((format(printf, 1, 2))) void fault(const char *text, ...)
+{
+    if (faulty)
+        return;
+    va_list args;
+    va_start(args, text);
+    int n = snprintf(message, sizeof message, "block (%u, %u, %u): ", emulator_now.block.x, emulator_now.block.y,
+                     emulator_now.block.z);
+    vsnprintf(message + n, sizeof message - (size_t)n, text, args);
+    va_end(args);
+    faulty = true;
 }
 
-void yield(wait_for why)
+/* ---- stacks ---- */
+
+void leave()
 {
-    fibers[(size_t)current].wait = why;
-    swapcontext(&fibers[(size_t)current].context, &scheduler);
-    emulator_now.thread = fibers[(size_t)current].thread;
+    worker *w = on_turn;
+    fiber_go(&w->on, &host);
+    fiber_arrived(&w->on, &host);
+    on_turn = w;
 }
 
-void resume(int i)
+/* On a stack: begins threads until there is none left, or is left where one of them waits. */
+void work()
 {
-    current = i;
-    emulator_now.thread = fibers[(size_t)i].thread;
-    swapcontext(&scheduler, &fibers[(size_t)i].context);
+    fiber none;
+    fiber_arrived(&none, &host);
+    for (;;) {
+        while (begun < n_begin) {
+            current = begin_order[begun++];
+            lanes[current].on = on_turn;
+            emulator_now.thread = place[current];
+            (*running)();
+            lanes[current].state = DONE;
+        }
+        on_turn->idle = true;
+        leave();
+    }
 }
 
-bool all_wait(int from, int to, wait_for why)
+void go(worker *w)
 {
-    for (int i = from; i < to; i++)
-        if (!fibers[(size_t)i].done && fibers[(size_t)i].wait != why)
-            return false;
-    return true;
+    on_turn = w;
+    w->idle = false;
+    fiber_go(&host, &w->on);
+    fiber_arrived(&host, &w->on);
+    if (w->idle)
+        idle.push_back(w);
 }
 
-std::vector<int> in_order(int n)
+worker *take_worker()
 {
-    std::vector<int> v((size_t)n);
+    if (idle.empty()) {
+        worker *w = new worker();
+        fiber_ready(&w->on, work);
+        all_workers.push_back(w);
+        return w;
+    }
+    worker *w = idle.back();
+    idle.pop_back();
+    return w;
+}
+
+/* After a fault threads stand wherever they were: their stacks begin anew. */
+void drop_workers()
+{
+    idle.clear();
+    for (worker *w : all_workers) {
+        fiber_ready(&w->on, work);
+        idle.push_back(w);
+    }
+}
+
+/* ---- the order of threads ---- */
+
+void in_order(int n, int first, int *v)
+{
     for (int i = 0; i < n; i++)
-        v[(size_t)i] = order == EMULATOR_REVERSE ? n - 1 - i : i;
+        v[i] = first + (order == EMULATOR_REVERSE ? n - 1 - i : i);
     for (int i = n - 1; order == EMULATOR_RANDOM && i > 0; i--) {
         order_state = order_state * 1664525u + 1013904223u;
-        std::swap(v[(size_t)i], v[(order_state >> 8) % (unsigned)(i + 1)]);
+        std::swap(v[i], v[(order_state >> 8) % (unsigned)(i + 1)]);
     }
-    return v;
 }
 
-/* The warp [from, to) until all of its threads are done or at the block's barrier. */
-void run_warp(int from, int to)
+void wait_here(state_of why, unsigned mask, int line)
 {
-    for (;;) {
-        bool ran = false;
-        for (int k : in_order(to - from)) {
-            const fiber &f = fibers[(size_t)(from + k)];
-            if (f.done || f.wait != NOTHING)
+    int me = current;
+    lanes[me].state = why;
+    lanes[me].mask = mask;
+    lanes[me].line = line;
+    leave();
+    current = me;
+    emulator_now.thread = place[me];
+}
+
+/* Frees the lanes whose masks are complete: everyone named waits here too, or is done. */
+bool free_warp(int from, int to)
+{
+    bool freed = false;
+    for (int i = from; i < to && !faulty; i++) {
+        unsigned mask = lanes[i].mask;
+        bool complete = lanes[i].state == AT_WARP;
+        for (int k = from; complete && k < to; k++) {
+            if (!(mask >> (k - from) & 1) || lanes[k].state == DONE)
                 continue;
-            resume(from + k);
-            ran = true;
+            complete = lanes[k].state == AT_WARP;
+            if (complete && (lanes[k].mask != mask || lanes[k].line != lanes[i].line))
+                fault("lanes of a warp wait for each other at different places (lines %d and %d) or with different masks "
+                      "(%#x and %#x)", lanes[i].line, lanes[k].line, mask, lanes[k].mask);
         }
-        if (ran)
-            continue;
-        bool freed = false;
-        if (all_wait(from, to, WARP_BARRIER))
-            for (int i = from; i < to; i++)
-                if (fibers[(size_t)i].wait == WARP_BARRIER) {
-                    fibers[(size_t)i].wait = NOTHING;
-                    freed = !fibers[(size_t)i].done || freed;
+        for (int k = from; complete && !faulty && k < to; k++)
+            if ((mask >> (k - from) & 1) && lanes[k].state == AT_WARP) {
+                lanes[k].state = RUNS;
+                freed = true;
+            }
+    }
+    return freed;
+}
+
+/* The warp [from, to) until all of its threads are done or wait for other warps. */
+void run_warp(int from, int to, bool begins)
+{
+    int turn[32];
+    if (begins) {
+        n_begin = to - from;
+        in_order(n_begin, from, begin_order);
+        for (begun = 0; begun < n_begin && !faulty;)
+            go(take_worker());
+    }
+    for (bool first = begins; !faulty; first = false) {
+        if (!first) {
+            in_order(to - from, from, turn);
+            for (int k = 0; k < to - from && !faulty; k++)
+                if (lanes[turn[k]].state == RUNS) {
+                    current = turn[k];
+                    emulator_now.thread = place[current];
+                    go(lanes[current].on);
                 }
-        if (!freed)
+        }
+        if (!free_warp(from, to))
             return;
     }
 }
 
-void run_block(const char *name)
+/* All warps wait: at one barrier of the block? */
+bool free_block()
 {
-    const dim3 d = emulator_now.block_dim;
-    const int n = (int)(d.x * d.y * d.z);
-    if (fibers.size() < (size_t)n)
-        fibers.resize((size_t)n);
-    for (int i = 0; i < n; i++) {
-        fiber &f = fibers[(size_t)i];
-        f.stack.resize(STACK_BYTES);
-        f.done = false;
-        f.wait = NOTHING;
-        f.thread = {(unsigned)i % d.x, (unsigned)i / d.x % d.y, (unsigned)i / (d.x * d.y)};
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.data();
-        f.context.uc_stack.ss_size = f.stack.size();
-        f.context.uc_link = nullptr;
-        makecontext(&f.context, enter, 0);
-    }
-    for (;;) {
-        for (int w : in_order((n + 31) / 32))
-            run_warp(w * 32, std::min(n, w * 32 + 32));
-        bool together = all_wait(0, n, BLOCK_BARRIER), left = false;
-        for (int i = 0; i < n; i++)
-            if (!fibers[(size_t)i].done) {
-                left = true;
-                fibers[(size_t)i].wait = NOTHING;
-            }
-        if (!left)
-            return;
-        if (!together) {
-            fprintf(stderr, "emulator: %s: threads wait at different barriers\n", name);
-            abort();
+    int first = -1;
+    for (int i = 0; i < threads; i++) {
+        if (lanes[i].state == DONE)
+            continue;
+        if (first < 0)
+            first = i;
+        if (lanes[i].state != lanes[first].state || lanes[i].line != lanes[first].line) {
+            fault("threads wait at different barriers (thread %d at line %d, thread %d at line %d)", first, lanes[first].line, i,
+                  lanes[i].line);
+            return false;
         }
     }
+    if (first >= 0 && lanes[first].state == AT_WARP) {
+        fault("thread %d waits at line %d for lanes that do not come", first, lanes[first].line);
+        return false;
+    }
+    for (int i = 0; i < threads; i++)
+        if (lanes[i].state == AT_BLOCK)
+            lanes[i].state = RUNS;
+    return first >= 0;
 }
 
-void run_grid(const char *name, dim3 grid, dim3 block, const std::function<void()> &body)
+void run_block()
 {
-    running = &body;
-    emulator_now.block_dim = block;
-    emulator_now.grid_dim = grid;
-    for (unsigned z = 0; z < grid.z; z++)
-        for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                emulator_now.block = {x, y, z};
-                memset(shared_bytes, 0xFF, sizeof shared_bytes);
-                run_block(name);
+    int warps[32], n = (threads + 31) / 32;
+    for (int i = 0; i < threads; i++)
+        lanes[i].state = RUNS;
+    for (bool begins = true; !faulty; begins = false) {
+        in_order(n, 0, warps);
+        for (int w = 0; w < n && !faulty; w++)
+            run_warp(warps[w] * 32, std::min(threads, warps[w] * 32 + 32), begins);
+        if (faulty || !free_block())
+            return;
+    }
+}
+
+/* ---- shared memory ---- */
+
+/* Which granules of all static shared memory a kernel writes: learned from its first launches, NaN before each block. */
+struct kernel_use {
+    unsigned launches = 0;
+    std::vector<uint32_t> granules;
+};
+std::map<const void *, kernel_use> used;
+
+__attribute__((no_sanitize("address"))) void foul(unsigned char *at, size_t n)
+{
+    for (volatile unsigned char *p = at; n; n--)
+        *p++ = 0xFF;
+}
+
+size_t static_bytes() { return __start_emulated_shared ? (size_t)(__stop_emulated_shared - __start_emulated_shared) : 0; }
+
+void foul_static(const kernel_use &k)
+{
+    for (uint32_t g : k.granules) {
+        size_t at = (size_t)g * GRANULE;
+        foul(__start_emulated_shared + at, std::min((size_t)GRANULE, static_bytes() - at));
+    }
+}
+
+__attribute__((no_sanitize("address"))) void learn_static(kernel_use *k)
+{
+    const unsigned char *s = __start_emulated_shared;
+    size_t n = static_bytes();
+    for (size_t g = 0; g * GRANULE < n; g++)
+        for (size_t i = g * GRANULE; i < n && i < (g + 1) * GRANULE; i++)
+            if (s[i] != 0xFF) {
+                if (!std::binary_search(k->granules.begin(), k->granules.end(), (uint32_t)g))
+                    k->granules.insert(std::lower_bound(k->granules.begin(), k->granules.end(), (uint32_t)g), (uint32_t)g);
+                break;
             }
 }
 
-void submit(void *stream, std::function<void()> f)
+void watch_dynamic(size_t bytes)
 {
-    stream_state *s = (stream_state *)stream;
-    if (s->capturing)
-        s->recorded.push_back({std::move(f)});
-    else
-        f();
+    shield(false);
+    shared_bytes = bytes;
+    memset(shared_room, 0xA5, CANARY);
+    memset(shared_begin + bytes, 0xA5, CANARY);
+    shield(true);
+}
+
+void check_dynamic()
+{
+    shield(false);
+    for (size_t i = 0; i < CANARY; i++) {
+        if (shared_room[i] != 0xA5)
+            fault("wrote %zu bytes before dynamic shared memory", CANARY - i);
+        if (shared_begin[shared_bytes + i] != 0xA5)
+            fault("wrote behind dynamic shared memory of %zu bytes, at %zu", shared_bytes, shared_bytes + i);
+    }
+    shield(true);
+}
+
+/* ---- launches ---- */
+
+void set_places(dim3 d)
+{
+    threads = (int)(d.x * d.y * d.z);
+    if (d.x == placed.x && d.y == placed.y && d.z == placed.z)
+        return;
+    for (unsigned i = 0; i < (unsigned)threads; i++)
+        place[i] = {i % d.x, i / d.x % d.y, i / (d.x * d.y)};
+    placed = d;
+}
+
+void run_grid(const emulator_launch_of *l)
+{
+    kernel_use &k = used[l->kernel];
+    bool learns = k.launches < 4;
+    running = &l->body;
+    emulator_now.block_dim = l->block;
+    emulator_now.grid_dim = l->grid;
+    set_places(l->block);
+    watch_dynamic(l->shared);
+    if (learns)
+        foul(__start_emulated_shared, static_bytes());
+    for (unsigned z = 0; z < l->grid.z && !faulty; z++)
+        for (unsigned y = 0; y < l->grid.y && !faulty; y++)
+            for (unsigned x = 0; x < l->grid.x && !faulty; x++) {
+                emulator_now.block = {x, y, z};
+                memset(shared_begin, 0xFF, l->shared);
+                foul_static(k);
+                run_block();
+                if (learns && x + y + z == 0)
+                    learn_static(&k);
+            }
+    if (learns)
+        learn_static(&k);
+    k.launches++;
+    check_dynamic();
+}
+
+/* What a device would refuse. */
+int check_launch(const emulator_launch_of *l)
+{
+    const dim3 g = l->grid, b = l->block;
+    uint64_t n = (uint64_t)b.x * b.y * b.z;
+    if (n == 0 || n > 1024 || b.z > 64 || g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
+        return EMULATED_BAD_CONFIGURATION;
+    return l->shared > SHARED_NORMAL ? EMULATED_BAD_VALUE : 0;
 }
 } // namespace
 
-void *emulator_shared() { return shared_bytes; }
-void emulator_barrier() { yield(BLOCK_BARRIER); }
-void emulator_warp() { yield(WARP_BARRIER); }
-int emulator_lane() { return current & 31; }
-uint64_t emulator_exchange(uint64_t mine, int from)
+int emulator_run(const emulator_launch_of *l)
 {
-    fibers[(size_t)current].brought = mine;
-    yield(WARP_BARRIER);
-    uint64_t got = fibers[(size_t)((current & ~31) + from)].brought;
-    yield(WARP_BARRIER);
+    faulty = false;
+    run_grid(l);
+    if (faulty) {
+        drop_workers();
+        cuda_note(l->q, l->name, EMULATED_LAUNCH_FAILURE);
+    }
+    return faulty ? EMULATED_LAUNCH_FAILURE : 0;
+}
+
+const char *emulator_message() { return message; }
+void *emulator_shared() { return shared_begin; }
+void emulator_barrier(int line) { wait_here(AT_BLOCK, 0, line); }
+int emulator_lane() { return current & 31; }
+
+/* A failed thread never goes on. */
+static void stop()
+{
+    for (;;)
+        leave();
+}
+
+void emulator_warp(unsigned mask, int line)
+{
+    if (!(mask >> (current & 31) & 1)) {
+        fault("thread %d waits at line %d for mask %#x, which leaves it out", current, line, mask);
+        stop();
+    }
+    wait_here(AT_WARP, mask, line);
+}
+
+uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line)
+{
+    int other = (current & ~31) + from;
+    lanes[current].brought = mine;
+    emulator_warp(mask, line);
+    if (other >= threads || !(mask >> from & 1) || lanes[other].state == DONE) {
+        fault("thread %d takes from lane %d at line %d, which is done or does not take part", current, from, line);
+        stop();
+    }
+    uint64_t got = lanes[other].brought;
+    emulator_warp(mask, line); /* nobody brings the next before all have taken this */
     return got;
 }
 
-void emulator_launch(cuda_queue *q, const char *name, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+void emulator_launch(cuda_queue *q, const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
+                     std::function<void()> body)
 {
-    if (shared > SHARED_BYTES || block.x * block.y * block.z > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
-        grid.y > 65535 || grid.z > 65535 || block.x * block.y * block.z == 0) {
-        cuda_note(q, name, 9); /* cudaErrorInvalidConfiguration */
-        return;
-    }
-    submit(q->stream, [=] { run_grid(name, grid, block, body); });
+    emulator_launch_of l = {q, name, kernel, grid, block, shared, std::move(body)};
+    int code = check_launch(&l);
+    if (cuda_note(q, name, code))
+        emulator_submit(q->stream, std::move(l));
 }
 
 extern "C" void emulator_order(emulator_order_kind kind) { order = kind; }
-
-/* ---- the table ---- */
-
-static int emulated_driver_version(int *version) { return *version = 13000, 0; }
-static int emulated_runtime_version(int *version) { return *version = 13000, 0; }
-static int emulated_device_count(int *n) { return *n = 1, 0; }
-static int emulated_device_info(int, cuda_device_info *out)
-{
-    memset(out, 0, sizeof *out);
-    snprintf(out->name, sizeof out->name, "emulated GPU");
-    out->level = 90;
-    out->multiprocessors = 2;
-    out->memory = (size_t)4 << 30;
-    out->l2 = 1 << 20;
-    out->shared_per_block = 48 << 10;
-    out->shared_per_block_optin = 227 << 10;
-    return 0;
-}
-static int emulated_use_device(int device) { return device == 0 ? 0 : 101; }
-static int emulated_memory(size_t *available, size_t *all) { return *available = *all = (size_t)4 << 30, 0; }
-static int emulated_alloc(void **out, size_t bytes)
-{
-    *out = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (*out)
-        memset(*out, 0xE5, (bytes + 255) / 256 * 256);
-    return *out ? 0 : 2;
-}
-static int emulated_release(void *p) { return free(p), 0; }
-static int emulated_alloc_host(void **out, size_t bytes) { return emulated_alloc(out, bytes); }
-static int emulated_release_host(void *p) { return free(p), 0; }
-static int emulated_stream_make(void **out) { return *out = new stream_state{}, 0; }
-static int emulated_stream_free(void *stream) { return delete (stream_state *)stream, 0; }
-static int emulated_wait(void *) { return 0; }
-static int emulated_copy(void *to, const void *from, size_t bytes, cuda_copy, void *stream)
-{
-    return submit(stream, [=] { memcpy(to, from, bytes); }), 0;
-}
-static int emulated_fill(void *to, int byte, size_t bytes, void *stream)
-{
-    return submit(stream, [=] { memset(to, byte, bytes); }), 0;
-}
-static int emulated_event_make(void **out) { return *out = malloc(1), 0; }
-static int emulated_event_free(void *event) { return free(event), 0; }
-static int emulated_event_record(void *, void *) { return 0; }
-static int emulated_event_wait(void *, void *) { return 0; }
-static int emulated_event_seconds(void *, void *, double *out) { return *out = 0, 0; }
-static int emulated_capture_begin(void *stream)
-{
-    stream_state *s = (stream_state *)stream;
-    if (s->capturing)
-        return 1;
-    s->capturing = true;
-    s->recorded.clear();
-    return 0;
-}
-static int emulated_capture_end(void *stream, void **graph)
-{
-    stream_state *s = (stream_state *)stream;
-    s->capturing = false;
-    *graph = new std::vector<work>(std::move(s->recorded));
-    s->recorded.clear();
-    return 0;
-}
-static int emulated_graph_launch(void *graph, void *stream)
-{
-    for (const work &w : *(const std::vector<work> *)graph)
-        submit(stream, w.run);
-    return 0;
-}
-static int emulated_graph_free(void *graph) { return delete (std::vector<work> *)graph, 0; }
-static int emulated_last_error() { return 0; }
-static const char *emulated_text(int code)
-{
-    return code == 2 ? "out of memory" : code == 9 ? "invalid configuration argument" : "emulated failure";
-}
-
-extern "C" const cuda_api emulator_api = {
-#define FIELD(name, parameters, arguments) .name = emulated_##name,
-    CUDA_API(FIELD)
-#undef FIELD
-    .text = emulated_text};

@@ -1,7 +1,8 @@
 /* emulator.h - the device side of CUDA C++ for a host compiler: a .cu file becomes plain C++ whose blocks run on the host.
  *
- * Every thread of a block is a fiber that yields at barriers and shuffles. A warp runs alone as far as it can, so that a
- * missing barrier shows; emulator_order says in which order threads and warps run. What is here is what the kernels use. */
+ * A thread of a block that waits at a barrier or shuffle leaves its stack (fiber.h). A warp runs alone as far as it can, so
+ * that a missing barrier shows; emulator_order says in which order threads and warps run. What is here is what the kernels
+ * use; what a device leaves undefined fails the stream (emulator.cc). */
 #ifndef DISTILL_TESTS_EMULATOR_H
 #define DISTILL_TESTS_EMULATOR_H
 
@@ -20,7 +21,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __constant__ static
-#define __shared__   static /* one block runs at a time */
+/* One block runs at a time; of one section, so that it can be made NaN between blocks. */
+#define __shared__   static __attribute__((section("emulated_shared")))
 #define __align__(n) alignas(n)
 #define SHARED_DYNAMIC(type, name) type *name = reinterpret_cast<type *>(emulator_shared())
 
@@ -59,32 +61,44 @@ extern emulator_thread emulator_now;
 #define gridDim   (emulator_now.grid_dim)
 
 void *emulator_shared();
-void emulator_barrier(); /* of the block */
-void emulator_warp();    /* of the warp */
+/* `line`: of the kernel's source; threads that wait for each other must wait at the same one. */
+void emulator_barrier(int line);             /* of the block */
+void emulator_warp(unsigned mask, int line); /* of the lanes in `mask` */
 /* The 8 bytes that lane `from` of the warp brought to this call. */
-uint64_t emulator_exchange(uint64_t mine, int from);
+uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line);
 int emulator_lane();
 
-static inline void __syncthreads() { emulator_barrier(); }
-static inline void __syncwarp(unsigned = ~0u) { emulator_warp(); }
-template <class T> static inline T emulator_shuffle(T v, int from)
+#define EMULATOR_LINE int line = __builtin_LINE()
+static inline void __syncthreads(EMULATOR_LINE) { emulator_barrier(line); }
+static inline void __syncwarp(unsigned mask = ~0u, EMULATOR_LINE) { emulator_warp(mask, line); }
+template <class T> static inline T emulator_shuffle(T v, int from, unsigned mask, int line)
 {
     static_assert(sizeof(T) <= 8, "shuffles take up to 8 bytes");
     uint64_t bits = 0;
     memcpy(&bits, &v, sizeof v);
-    bits = emulator_exchange(bits, from & 31);
+    bits = emulator_exchange(bits, from, mask, line);
     memcpy(&v, &bits, sizeof v);
     return v;
 }
-template <class T> static inline T __shfl_sync(unsigned, T v, int from) { return emulator_shuffle(v, from); }
-template <class T> static inline T __shfl_xor_sync(unsigned, T v, int m) { return emulator_shuffle(v, emulator_lane() ^ m); }
-template <class T> static inline T __shfl_down_sync(unsigned, T v, int d)
+/* `width` lanes (a power of 2) shuffle among themselves; a source outside of them is the lane itself. */
+template <class T> static inline T __shfl_sync(unsigned mask, T v, int from, int width = 32, EMULATOR_LINE)
 {
-    return emulator_shuffle(v, emulator_lane() + d > 31 ? emulator_lane() : emulator_lane() + d);
+    return emulator_shuffle(v, (emulator_lane() & ~(width - 1)) | (from & (width - 1)), mask, line);
 }
-template <class T> static inline T __shfl_up_sync(unsigned, T v, int d)
+template <class T> static inline T __shfl_xor_sync(unsigned mask, T v, int m, int width = 32, EMULATOR_LINE)
 {
-    return emulator_shuffle(v, emulator_lane() < d ? emulator_lane() : emulator_lane() - d);
+    int lane = emulator_lane(), from = lane ^ m; /* of an earlier part it may be, of a later one not */
+    return emulator_shuffle(v, from > (lane | (width - 1)) ? lane : from, mask, line);
+}
+template <class T> static inline T __shfl_down_sync(unsigned mask, T v, int d, int width = 32, EMULATOR_LINE)
+{
+    int lane = emulator_lane();
+    return emulator_shuffle(v, lane + d > (lane | (width - 1)) ? lane : lane + d, mask, line);
+}
+template <class T> static inline T __shfl_up_sync(unsigned mask, T v, int d, int width = 32, EMULATOR_LINE)
+{
+    int lane = emulator_lane();
+    return emulator_shuffle(v, lane - d < (lane & ~(width - 1)) ? lane : lane - d, mask, line);
 }
 template <class T> static inline T __ldg(const T *p) { return *p; }
 template <class T> static inline T atomicAdd(T *p, T v)
@@ -144,12 +158,13 @@ static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 
 /* Does the launch, or records it while the queue captures. */
-void emulator_launch(cuda_queue *q, const char *name, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
+void emulator_launch(cuda_queue *q, const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
+                     std::function<void()> body);
 template <class... P, class... A>
 static inline void emulator_start(cuda_queue *q, const char *name, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A... a)
 {
     std::tuple<P...> given((P)a...);
-    emulator_launch(q, name, grid, block, shared, [=] { std::apply(kernel, given); });
+    emulator_launch(q, name, (const void *)kernel, grid, block, shared, [=] { std::apply(kernel, given); });
 }
 #define LAUNCH(kernel, grid, block, shared, q, ...) \
     do { \

@@ -1,4 +1,4 @@
-/* emulator_control.h - what tests tell the emulator (emulator.h). */
+/* emulator_control.h - what tests tell the emulator (emulator.h), and ask it. */
 #ifndef DISTILL_TESTS_EMULATOR_CONTROL_H
 #define DISTILL_TESTS_EMULATOR_CONTROL_H
 
@@ -6,11 +6,19 @@
 
 typedef enum emulator_order_kind { EMULATOR_FORWARD, EMULATOR_REVERSE, EMULATOR_RANDOM } emulator_order_kind;
 
+/* What there is now of things that have to be given back, and what happened since the program began. */
+typedef struct emulator_counts {
+    size_t memory, host_memory, streams, events, graphs; /* now */
+    size_t damaged;         /* blocks of memory that were written beside, found when they were given back */
+    size_t launches, waits; /* graphs launched, waits for a stream */
+} emulator_counts;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 extern const cuda_api emulator_api;
 void emulator_order(emulator_order_kind kind); /* in which threads and warps run between barriers */
+const emulator_counts *emulator_count(void);
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,263 @@
+/* emulator_api.cc - the table of api.h over the emulator: memory is the host's, between guards; a stream keeps what it is
+ * given until somebody waits for it, so that a host that looks too early, or overwrites what is still to be copied, shows;
+ * a graph is a list of what was recorded. A failure of a stream stays, as on a device. */
+#include "emulator_inside.h"
+
+#include <cstdio>
+#include <list>
+#include <map>
+#include <vector>
+
+#define GUARD 256 /* bytes watched on either side of device memory */
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define SHIELD(p, n)   __asan_poison_memory_region(p, n)
+#define UNSHIELD(p, n) __asan_unpoison_memory_region(p, n)
+#else
+#define SHIELD(p, n)   ((void)0)
+#define UNSHIELD(p, n) ((void)0)
+#endif
+
+namespace {
+typedef std::function<int()> work;
+struct stream_state {
+    bool capturing = false;
+    int failed = 0;
+    std::vector<work> recorded;
+    std::list<work> pending;
+};
+struct event_state {
+    stream_state *of = nullptr;
+    size_t waiting = 0; /* records that have not happened */
+};
+
+std::vector<stream_state *> streams;
+struct block_of {
+    size_t bytes;
+    bool host;
+};
+std::map<void *, block_of> blocks;
+emulator_counts counts;
+
+void drain(stream_state *s)
+{
+    while (!s->pending.empty()) {
+        work w = std::move(s->pending.front());
+        s->pending.pop_front();
+        if (s->failed == 0)
+            s->failed = w();
+        else
+            w = nullptr;
+    }
+}
+
+int submit(void *stream, work f)
+{
+    stream_state *s = (stream_state *)stream;
+    if (s->capturing)
+        s->recorded.push_back(std::move(f));
+    else
+        s->pending.push_back(std::move(f));
+    return 0;
+}
+
+void drain_all()
+{
+    for (stream_state *s : streams)
+        drain(s);
+}
+
+int take(void **out, size_t bytes, bool host)
+{
+    size_t all = (bytes + 2 * GUARD + 255) / 256 * 256;
+    unsigned char *p = (unsigned char *)aligned_alloc(256, all);
+    if (!p)
+        return EMULATED_NO_MEMORY;
+    memset(p, 0xA5, all);
+    memset(p + GUARD, 0xE5, bytes);
+    SHIELD(p, GUARD);
+    SHIELD(p + GUARD + bytes, GUARD);
+    *out = p + GUARD;
+    blocks[*out] = {bytes, host};
+    (host ? counts.host_memory : counts.memory)++;
+    return 0;
+}
+
+int give(void *p, bool host)
+{
+    auto b = blocks.find(p);
+    if (b == blocks.end() || b->second.host != host)
+        return EMULATED_BAD_VALUE;
+    drain_all();
+    unsigned char *low = (unsigned char *)p - GUARD, *high = (unsigned char *)p + b->second.bytes;
+    UNSHIELD(low, GUARD);
+    UNSHIELD(high, GUARD);
+    for (size_t i = 0; i < GUARD; i++)
+        if (low[i] != 0xA5 || high[i] != 0xA5) {
+            fprintf(stderr, "emulator: a kernel or copy wrote beside device memory of %zu bytes\n", b->second.bytes);
+            counts.damaged++;
+            break;
+        }
+    (host ? counts.host_memory : counts.memory)--;
+    blocks.erase(b);
+    free(low);
+    return 0;
+}
+} // namespace
+
+void emulator_submit(void *stream, emulator_launch_of l)
+{
+    submit(stream, [launch = std::move(l)] { return emulator_run(&launch); });
+}
+
+extern "C" const emulator_counts *emulator_count(void) { return &counts; }
+
+static int emulated_driver_version(int *version) { return *version = 13000, 0; }
+static int emulated_runtime_version(int *version) { return *version = 13000, 0; }
+static int emulated_device_count(int *n) { return *n = 1, 0; }
+static int emulated_device_info(int, cuda_device_info *out)
+{
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "emulated GPU");
+    out->level = 90;
+    out->multiprocessors = 2;
+    out->memory = (size_t)4 << 30;
+    out->l2 = 1 << 20;
+    out->shared_per_block = 48 << 10;
+    out->shared_per_block_optin = 227 << 10;
+    return 0;
+}
+static int emulated_use_device(int device) { return device == 0 ? 0 : EMULATED_NO_DEVICE; }
+static int emulated_memory(size_t *available, size_t *all)
+{
+    size_t in_use = 0;
+    for (const auto &b : blocks)
+        in_use += b.second.host ? 0 : b.second.bytes;
+    *all = (size_t)4 << 30;
+    *available = *all - in_use;
+    return 0;
+}
+static int emulated_alloc(void **out, size_t bytes) { return take(out, bytes, false); }
+static int emulated_release(void *p) { return give(p, false); }
+static int emulated_alloc_host(void **out, size_t bytes) { return take(out, bytes, true); }
+static int emulated_release_host(void *p) { return give(p, true); }
+static int emulated_stream_make(void **out)
+{
+    stream_state *s = new stream_state();
+    streams.push_back(s);
+    counts.streams++;
+    return *out = s, 0;
+}
+static int emulated_stream_free(void *stream)
+{
+    stream_state *s = (stream_state *)stream;
+    drain(s);
+    streams.erase(std::find(streams.begin(), streams.end(), s));
+    counts.streams--;
+    return delete s, 0;
+}
+static int emulated_wait(void *stream)
+{
+    stream_state *s = (stream_state *)stream;
+    if (s->capturing)
+        return EMULATED_BAD_CAPTURE;
+    drain(s);
+    counts.waits++;
+    return s->failed;
+}
+static int emulated_copy(void *to, const void *from, size_t bytes, cuda_copy, void *stream)
+{
+    return submit(stream, [=] { return memcpy(to, from, bytes), 0; });
+}
+static int emulated_fill(void *to, int byte, size_t bytes, void *stream)
+{
+    return submit(stream, [=] { return memset(to, byte, bytes), 0; });
+}
+static int emulated_event_make(void **out)
+{
+    counts.events++;
+    return *out = new event_state(), 0;
+}
+static int emulated_event_free(void *event)
+{
+    drain_all();
+    counts.events--;
+    return delete (event_state *)event, 0;
+}
+static int emulated_event_record(void *event, void *stream)
+{
+    event_state *e = (event_state *)event;
+    e->of = (stream_state *)stream;
+    if (!e->of->capturing)
+        e->waiting++;
+    return submit(stream, [=] { return e->waiting -= e->waiting > 0, 0; });
+}
+/* A stream that waits for an event does the other stream's work up to it. */
+static int emulated_event_wait(void *stream, void *event)
+{
+    event_state *e = (event_state *)event;
+    return submit(stream, [=] {
+        while (e->waiting && !e->of->pending.empty()) {
+            work w = std::move(e->of->pending.front());
+            e->of->pending.pop_front();
+            if (e->of->failed == 0)
+                e->of->failed = w();
+        }
+        return 0;
+    });
+}
+static int emulated_event_seconds(void *, void *, double *out) { return *out = 0, 0; }
+static int emulated_capture_begin(void *stream)
+{
+    stream_state *s = (stream_state *)stream;
+    if (s->capturing)
+        return EMULATED_BAD_CAPTURE;
+    s->capturing = true;
+    s->recorded.clear();
+    return 0;
+}
+static int emulated_capture_end(void *stream, void **graph)
+{
+    stream_state *s = (stream_state *)stream;
+    if (!s->capturing)
+        return EMULATED_BAD_CAPTURE;
+    s->capturing = false;
+    *graph = new std::vector<work>(std::move(s->recorded));
+    s->recorded.clear();
+    counts.graphs++;
+    return 0;
+}
+static int emulated_graph_launch(void *graph, void *stream)
+{
+    counts.launches++;
+    return submit(stream, [=] {
+        int code = 0;
+        for (const work &w : *(const std::vector<work> *)graph)
+            if (code == 0)
+                code = w();
+        return code;
+    });
+}
+static int emulated_graph_free(void *graph)
+{
+    drain_all();
+    counts.graphs--;
+    return delete (std::vector<work> *)graph, 0;
+}
+static int emulated_last_error() { return 0; }
+static const char *emulated_text(int code)
+{
+    return code == EMULATED_NO_MEMORY           ? "out of memory"
+           : code == EMULATED_BAD_VALUE         ? "invalid argument"
+           : code == EMULATED_BAD_CONFIGURATION ? "invalid configuration argument"
+           : code == EMULATED_NO_DEVICE         ? "invalid device ordinal"
+           : code == EMULATED_LAUNCH_FAILURE    ? emulator_message()
+                                                : "emulated failure";
+}
+
+extern "C" const cuda_api emulator_api = {
+#define FIELD(name, parameters, arguments) .name = emulated_##name,
+    CUDA_API(FIELD)
+#undef FIELD
+    .text = emulated_text};
