@@ -1,5 +1,6 @@
 /* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. */
 #define CUDA_TABLES(X) \
     X(binary) \
+    X(cast) \
     X(reduce) \
     X(unary)
