@@ -526,6 +526,49 @@ START_TEST(every_fault_of_a_runtime_is_a_state_of_its_cells)
 }
 END_TEST
 
+/* An emulator of our own making in PATH: it runs the program as it is. */
+static void write_emulator(const char *path, const char *version)
+{
+    text t = {0};
+    text_printf(&t, "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'qemu-x86_64 version %s'; echo more; exit; }\nshift 2\nexec \"$@\"\n", version);
+    OK(io_write_file(path, t.s, t.n));
+    ck_assert_int_eq(chmod(path, 0755), 0);
+    text_free(&t);
+}
+
+START_TEST(another_emulator_is_another_cell)
+{
+    if (!make_fakes("fp32"))
+        return;
+    const char *dir = test_path(test_tmp_dir(), "bin"), *qemu = test_path(dir, "qemu-x86_64");
+    char path[400];
+    OK(io_make_dirs(dir));
+    write_emulator(qemu, "7.2.1");
+    snprintf(path, sizeof path, "%s:/usr/bin:/bin", dir);
+    ck_assert_int_eq(setenv("PATH", path, 1), 0);
+    json_t *m = matrix_of("ort-haswell", NULL, 0);
+    if (strcmp(json_string_value(json_object_get(cell_of(m, "ort-haswell", "fp32"), "state")), "not run here") == 0) {
+        test_skip("an emulated cell", "ONNX Runtime was not found");
+        json_decref(m);
+        return;
+    }
+    has_state(m, "ort-haswell", "ok", "");
+    json_decref(m);
+    m = matrix_of("ort-haswell", NULL, 0);
+    ck_assert(json_is_true(json_object_get(cell_of(m, "ort-haswell", "fp32"), "cached")));
+    json_decref(m);
+    write_emulator(qemu, "10.0");
+    m = matrix_of("ort-haswell", NULL, 0);
+    ck_assert(json_is_false(json_object_get(cell_of(m, "ort-haswell", "fp32"), "cached")));
+    json_decref(m);
+    unsigned char *known;
+    size_t n;
+    OK(io_read_file(test_path(fake_run, "matrix/runtimes.json"), 1 << 20, &known, &n));
+    ck_assert(strstr((char *)known, "qemu-x86_64 version 10.0; runs distill, "));
+    mem_free(known);
+}
+END_TEST
+
 static const char *said_of(json_t *m, const char *runtime, const char *variant, const char *key)
 {
     const char *s = json_string_value(json_object_get(cell_of(m, runtime, variant), key));
@@ -604,6 +647,7 @@ const test_entry test_table[] = {
     TEST(portable_outputs_are_judged_by_their_codes),
     TEST(float_outputs_are_judged_by_their_distance),
     TEST(every_fault_of_a_runtime_is_a_state_of_its_cells),
+    TEST(another_emulator_is_another_cell),
     TEST(other_precisions_and_devices_of_our_own_executor_are_rows),
     TEST(what_is_finished_before_a_signal_is_kept),
     {0},

@@ -72,6 +72,55 @@ static void fill_list(tensor_list *l)
     }
 }
 
+/* Row by row it is the same array; what cannot be read so is refused. */
+START_TEST(rows_are_those_of_the_whole_array)
+{
+    const char *path = test_path(test_tmp_dir(), "rows.npy");
+    npy_rows r;
+    unsigned char part[4 * 3 * 8], *bytes;
+    size_t n;
+    for (size_t k = 0; k < TYPES; k++) {
+        tensor a;
+        make(&a, types[k], SHAPE(11, 4, 3), NULL);
+        OK(npy_write(path, &a));
+        OK(npy_rows_open(path, lim(), &r));
+        ck_assert(r.type == types[k] && shape_equal(&r.sh, &a.sh) && r.row == tensor_bytes(&a) / 11);
+        for (size_t i = 0; i < 11; i++) {
+            OK(npy_rows_read(&r, i, 1, part));
+            ck_assert_mem_eq(part, (char *)a.data + i * r.row, r.row);
+        }
+        npy_rows_close(&r);
+        tensor_free(&a);
+    }
+    OK(io_read_file(path, 1 << 20, &bytes, &n));
+    OK(io_write_file(path, bytes, n - 1));
+    FAILS(ST_BAD_DATA, "it was cut off", npy_rows_open(path, lim(), &r));
+    npy_rows_close(&r);
+    OK(io_write_file(path, bytes, n));
+    OK(npy_rows_open(path, lim(), &r));
+    OK(io_write_file(path, "", 0)); /* another file of that name: what was opened stays */
+    OK(npy_rows_read(&r, 10, 1, part));
+    npy_rows_close(&r);
+    mem_free(bytes);
+    FAILS(ST_BAD_DATA, "not an npy file", npy_rows_open(path, lim(), &r));
+    npy_rows_close(&r);
+    FAILS(ST_NO_INPUT, "none.npy", npy_rows_open("/tmp/none.npy", lim(), &r));
+    npy_rows_close(&r);
+    tensor nothing;
+    make(&nothing, DTYPE_F32, SHAPE(0, 2), NULL);
+    OK(npy_write(path, &nothing));
+    FAILS(ST_BAD_DATA, "no rows", npy_rows_open(path, lim(), &r));
+    npy_rows_close(&r);
+    tensor_free(&nothing);
+    char fortran[137];
+    snprintf(fortran, sizeof fortran, "%-10s%-117s\n12345678", "", "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 2), }");
+    memcpy(fortran, "\x93NUMPY\x01\x00\x76\x00", 10); /* 118 bytes of header follow */
+    OK(io_write_file(path, fortran, sizeof fortran - 1));
+    FAILS(ST_BAD_DATA, "C order", npy_rows_open(path, lim(), &r));
+    npy_rows_close(&r);
+}
+END_TEST
+
 START_TEST(npz_round_trip_and_same_bytes)
 {
     const char *dir = test_tmp_dir();
@@ -232,6 +281,7 @@ END_TEST
 
 const test_entry test_table[] = {
     TEST(own_round_trip),
+    TEST(rows_are_those_of_the_whole_array),
     TEST(npz_round_trip_and_same_bytes),
     TEST(files_of_numpy_in_the_repository),
     TEST(numpy_reads_ours_and_we_read_numpys),

@@ -85,6 +85,15 @@ static status open_regular(const char *path, int *fd, struct stat *sb)
     return st;
 }
 
+status io_open_read(const char *path, int *fd, uint64_t *size)
+{
+    struct stat sb;
+    *size = 0;
+    TRY(open_regular(path, fd, &sb));
+    *size = (uint64_t)sb.st_size;
+    return ST_OK;
+}
+
 static status open_bounded(const char *path, uint64_t limit, int *fd, size_t *size)
 {
     struct stat sb;

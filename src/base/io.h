@@ -20,6 +20,9 @@ MUST_USE status io_read_file(const char *path, uint64_t limit, unsigned char **d
 struct mem_shared;
 MUST_USE status io_read_shared(const char *path, uint64_t limit, struct mem_shared **data, size_t *size);
 
+/* Opens a regular file for reading (io_read_at in io_shared.h); *size in bytes. Close with io_close. */
+MUST_USE status io_open_read(const char *path, int *fd, uint64_t *size);
+
 /* Hands the contents of a regular file of any size to `take`, piece by piece, until it fails or the end comes. */
 MUST_USE status io_read_chunks(const char *path, status (*take)(const void *data, size_t n, void *ctx), void *ctx);
 

@@ -2,6 +2,7 @@
 #include "data/npy.h"
 
 #include "base/io.h"
+#include "base/io_shared.h"
 #include "base/text.h"
 #include "data/zip.h"
 
@@ -229,26 +230,32 @@ static status parse_start(const char *name, const unsigned char *b, size_t n, he
     return parse_head(name, (const char *)b + at, len, h);
 }
 
+static status check_shape(const char *name, const head *h, const limits *lim, size_t *bytes)
+{
+    char sh[200];
+    status st = shape_bytes(&h->sh, h->type, bytes);
+    if (st == ST_OK && (uint64_t)shape_count(&h->sh) > lim->elements)
+        st = fail(ST_BAD_DATA, "shape %s has more elements than limits.elements = %" PRIu64, shape_print(&h->sh, sh), lim->elements);
+    return st == ST_OK ? st : fail_within(st, "%s", name);
+}
+
+static status wrong_size(const char *name, const head *h, size_t want, uint64_t has)
+{
+    char sh[200];
+    return fail(ST_BAD_DATA, "%s: %s %s needs %zu bytes after the header, the file has %" PRIu64 "%s", name, dtype_of(h->type)->name,
+                shape_print(&h->sh, sh), want, has, has < want ? "; it was cut off" : "; too many");
+}
+
 status npy_parse(const char *name, unsigned char *bytes, size_t n, const limits *lim, tensor *out)
 {
     head h;
     size_t start = 0, want = 0;
-    char sh[200];
     status st = ST_OK;
     *out = (tensor){0};
     TRY_DONE(parse_start(name, bytes, n, &h, &start));
-    st = shape_bytes(&h.sh, h.type, &want);
-    if (st == ST_OK && (uint64_t)shape_count(&h.sh) > lim->elements)
-        st = fail(ST_BAD_DATA, "shape %s has more elements than limits.elements = %" PRIu64,
-                  shape_print(&h.sh, sh), lim->elements);
-    if (st != ST_OK) {
-        st = fail_within(st, "%s", name);
-        goto done;
-    }
+    TRY_DONE(check_shape(name, &h, lim, &want));
     if (n - start != want) {
-        st = fail(ST_BAD_DATA, "%s: %s %s needs %zu bytes after the header, the file has %zu%s", name,
-                  dtype_of(h.type)->name, shape_print(&h.sh, sh), want, n - start,
-                  n - start < want ? "; it was cut off" : "; too many");
+        st = wrong_size(name, &h, want, n - start);
         goto done;
     }
     memmove(bytes, bytes + start, want);
@@ -276,6 +283,55 @@ status npy_read(const char *path, const limits *lim, tensor *out)
     TRY(io_read_file(path, lim->data_file, &bytes, &n));
     return npy_parse(path, bytes, n, lim, out);
 }
+
+/* ---- row by row ---- */
+
+enum { HEAD_MAX = 65536 }; /* version 1 has no longer ones */
+
+status npy_rows_open(const char *path, const limits *lim, npy_rows *out)
+{
+    unsigned char *b = NULL;
+    uint64_t size;
+    size_t got, want = 0, start = 0;
+    head h;
+    status st = ST_OK;
+    *out = (npy_rows){.path = path, .fd = -1};
+    TRY(io_open_read(path, &out->fd, &size));
+    TRY_DONE(mem_alloc(&b, HEAD_MAX, 1));
+    TRY_DONE(io_read_at(out->fd, path, 0, b, size < HEAD_MAX ? (size_t)size : HEAD_MAX, &got));
+    TRY_DONE(parse_start(path, b, got, &h, &start));
+    TRY_DONE(check_shape(path, &h, lim, &want));
+    if (size - start != want)
+        st = wrong_size(path, &h, want, size - start);
+    else if (h.sh.rank < 1 || h.sh.dim[0] < 1)
+        st = fail(ST_BAD_DATA, "%s: the array has no rows", path);
+    else if (h.big_endian || (h.fortran && h.sh.rank > 1))
+        st = fail(ST_BAD_DATA, "%s: rows are read of arrays in C order and little endian alone; numpy.ascontiguousarray makes them", path);
+    if (st == ST_OK)
+        *out = (npy_rows){path, out->fd, h.type, h.sh, start, want / (size_t)h.sh.dim[0]};
+done:
+    mem_free(b);
+    return st;
+}
+
+status npy_rows_read(const npy_rows *r, size_t first, size_t n, void *to)
+{
+    size_t got, bytes = n * r->row;
+    TRY(io_read_at(r->fd, r->path, r->start + (uint64_t)first * r->row, to, bytes, &got));
+    if (got < bytes)
+        return fail(ST_BAD_DATA, "%s: it was cut off while it was read", r->path);
+    for (size_t i = 0; r->type == DTYPE_BOOL && i < bytes; i++)
+        ((unsigned char *)to)[i] = ((unsigned char *)to)[i] != 0;
+    return ST_OK;
+}
+
+void npy_rows_close(npy_rows *r)
+{
+    io_close(r->fd);
+    r->fd = -1;
+}
+
+/* ---- writing ---- */
 
 /* Magic, version, length and text, padded with blanks so that the data starts at a multiple of 64. */
 static status make_head(const tensor *t, text *out)

@@ -16,6 +16,21 @@ bool npy_is(const unsigned char *bytes, size_t n);
  * allows. `name` stands in messages; the tensor gets no name. */
 MUST_USE status npy_parse(const char *name, unsigned char *bytes, size_t n, const limits *lim, tensor *out);
 MUST_USE status npy_read(const char *path, const limits *lim, tensor *out);
+
+/* An array that stays in its file, read row by row: little endian and C order alone, rank at least 1. */
+typedef struct npy_rows {
+    const char *path; /* borrowed */
+    int fd;
+    dtype type;
+    shape sh;
+    uint64_t start;
+    size_t row; /* bytes */
+} npy_rows;
+MUST_USE status npy_rows_open(const char *path, const limits *lim, npy_rows *out); /* close also after failure */
+/* Rows [first, first + n), which must be there. */
+MUST_USE status npy_rows_read(const npy_rows *r, size_t first, size_t n, void *to);
+void npy_rows_close(npy_rows *r);
+
 MUST_USE status npy_write(const char *path, const tensor *t); /* durably */
 
 /* Every member NAME.npy becomes a tensor called NAME, in the archive's order. Other members are an error. */

@@ -62,6 +62,7 @@ static status take_refusal(json_in *j, arena *mem, matrix_cell *c)
     const char *kind = json_in_string(j, mem, j->root, "kind"), *message = json_in_string(j, mem, j->root, "message");
     TRY(j->st);
     kind = kind ? kind : "error";
+    c->peak_mb = (double)NAN; /* of a process that ran nothing */
     message = message ? message : "no reason given";
     if (strcmp(kind, "missing") == 0)
         return failed(mem, c, CELL_NOT_RUN, message);

@@ -60,6 +60,8 @@ static status print_of(const runtime_row *r, const runtime_launch *l, const runt
         if (strchr(l->command[i], '/'))
             add_file(&t, l->command[i]);
     }
+    if (l->emulator)
+        add_file(&t, l->emulator);
     for (size_t i = 0; l->env[i]; i++) {
         text_printf(&t, "%s\n", l->env[i]);
         if (strncmp(l->env[i], "DISTILL_ORT=", 12) == 0)
@@ -88,7 +90,8 @@ static void get_facts(json_in *j, arena *mem, json_t *o, runtime_facts *f)
                          .version = json_in_string(j, mem, o, "version"),
                          .build = json_in_string(j, mem, o, "build"),
                          .device = json_in_string(j, mem, o, "device"),
-                         .isa = json_in_string(j, mem, o, "isa")};
+                         .isa = json_in_string(j, mem, o, "isa"),
+                         .emulator = json_in_string(j, mem, o, "emulator")};
 }
 
 static void put_facts(json *j, const char *key, const char *print, const runtime_facts *f)
@@ -102,6 +105,7 @@ static void put_facts(json *j, const char *key, const char *print, const runtime
     json_put_string(j, "build", f->build);
     json_put_string(j, "device", f->device);
     json_put_string(j, "isa", f->isa);
+    json_put_string(j, "emulator", f->emulator);
     json_end_object(j);
 }
 
@@ -132,6 +136,19 @@ static status take_answer(const runtime_row *r, const process_result *p, arena *
     return st;
 }
 
+/* The first line of its --version, and the runner that it runs: for another processor that is another program than this one. */
+static status name_emulator(const runtime_launch *l, const volatile sig_atomic_t *stop, arena *mem, runtime_facts *f)
+{
+    const char *const command[] = {"/bin/sh", "-c", "\"$0\" --version | head -n 1", l->emulator, NULL};
+    const char *program = l->emulator, *build;
+    process_result p;
+    for (size_t i = 0; l->command[i]; i++)
+        program = l->command[i][0] == '/' && !io_is_dir(l->command[i]) ? l->command[i] : program;
+    TRY(process_ask(&(process_options){.command = command, .seconds = SECONDS, .stop = stop}, "", mem, &p));
+    TRY(runner_file_build(program, mem, &build));
+    return arena_printf(mem, &f->emulator, "%.200s; runs %s", p.end == PROCESS_ANSWERED ? p.answer : l->emulator, build);
+}
+
 static status ask(const runtime_row *r, const runtime_launch *l, const char *log_dir, const volatile sig_atomic_t *stop, arena *mem,
                   runtime_facts *f)
 {
@@ -145,7 +162,8 @@ static status ask(const runtime_row *r, const runtime_launch *l, const char *log
     if (st == ST_UNAVAILABLE)
         return arena_printf(mem, &f->how, "%s; %s", status_message(), r->get ? r->get : "");
     TRY(st);
-    return take_answer(r, &p, mem, f);
+    TRY(take_answer(r, &p, mem, f));
+    return l->emulator && f->present ? name_emulator(l, stop, mem, f) : ST_OK;
 }
 
 /* What is remembered of rows that were not asked for now. */

@@ -31,7 +31,7 @@ static status make_key(const maker *k, size_t row, size_t column, const matrix_f
         {"float32", plain < k->m->n_columns ? k->m->columns[plain].files[0].sha256 : NULL},
         {"variant", k->m->columns[column].variant},
         {"runner", text_of[0]}, {"runtime", f->runtime}, {"version", f->version}, {"build", f->build}, {"device", f->device},
-        {"isa", f->isa}, {"system", k->system}, {"form", file->form}, {"shapes", text_of[1]}, {"data", k->fed[column]},
+        {"isa", f->isa}, {"emulator", f->emulator}, {"system", k->system}, {"form", file->form}, {"shapes", text_of[1]}, {"data", k->fed[column]},
         {"options", text_of[2]}, {"limits", text_of[3]}, {"distill", text_of[4]},
     };
     *n = sizeof all / sizeof *all;

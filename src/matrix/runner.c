@@ -119,25 +119,34 @@ static status get_request(json_in *j, arena *mem, runner_request *r)
 
 /* ---- rows in, rows out ---- */
 
-typedef struct job_arrays { /* what the request's files hold: input i of the net takes x[i] */
-    tensor x[RUNNER_INPUTS];
+typedef struct job_arrays { /* the request's files; they are read as they are needed, so that the process's memory is the engine's */
+    npy_rows x[RUNNER_INPUTS];
     size_t n;
+    void *part; /* rows of one file in its type, where the model wants another one */
+    size_t room;
 } job_arrays;
 
-static status read_inputs(const runner_request *r, job_arrays *a)
+static status open_inputs(const runner_request *r, job_arrays *a)
 {
     const limits lim = limits_default();
-    for (; a->n < r->n_in; a->n++) {
-        tensor *x = &a->x[a->n];
-        TRY(npy_read(r->in[a->n].file, &lim, x));
-        if (x->sh.rank < 1 || (uint64_t)x->sh.dim[0] < r->samples)
-            return fail(ST_BAD_DATA, "%s: fewer rows than the %zu that are asked for", r->in[a->n].file, r->samples);
+    while (a->n < r->n_in) {
+        npy_rows *x = &a->x[a->n++];
+        TRY(npy_rows_open(r->in[a->n - 1].file, &lim, x));
+        if ((uint64_t)x->sh.dim[0] < r->samples)
+            return fail(ST_BAD_DATA, "%s: fewer rows than the %zu that are asked for", x->path, r->samples);
     }
     return ST_OK;
 }
 
+static void close_inputs(job_arrays *a)
+{
+    for (size_t i = 0; i < a->n; i++)
+        npy_rows_close(&a->x[i]);
+    mem_free(a->part);
+}
+
 /* The file of input i of the net: by name, else, with one input, that one. */
-static status match_input(const runner_request *r, const job_arrays *a, const runner_net *net, size_t i, const tensor **out)
+static status match_input(const runner_request *r, const job_arrays *a, const runner_net *net, size_t i, const npy_rows **out)
 {
     char want[200], got[200];
     const tensor *in = &net->in[i];
@@ -157,36 +166,48 @@ static status match_input(const runner_request *r, const job_arrays *a, const ru
 }
 
 /* Rows [first, first + n) into the net's memory; rows beyond are the last one again. */
-static void put_rows(const tensor *x, tensor *in, int64_t batch, size_t first, size_t n)
+static status put_rows(job_arrays *a, const npy_rows *x, tensor *in, int64_t batch, size_t first, size_t n)
 {
-    size_t each = (size_t)(shape_count(&in->sh) / batch), size = dtype_of(in->type)->size;
-    for (size_t i = 0; i < (size_t)batch; i++) {
-        size_t from = first + (i < n ? i : n - 1);
-        if (in->type == x->type)
-            memcpy((char *)in->data + i * each * size, (const char *)x->data + from * each * size, each * size);
-        for (size_t k = 0; in->type != x->type && k < each; k++)
-            dtype_store(in->type, in->data, (int64_t)(i * each + k), tensor_at(x, (int64_t)(from * each + k)));
+    const size_t each = (size_t)(shape_count(&in->sh) / batch), row = each * dtype_of(in->type)->size;
+    if (in->type == x->type) {
+        TRY(npy_rows_read(x, first, n, in->data));
+    } else {
+        if (a->room < n * x->row) {
+            mem_free(a->part);
+            a->part = NULL;
+            a->room = 0;
+            TRY(mem_alloc(&a->part, n * x->row, 1));
+            a->room = n * x->row;
+        }
+        TRY(npy_rows_read(x, first, n, a->part));
+        const tensor got = {.type = x->type, .data = a->part};
+        for (size_t i = 0; i < n * each; i++)
+            dtype_store(in->type, in->data, (int64_t)i, tensor_at(&got, (int64_t)i));
     }
+    for (size_t i = n; i < (size_t)batch; i++)
+        memcpy((char *)in->data + i * row, (const char *)in->data + (n - 1) * row, row);
+    return ST_OK;
 }
 
-static status run_rows(const runner_engine *e, const runner_request *r, const job_arrays *a, runner_net *net, size_t first, size_t n)
+static status put_inputs(const runner_request *r, job_arrays *a, runner_net *net, size_t first, size_t n)
 {
     for (size_t i = 0; i < net->n_in; i++) {
-        const tensor *x;
+        const npy_rows *x;
         TRY(match_input(r, a, net, i, &x));
-        put_rows(x, &net->in[i], net->batch, first, n);
+        TRY(put_rows(a, x, &net->in[i], net->batch, first, n));
     }
-    return e->run(net);
+    return ST_OK;
 }
 
 /* All samples; *y is made by the first batch. Seconds are those inside the engine. */
-static status run_all(const runner_engine *e, const runner_request *r, const job_arrays *a, runner_net *net, tensor *y, double *seconds)
+static status run_all(const runner_engine *e, const runner_request *r, job_arrays *a, runner_net *net, tensor *y, double *seconds)
 {
     size_t step = (size_t)net->batch, row = 0;
     for (size_t at = 0; at < r->samples; at += step) {
         size_t n = r->samples - at < step ? r->samples - at : step;
+        TRY(put_inputs(r, a, net, at, n));
         double began = clock_seconds();
-        TRY(run_rows(e, r, a, net, at, n));
+        TRY(e->run(net));
         *seconds += clock_seconds() - began;
         if (!y->data) {
             shape sh = net->out.sh;
@@ -201,17 +222,13 @@ static status run_all(const runner_engine *e, const runner_request *r, const job
     return ST_OK;
 }
 
-static status time_runs(const runner_engine *e, const runner_request *r, const job_arrays *a, runner_net *net, double *ms, size_t *n)
+static status time_runs(const runner_engine *e, const runner_request *r, job_arrays *a, runner_net *net, double *ms, size_t *n)
 {
     size_t rows = (size_t)net->batch, cycle = r->samples / rows < CYCLE ? r->samples / rows : CYCLE;
     double end = 0;
     for (size_t i = 0; i < r->latency.warmup + r->latency.runs; i++) {
         size_t at = cycle ? i % cycle * rows : 0, used = r->samples - at < rows ? r->samples - at : rows;
-        for (size_t k = 0; k < net->n_in; k++) {
-            const tensor *x;
-            TRY(match_input(r, a, net, k, &x));
-            put_rows(x, &net->in[k], net->batch, at, used);
-        }
+        TRY(put_inputs(r, a, net, at, used));
         double began = clock_seconds();
         end = end > 0 ? end : began + r->latency.seconds;
         if (*n >= LEAST_RUNS && began > end)
@@ -283,7 +300,7 @@ static status measure(const runner_engine *e, void *lib, const runner_request *r
     runner_net net = {0};
     bool loaded = false;
     status st = ST_OK;
-    TRY_DONE(read_inputs(r, &a));
+    TRY_DONE(open_inputs(r, &a));
     double began = clock_seconds();
     TRY_DONE(e->load(lib, r, r->batch, &net));
     loaded = true;
@@ -305,8 +322,7 @@ static status measure(const runner_engine *e, void *lib, const runner_request *r
 done:
     if (loaded)
         e->unload(&net);
-    for (size_t i = 0; i < a.n; i++)
-        tensor_free(&a.x[i]);
+    close_inputs(&a);
     return st;
 }
 

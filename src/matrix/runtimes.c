@@ -176,13 +176,13 @@ static status find_library(const char *folder, const char *prefix, arena *mem, c
     return st;
 }
 
-static bool in_path(const char *program)
+/* Where a program is; false: nowhere. */
+static bool in_path(const char *program, char at[4096])
 {
     const char *path = getenv("PATH");
-    char at[4096];
     for (const char *p = path ? path : "/usr/bin:/bin"; *p;) {
         int n = (int)strcspn(p, ":");
-        if ((size_t)snprintf(at, sizeof at, "%.*s/%s", n, p, program) < sizeof at && access(at, X_OK) == 0)
+        if (snprintf(at, 4096, "%.*s/%s", n, p, program) < 4096 && access(at, X_OK) == 0)
             return true;
         p += n + (p[n] == ':');
     }
@@ -206,8 +206,9 @@ static status use_library(const runtime_row *r, const runtime_places *p, arena *
 static status launch_c(const runtime_row *r, const runtime_places *p, arena *mem, words *command, words *env, runtime_launch *out)
 {
     const char *program = p->program, *sysroot, *cross;
+    char at[4096];
     const char *qemu = r->kind == RUNNER_X86 ? "qemu-x86_64" : r->kind == RUNNER_ARM64 ? "qemu-aarch64" : NULL;
-    if (qemu && !in_path(qemu))
+    if (qemu && !in_path(qemu, at))
         return arena_printf(mem, &out->missing, "there is no %s; %s brings it", qemu, SETUP("qemu"));
     if (r->kind == RUNNER_ARM64) {
         TRY(arena_printf(mem, &sysroot, "%s/build/arm64", p->root ? p->root : "."));
@@ -219,6 +220,7 @@ static status launch_c(const runtime_row *r, const runtime_places *p, arena *mem
             return arena_printf(mem, &out->missing, "there is no %s; tools/build --aarch64 makes it", cross);
     }
     if (qemu) {
+        TRY(arena_strdup(mem, &out->emulator, at));
         add_word(command, qemu);
         add_word(command, "-cpu");
         add_word(command, r->cpu);
@@ -236,13 +238,14 @@ static status launch_c(const runtime_row *r, const runtime_places *p, arena *mem
 static status launch_script(const runtime_row *r, const runtime_places *p, arena *mem, words *command, runtime_launch *out)
 {
     const char *with, *script;
+    char at[4096];
     if (!p->root)
         return arena_printf(mem, &out->missing, "the project's tools/runners is not beside this program; run it from the project's folder");
     TRY(arena_printf(mem, &script, "%s/tools/runners/%s", p->root, r->kind == RUNNER_NODE ? "web.mjs" : "runner.py"));
     TRY(arena_printf(mem, &with, "%s/.venv/bin/python", p->root));
     if (r->kind == RUNNER_NODE) {
         with = "node";
-        if (!in_path(with))
+        if (!in_path(with, at))
             return arena_printf(mem, &out->missing, "there is no node; %s needs it", r->get);
     } else if (!io_exists(with)) {
         return arena_printf(mem, &out->missing, "there is no %s; tools/setup makes it", with);

@@ -45,6 +45,7 @@ MUST_USE status runtimes_places(arena *mem, runtime_places *out);
 /* The command and environment of a row's runner, NULL-terminated. Something that is missing: *missing says what, and how to get it. */
 typedef struct runtime_launch {
     const char *const *command, *const *env;
+    const char *emulator; /* the file of the program that plays the processor; NULL: none does */
     const char *missing;
 } runtime_launch;
 MUST_USE status runtimes_launch(const runtime_row *r, const runtime_places *p, arena *mem, runtime_launch *out);
@@ -53,6 +54,7 @@ typedef struct runtime_facts {
     bool present;
     const char *how; /* not present: what is missing and how to get it */
     const char *runtime, *version, *build, *device, *isa;
+    const char *emulator; /* what plays the processor, and of which build the runner is that runs there; NULL: none */
 } runtime_facts;
 /* Asks every one of n rows, or takes what `cache` (a file; NULL: none) remembers. facts: [n]. log_dir: for what they say on
  * standard error; NULL: nowhere. */

@@ -167,15 +167,38 @@ def checked(request):
     return request
 
 
-def read_inputs(request):
-    import numpy as np
+class Rows:
+    """An array that stays in its .npy file, read row by row: what is not needed counts to no engine's memory."""
 
+    def __init__(self, path):
+        from numpy.lib import format as npy
+
+        self.path = path
+        with open(path, "rb") as f:
+            version = npy.read_magic(f)
+            self.shape, fortran, self.dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(f)
+            self.start = f.tell()
+        if self.dtype.hasobject or (fortran and len(self.shape) > 1) or not self.shape:
+            raise Refused("error", f"{path}: rows are read of plain arrays in C order alone")
+        self.width = 1
+        for n in self.shape[1:]:
+            self.width *= n
+
+    def read(self, first, count):
+        import numpy as np
+
+        x = np.fromfile(self.path, self.dtype, count * self.width, offset=self.start + first * self.width * self.dtype.itemsize)
+        if x.size < count * self.width:
+            raise Refused("error", f"{self.path}: it was cut off")
+        return x.reshape(count, *self.shape[1:])
+
+
+def read_inputs(request):
     arrays = {}
     for i in request["inputs"]:
-        x = np.load(i["file"], mmap_mode="r", allow_pickle=False)
-        if x.ndim < 1 or len(x) < request["samples"]:
-            raise Refused("error", f"{i['file']}: {len(x) if x.ndim else 0} rows, {request['samples']} are asked for")
-        arrays[i["name"]] = x
+        x = arrays[i["name"]] = Rows(i["file"])
+        if x.shape[0] < request["samples"]:
+            raise Refused("error", f"{i['file']}: {x.shape[0]} rows, {request['samples']} are asked for")
     return arrays
 
 
@@ -183,8 +206,9 @@ def rows_of(arrays, begin, count, total):
     """Rows begin .. begin + count of each input; the last row again where there are no more."""
     import numpy as np
 
-    at = np.minimum(np.arange(begin, begin + count), total - 1)
-    return {name: np.ascontiguousarray(x[at]) for name, x in arrays.items()}
+    there = min(count, total - begin)
+    rows = {name: x.read(begin, there) for name, x in arrays.items()}
+    return {name: np.concatenate([x, np.repeat(x[-1:], count - there, axis=0)]) if there < count else x for name, x in rows.items()}
 
 
 def run_all(session, arrays, samples, batch):
