@@ -2,5 +2,7 @@
 #define CUDA_TABLES(X) \
     X(binary) \
     X(cast) \
+    X(move) \
+    X(pool) \
     X(reduce) \
     X(unary)

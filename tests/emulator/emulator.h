@@ -107,6 +107,25 @@ template <class T> static inline T atomicAdd(T *p, T v)
     *p += v;
     return old;
 }
+template <class T> static inline T atomicMin(T *p, T v)
+{
+    T old = *p;
+    *p = v < old ? v : old;
+    return old;
+}
+template <class T> static inline T atomicMax(T *p, T v)
+{
+    T old = *p;
+    *p = v > old ? v : old;
+    return old;
+}
+static inline unsigned __ballot_sync(unsigned mask, int yes, EMULATOR_LINE)
+{
+    unsigned bits = yes ? 1u << emulator_lane() : 0;
+    for (int m = 16; m; m >>= 1)
+        bits |= emulator_shuffle(bits, emulator_lane() ^ m, mask, line);
+    return bits;
+}
 /* float16 and bfloat16: as in cuda_fp16.h and cuda_bf16.h, rounded to nearest even. */
 struct __half {
     uint16_t bits;
@@ -155,6 +174,20 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float f)
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 #define __expf expf
 #define __grid_constant__
+/* Not made one with what stands beside them (here nothing is: -ffp-contract=off). */
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline int __popc(unsigned v) { return __builtin_popcount(v); }
+static inline int __ffs(int v) { return __builtin_ffs(v); }
+/* c + the products of the four bytes of a and b. */
+static inline int __dp4a(int a, int b, int c)
+{
+    unsigned sum = (unsigned)c;
+    for (int i = 0; i < 4; i++)
+        sum += (unsigned)((int8_t)((unsigned)a >> 8 * i) * (int8_t)((unsigned)b >> 8 * i));
+    return (int)sum;
+}
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 
 /* Does the launch, or records it while the queue captures. */
