@@ -318,7 +318,8 @@ size_t cli_flags(cli *c, config_override *flags)
         const char *value, *key, *flag;
     } texts[] = {{o->teacher, "teacher.path", "--teacher"},   {o->teacher_output, "teacher.output", "--teacher-output"},
                  {o->teacher_precision, "teacher.precision", "--teacher-precision"},
-                 {o->device, "exec.device", "--device"},      {o->data, "data.dir", "--data"},
+                 {o->device, "exec.device", "--device"},
+                 {o->deterministic ? "true" : NULL, "exec.deterministic", "--deterministic"}, {o->data, "data.dir", "--data"},
                  {o->samples, "data.samples", "--samples"},   {o->seed, "train.seed", "--seed"},
                  {o->runtimes, "matrix.runtimes", "--runtimes"}, {o->variants, "matrix.variants", "--variants"},
                  {o->threads, "exec.threads", "--threads"},   {o->batch_text, "train.batch", "--batch"}};

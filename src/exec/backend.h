@@ -18,6 +18,7 @@ typedef struct backend_options {
     isa min_isa;     /* a processor that lacks it is ST_UNAVAILABLE; ISA_REF: any will do */
     const char *method; /* rows of this method first ("reference": no row that has a method); NULL: the best row */
     layout_choice layout;
+    bool deterministic, tf32; /* of a CUDA device: exec.deterministic, exec.tf32 */
 } backend_options;
 
 typedef struct backend backend;

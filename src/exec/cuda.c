@@ -197,7 +197,8 @@ static void cuda_describe(const backend *b, text *out)
 static void cuda_identify(const backend *b, text *out)
 {
     const cuda_backend *c = (const cuda_backend *)(const void *)b;
-    text_printf(out, "cuda %s sm_%d tf32 %d", c->info.name, c->info.level, (int)c->queue.tf32);
+    text_printf(out, "cuda %s sm_%d tf32 %d deterministic %d", c->info.name, c->info.level, (int)c->queue.tf32,
+                (int)c->queue.deterministic);
 }
 
 static void cuda_close(backend *b)
@@ -257,10 +258,9 @@ status cuda_open(const cuda_api *api, const kernel_row *const *tables, const bac
 {
     cuda_backend *c;
     status st = ST_OK;
-    (void)o;
     TRY(find_device(api, index));
     TRY(mem_alloc(&c, 1, sizeof *c));
-    c->queue = (cuda_queue){.api = api, .device = index};
+    c->queue = (cuda_queue){.api = api, .device = index, .deterministic = o->deterministic, .tf32 = o->tf32};
     c->base = (backend){.name = "cuda", .threads = 1, .level = ISA_BASE, .find = cuda_find, .find_blocked = cuda_find_blocked,
                         .layout = LAYOUT_PLAIN, .alloc = cuda_alloc, .free = cuda_free, .remote = &remote, .queue = &c->queue,
                         .identify = cuda_identify, .describe = cuda_describe, .close = cuda_close};

@@ -27,7 +27,9 @@ backend_options job_backend_options(const job *j)
                              .max_isa = levels[j->exec.kernels].max,
                              .min_isa = levels[j->exec.kernels].min,
                              .method = methods[j->exec.conv],
-                             .layout = layouts[j->exec.layout]};
+                             .layout = layouts[j->exec.layout],
+                             .deterministic = j->exec.deterministic,
+                             .tf32 = j->exec.tf32};
 }
 
 static const char *or_null(const char *s)
