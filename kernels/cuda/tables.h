@@ -2,6 +2,8 @@
 #define CUDA_TABLES(X) \
     X(binary) \
     X(cast) \
+    X(conv) \
+    X(gemm) \
     X(move) \
     X(pool) \
     X(reduce) \

@@ -1,0 +1,253 @@
+/* gemm.cu - Gemm, MatMul and Linear (src/ops/matmul.c) without a library: tiles of kernels/cuda/tile.cuh. */
+#include "kernels/cuda/tile.cuh"
+
+/* ---- what happens to a sum: pre = alpha * sum + beta * C + residual, y = activation(pre) ---- */
+
+struct matrix_finish {
+    float *y, *pre;                  /* dense [batches, m, n]; pre may be NULL */
+    const float *c, *residual;       /* NULL: none; residual lies like y */
+    int64_t c_row, c_col, m, n;
+    float alpha, beta;
+    int activation;
+    bool vector;                     /* four at a time */
+
+    /* Four neighbouring columns, or fewer. */
+    struct column {
+        int64_t at, col;
+        __device__ column(const matrix_finish &f, int64_t batch, int64_t col_, int64_t) : at(batch * f.m * f.n + col_), col(col_) {}
+        __device__ void put(const matrix_finish &f, int64_t row, float4 v, int64_t have) const
+        {
+            const int64_t to = at + row * f.n;
+            if (f.alpha != 1)
+                v = make_float4(f.alpha * v.x, f.alpha * v.y, f.alpha * v.z, f.alpha * v.w);
+            if (f.c) {
+                const float *c = f.c + row * f.c_row + col * f.c_col;
+                float4 b = f.c_col ? fetch4(c, have, false) : make_float4(*c, *c, *c, *c);
+                v = make_float4(v.x + f.beta * b.x, v.y + f.beta * b.y, v.z + f.beta * b.z, v.w + f.beta * b.w);
+            }
+            if (f.residual) {
+                float4 r = fetch4(f.residual + to, have, f.vector);
+                v = make_float4(v.x + r.x, v.y + r.y, v.z + r.z, v.w + r.w);
+            }
+            if (f.pre)
+                put4(f.pre + to, v, have, f.vector);
+            if (f.activation != ACTIVATION_NONE)
+                v = make_float4(activate(f.activation, v.x), activate(f.activation, v.y), activate(f.activation, v.z),
+                                activate(f.activation, v.w));
+            put4(f.y + to, v, have, f.vector);
+        }
+    };
+    __device__ static float activate(int activation, float x)
+    {
+        if (activation == ACTIVATION_RELU)
+            return x < 0 ? 0 : x;
+        if (activation == ACTIVATION_GELU)
+            return 0.5f * x * (1 + erff(x * 0.70710678f));
+        float t = tanhf(activation == ACTIVATION_TANH ? x : 0.79788456f * (x + 0.044715f * x * x * x));
+        return activation == ACTIVATION_TANH ? t : 0.5f * x * (1 + t);
+    }
+};
+
+/* ---- the product ---- */
+
+/* Where the matrices lie. Element (i, k) of A: a + i * a_step + k, transposed a + k * a_step + i; of B (k, j):
+ * b + k * b_step + j, transposed b + j * b_step + k. The leading axes of the operands broadcast to `dim`. */
+typedef struct matrix_operands {
+    const float *a, *b;
+    int64_t a_step, b_step;
+    int rank;
+    int64_t dim[RANK_MAX], a_batch[RANK_MAX], b_batch[RANK_MAX];
+    bool a_across, b_across; /* A is transposed, B is not: the rows of the tile's side are neighbours in memory */
+    bool a_vector, b_vector, round;
+} matrix_operands;
+
+template <class T, bool A_ALONG, bool B_ALONG>
+__global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) matrix_kernel(matrix_operands o, product_size p, matrix_finish finish)
+{
+    const tile_place<T> place;
+    const int64_t tile_n = blockIdx.x / p.tiles_m, row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M, col0 = tile_n * T::N;
+    const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
+    for (int64_t batch = blockIdx.y; batch < p.batches; batch += gridDim.y) {
+        int64_t at_a = 0, at_b = 0;
+        for (int64_t axis = o.rank - 1, i = batch; axis >= 0; axis--) {
+            int64_t next = i / o.dim[axis], here = i - next * o.dim[axis];
+            at_a += here * o.a_batch[axis];
+            at_b += here * o.b_batch[axis];
+            i = next;
+        }
+        matrix_side<T, T::M, A_ALONG> a = {o.a + at_a, o.a_step, row0, p.m, o.a_vector, o.round, {}};
+        matrix_side<T, T::N, B_ALONG> b = {o.b + at_b, o.b_step, col0, p.n, o.b_vector, o.round, {}};
+        float sum[T::TM][T::TN];
+        tile_product<T>(a, b, begin, end, place, sum);
+        tile_finish<T>(p, place, row0, col0, batch, sum, finish);
+    }
+}
+
+template <class T> static product_size matrix_run(const kernel_args *a, const matrix_operands &o, int64_t m, int64_t n, int64_t k,
+                                                  int64_t batches, const matrix_finish *finish)
+{
+    product_size p = product_of<T>(m, n, k, batches, a->work);
+    if (!finish || m * n * batches == 0)
+        return p;
+    dim3 grid = product_grid<T>(&p);
+    if (o.a_across && o.b_across)
+        LAUNCH((matrix_kernel<T, false, false>), grid, T::THREADS, 0, a->queue, o, p, *finish);
+    else if (o.a_across)
+        LAUNCH((matrix_kernel<T, false, true>), grid, T::THREADS, 0, a->queue, o, p, *finish);
+    else if (o.b_across)
+        LAUNCH((matrix_kernel<T, true, false>), grid, T::THREADS, 0, a->queue, o, p, *finish);
+    else
+        LAUNCH((matrix_kernel<T, true, true>), grid, T::THREADS, 0, a->queue, o, p, *finish);
+    if (p.splits > 1)
+        LAUNCH((product_join<matrix_finish>), grid_for(a->queue, m * n * batches, 1), CUDA_THREADS, 0, a->queue, p, *finish);
+    return p;
+}
+
+/* finish NULL: only sizes, of which the workspace follows. */
+static product_size product_run(const kernel_args *a, const matrix_operands &o, int64_t m, int64_t n, int64_t k, int64_t batches,
+                                const matrix_finish *finish)
+{
+    switch (tile_choose(m, n, batches)) {
+#define CHOOSE(kind, T) \
+    case kind: \
+        return matrix_run<T>(a, o, m, n, k, batches, finish);
+        TILE_KINDS(CHOOSE)
+#undef CHOOSE
+    }
+    return product_size();
+}
+
+/* ---- the operators ---- */
+
+typedef struct matrix_job {
+    matrix_operands o;
+    matrix_finish f;
+    int64_t m, n, k, batches;
+} matrix_job;
+
+/* A [a_rows, a_cols] and B [b_rows, b_cols] as they lie. */
+static matrix_job job_of(const kernel_args *a, int64_t a_rows, int64_t a_cols, bool ta, int64_t b_rows, int64_t b_cols, bool tb)
+{
+    matrix_job j = {};
+    j.m = ta ? a_cols : a_rows;
+    j.k = ta ? a_rows : a_cols;
+    j.n = tb ? b_rows : b_cols;
+    j.batches = 1;
+    j.o.a = (const float *)a->in[0].data;
+    j.o.b = (const float *)a->in[1].data;
+    j.o.a_step = a_cols;
+    j.o.b_step = b_cols;
+    j.o.a_across = ta;
+    j.o.b_across = !tb;
+    j.o.a_vector = is_vector(j.o.a) && a_cols % 4 == 0;
+    j.o.b_vector = is_vector(j.o.b) && b_cols % 4 == 0;
+    j.f.y = (float *)a->out[0].data;
+    j.f.m = j.m;
+    j.f.n = j.n;
+    j.f.alpha = 1;
+    return j;
+}
+
+static const float *optional(const kernel_args *a, int i)
+{
+    return i < a->n_in ? (const float *)a->in[i].data : NULL;
+}
+
+static matrix_job gemm_job(const kernel_args *a)
+{
+    const gemm_attrs *at = (const gemm_attrs *)a->attr;
+    const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
+    matrix_job j = job_of(a, x->dim[0], x->dim[1], at->transA != 0, w->dim[0], w->dim[1], at->transB != 0);
+    j.f.alpha = (float)at->alpha;
+    j.f.beta = (float)at->beta;
+    j.f.c = at->beta != 0 ? optional(a, 2) : NULL;
+    if (j.f.c) {
+        const shape *c = &a->in[2].sh;
+        int64_t cols = c->rank ? c->dim[c->rank - 1] : 1, rows = c->rank > 1 ? c->dim[0] : 1;
+        j.f.c_row = rows > 1 ? cols : 0;
+        j.f.c_col = cols > 1;
+    }
+    return j;
+}
+
+static matrix_job linear_job(const kernel_args *a)
+{
+    const linear_attrs *at = (const linear_attrs *)a->attr;
+    const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
+    int64_t rows = 1;
+    for (int i = 0; i < x->rank - 1; i++)
+        rows *= x->dim[i];
+    matrix_job j = job_of(a, rows, x->dim[x->rank - 1], at->transA != 0, w->dim[0], w->dim[1], at->transB != 0);
+    j.f.alpha = (float)at->alpha;
+    j.f.beta = 1;
+    j.f.c = optional(a, 2);
+    j.f.c_col = 1;
+    j.f.residual = optional(a, 3);
+    j.f.pre = a->n_out > 1 ? (float *)a->out[1].data : NULL;
+    j.f.activation = (int)at->activation;
+    j.o.round = at->precision == PRECISION_BF16;
+    return j;
+}
+
+/* Steps of an operand along the leading axes of the result. */
+static void batch_steps(const shape *s, int rank, int64_t *step)
+{
+    int64_t each = s->rank > 1 ? s->dim[s->rank - 2] * s->dim[s->rank - 1] : s->dim[0];
+    for (int i = rank - 1, j = s->rank - 3; i >= 0; i--, j--) {
+        step[i] = j >= 0 && s->dim[j] > 1 ? each : 0;
+        each *= j >= 0 ? s->dim[j] : 1;
+    }
+}
+
+static matrix_job matmul_job(const kernel_args *a)
+{
+    const matmul_attrs *at = (const matmul_attrs *)a->attr;
+    const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
+    const int rx = x->rank, rw = w->rank, most = rx > rw ? rx : rw;
+    matrix_job j = job_of(a, rx > 1 ? x->dim[rx - 2] : 1, x->dim[rx - 1], at->transA != 0, rw > 1 ? w->dim[rw - 2] : w->dim[0],
+                          rw > 1 ? w->dim[rw - 1] : 1, at->transB != 0);
+    j.o.rank = most > 2 ? most - 2 : 0;
+    for (int i = 0; i < j.o.rank; i++) {
+        int ix = rx - 2 - j.o.rank + i, iw = rw - 2 - j.o.rank + i;
+        int64_t dx = ix >= 0 ? x->dim[ix] : 1, dw = iw >= 0 ? w->dim[iw] : 1;
+        j.o.dim[i] = dx == 1 ? dw : dx;
+        j.batches *= j.o.dim[i];
+    }
+    batch_steps(x, j.o.rank, j.o.a_batch);
+    batch_steps(w, j.o.rank, j.o.b_batch);
+    bool shared = !j.o.a_across; /* one B for all rows of A: one product */
+    int64_t rows = j.m;
+    for (int i = j.o.rank - 1; i >= 0; i--) {
+        shared &= j.o.b_batch[i] == 0 && (j.o.dim[i] == 1 || j.o.a_batch[i] == rows * j.k);
+        rows *= j.o.dim[i];
+    }
+    if (shared) {
+        j.m = j.f.m = rows;
+        j.batches = 1;
+        j.o.rank = 0;
+    }
+    return j;
+}
+
+static void job_run(const kernel_args *a, matrix_job j)
+{
+    j.f.vector = j.n % 4 == 0 && is_vector(j.f.y) && is_vector(j.f.pre) && is_vector(j.f.residual);
+    product_run(a, j.o, j.m, j.n, j.k, j.batches, &j.f);
+}
+static size_t job_workspace(const kernel_args *a, const matrix_job &j)
+{
+    product_size p = product_run(a, j.o, j.m, j.n, j.k, j.batches, NULL);
+    return product_workspace(&p);
+}
+#define OPERATOR(name) \
+    static void name##_run(const kernel_args *a) { job_run(a, name##_job(a)); } \
+    static size_t name##_workspace(const kernel_args *a) { return job_workspace(a, name##_job(a)); }
+OPERATOR(gemm)
+OPERATOR(matmul)
+OPERATOR(linear)
+
+CUDA_TABLE(gemm) = {
+    {.op = OP_GEMM, .type = DTYPE_F32, .name = "gemm", .run = gemm_run, .workspace = gemm_workspace},
+    {.op = OP_MATMUL, .type = DTYPE_F32, .name = "matmul", .run = matmul_run, .workspace = matmul_workspace},
+    {.op = OP_LINEAR, .type = DTYPE_F32, .name = "linear", .run = linear_run, .workspace = linear_workspace},
+    KERNEL_END};
