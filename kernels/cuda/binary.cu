@@ -7,7 +7,7 @@
 
 /* ---- float32 ---- */
 
-__device__ static inline float power(float x, float y)
+__device__ static OUT_OF_LINE float power(float x, float y)
 {
     if (y == 2)
         return x * x;
@@ -122,38 +122,29 @@ __device__ static inline float half_result(operation what, float x, float y)
 template <class T> __global__ static void any_kernel(operation what, bool logic, void *out, __grid_constant__ const operand a,
                                                      __grid_constant__ const operand b, int64_t n)
 {
-    for_packs<pack_of<T>>(n, [&](int64_t i, auto width) {
-        constexpr int V = decltype(width)::value;
-        typedef typename arithmetic<T>::number number;
-        const pack<T, V> p = operand_load<T, V>(a, i), q = operand_load<T, V>(b, i);
-        pack<T, V> r;
-        pack<uint8_t, V> truth;
-        UNROLL
-        for (int v = 0; v < V; v++) {
-            const number x = arithmetic<T>::load(p.at[v]), y = arithmetic<T>::load(q.at[v]);
-            number z;
-            if constexpr (std::is_same<T, number>::value)
-                z = whole_result(what, x, y);
-            else
-                z = half_result(what, x, y);
-            truth.at[v] = z != 0;
-            r.at[v] = arithmetic<T>::store(z);
-        }
-        if (logic)
-            pack_store<uint8_t, V>((uint8_t *)out, i, truth);
+    typedef typename arithmetic<T>::number number;
+    GRID_STRIDE(i, n)
+    {
+        const number x = arithmetic<T>::load(((const T *)a.data)[operand_at(a, i)]), y = arithmetic<T>::load(((const T *)b.data)[operand_at(b, i)]);
+        number z;
+        if constexpr (std::is_same<T, number>::value)
+            z = whole_result(what, x, y);
         else
-            pack_store<T, V>((T *)out, i, r);
-    });
+            z = half_result(what, x, y);
+        if (logic)
+            ((uint8_t *)out)[i] = z != 0;
+        else
+            ((T *)out)[i] = arithmetic<T>::store(z);
+    }
 }
 
 template <class T, operation WHAT> static void any_run(const kernel_args *a)
 {
-    constexpr int V = pack_of<T>;
     const int64_t n = shape_count(&a->out[0].sh);
     const operation what = WHAT == DO_mod && ((const mod_attrs *)a->attr)->fmod && !dtype_of(a->in[0].type)->is_float
                                ? DO_mod_cut : WHAT;
-    LAUNCH(any_kernel<T>, grid_for(a->queue, n, V), CUDA_THREADS, 0, a->queue, what, WHAT >= DO_equal && WHAT <= DO_greater_or_equal,
-           a->out[0].data, operand_of(&a->out[0], &a->in[0], V), operand_of(&a->out[0], &a->in[1], V), n);
+    LAUNCH(any_kernel<T>, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, what, WHAT >= DO_equal && WHAT <= DO_greater_or_equal,
+           a->out[0].data, operand_of(&a->out[0], &a->in[0], 1), operand_of(&a->out[0], &a->in[1], 1), n);
 }
 
 /* ---- Pow with an exponent of another type than the base: in double ---- */
@@ -204,13 +195,14 @@ template <class A> __device__ static inline A many_step(many what, A y, A x)
     }
 }
 
+template <class T> inline constexpr int many_pack = std::is_same<T, float>::value ? 4 : 1;
 /* start: what the launch before kept of its operands, else NULL; keep: not NULL when another launch follows; all: the
  * number of inputs. */
 template <class T> __global__ static void many_kernel(many what, T *out, const typename arithmetic<T>::number *start,
                                                       typename arithmetic<T>::number *keep, int all,
                                                       __grid_constant__ const operands in, int64_t n)
 {
-    for_packs<pack_of<T>>(n, [&](int64_t i, auto width) {
+    for_packs<many_pack<T>>(n, [&](int64_t i, auto width) {
         constexpr int V = decltype(width)::value;
         typedef typename arithmetic<T>::number number;
         number y[V] = {};
@@ -238,7 +230,7 @@ template <class T> __global__ static void many_kernel(many what, T *out, const t
 template <class T, many WHAT> static void many_run(const kernel_args *a)
 {
     typedef typename arithmetic<T>::number number;
-    constexpr int V = pack_of<T>;
+    constexpr int V = many_pack<T>;
     const int64_t n = shape_count(&a->out[0].sh);
     number *work = (number *)a->work;
     for (int k = 0; k < a->n_in; k += MANY)

@@ -9,10 +9,16 @@
 
 #include "kernels/cuda/cuda.cuh"
 
+#ifdef CUDA_EMULATED
+#define OUT_OF_LINE
+#else
+#define OUT_OF_LINE __noinline__
+#endif
+
 template <class T, int V> struct alignas(sizeof(T) * V) pack {
     T at[V];
 };
-/* Elements of a pack of T. */
+/* Elements of a pack of T, one access of 16 bytes. */
 template <class T> inline constexpr int pack_of = sizeof(T) >= 8 ? 2 : sizeof(T) == 4 ? 4 : 8;
 
 enum operand_way { OPERAND_ALONG, OPERAND_ONE, OPERAND_SPLAT, OPERAND_ROW, OPERAND_EACH };
@@ -23,6 +29,17 @@ typedef struct operand {
     broadcast_map map;
     uint32_t times[RANK_MAX], shift[RANK_MAX]; /* division by map.dim (Granlund, Montgomery 1994) */
 } operand;
+
+/* Division of numbers below 2^31 by the map's dimensions. */
+static inline void operand_divisions(operand *o)
+{
+    for (int k = 0; k < o->map.rank - 1 && o->narrow; k++) {
+        const uint64_t d = o->map.dim[k] > 0 ? (uint64_t)o->map.dim[k] : 1;
+        while ((uint64_t)1 << o->shift[k] < d)
+            o->shift[k]++;
+        o->times[k] = (uint32_t)(((((uint64_t)1 << o->shift[k]) - d) << 32) / d + 1);
+    }
+}
 
 /* v: elements of a pack. */
 static inline operand operand_of(const kernel_tensor *out, const kernel_tensor *in, int v)
@@ -39,20 +56,20 @@ static inline operand operand_of(const kernel_tensor *out, const kernel_tensor *
         o.way = OPERAND_SPLAT;
     else if (!one_axis && o.map.dim[0] % v == 0 && whole)
         o.way = OPERAND_ROW;
-    for (int k = 0; k < o.map.rank - 1 && o.narrow; k++) {
-        const uint64_t d = o.map.dim[k] > 0 ? (uint64_t)o.map.dim[k] : 1;
-        while ((uint64_t)1 << o.shift[k] < d)
-            o.shift[k]++;
-        o.times[k] = (uint32_t)(((((uint64_t)1 << o.shift[k]) - d) << 32) / d + 1);
-    }
+    operand_divisions(&o);
     return o;
 }
 
+/* Apart from operand_at, which is in every kernel many times. */
+__device__ static OUT_OF_LINE int64_t operand_far(const operand &o, int64_t i)
+{
+    return broadcast_at(o.map, i);
+}
 /* Where the element for element i of the output lies. */
 __device__ static inline int64_t operand_at(const operand &o, int64_t i)
 {
     if (!o.narrow)
-        return broadcast_at(o.map, i);
+        return operand_far(o, i);
     int64_t at = 0;
     uint32_t rest = (uint32_t)i;
     for (int k = 0; k < o.map.rank - 1; k++) {
@@ -63,10 +80,10 @@ __device__ static inline int64_t operand_at(const operand &o, int64_t i)
     return o.map.rank ? at + rest * o.map.step[o.map.rank - 1] : 0;
 }
 
-/* Elements i .. i + V - 1 of the output; i is a multiple of V, and V is what operand_of got, or 1. */
-template <class T, int V> __device__ static inline pack<T, V> operand_load(const operand &o, int64_t i)
+/* Elements i .. i + V - 1 of the output, of an operand whose data begin at `data`; i is a multiple of V, and V is what
+ * operand_of got, or 1. */
+template <class T, int V> __device__ static inline pack<T, V> operand_read(const operand &o, const T *data, int64_t i)
 {
-    const T *data = (const T *)o.data;
     pack<T, V> p;
     if (V == 1) {
         p.at[0] = data[operand_at(o, i)];
@@ -86,10 +103,25 @@ template <class T, int V> __device__ static inline pack<T, V> operand_load(const
     }
     return p;
 }
+template <class T, int V> __device__ static inline pack<T, V> operand_load(const operand &o, int64_t i)
+{
+    return operand_read<T, V>(o, (const T *)o.data, i);
+}
 
+/* Addresses are multiples of a pack or not, the same for all threads. */
+template <class T, int V> __device__ static inline pack<T, V> pack_load(const T *from, int64_t i)
+{
+    pack<T, V> p;
+    if (((uintptr_t)from & (sizeof p - 1)) == 0)
+        return *(const pack<T, V> *)(from + i);
+    UNROLL
+    for (int v = 0; v < V; v++)
+        p.at[v] = from[i + v];
+    return p;
+}
 template <class T, int V> __device__ static inline void pack_store(T *to, int64_t i, const pack<T, V> &p)
 {
-    if (((uintptr_t)to & (sizeof p - 1)) == 0) { /* the same for all threads */
+    if (((uintptr_t)to & (sizeof p - 1)) == 0) {
         *(pack<T, V> *)(to + i) = p;
     } else {
         UNROLL

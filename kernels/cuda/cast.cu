@@ -5,16 +5,12 @@
 
 /* ---- the common pairs: to or from float32 ---- */
 
-template <class X, class Y> __global__ static void cast_kernel(Y *out, const X *in, bool whole, int64_t n)
+template <class X, class Y> __global__ static void cast_kernel(Y *out, const X *in, int64_t n)
 {
     for_packs<4>(n, [&](int64_t i, auto width) {
         constexpr int V = decltype(width)::value;
-        pack<X, V> p;
+        const pack<X, V> p = pack_load<X, V>(in, i);
         pack<Y, V> r;
-        if (whole)
-            p = *(const pack<X, V> *)(in + i);
-        else
-            UNROLL for (int v = 0; v < V; v++) p.at[v] = in[i + v];
         UNROLL
         for (int v = 0; v < V; v++)
             r.at[v] = arithmetic<Y>::store((float)arithmetic<X>::load(p.at[v]));
@@ -24,9 +20,7 @@ template <class X, class Y> __global__ static void cast_kernel(Y *out, const X *
 template <class X, class Y> static void pair_run(const kernel_args *a)
 {
     const int64_t n = shape_count(&a->out[0].sh);
-    const bool whole = ((uintptr_t)a->in[0].data & (sizeof(pack<X, 4>) - 1)) == 0;
-    LAUNCH((cast_kernel<X, Y>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (Y *)a->out[0].data, (const X *)a->in[0].data,
-           whole, n);
+    LAUNCH((cast_kernel<X, Y>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (Y *)a->out[0].data, (const X *)a->in[0].data, n);
 }
 template <dtype TO> static bool cast_takes(const kernel_args *a)
 {
