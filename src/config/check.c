@@ -133,6 +133,10 @@ static bool is_device(const char *s)
 {
     if (strcmp(s, "auto") == 0 || strcmp(s, "cpu") == 0 || strcmp(s, "cuda") == 0)
         return true;
+#ifdef DISTILL_EMULATOR /* test builds */
+    if (strcmp(s, "emulated") == 0)
+        return true;
+#endif
     size_t digits = strncmp(s, "cuda:", 5) == 0 ? strspn(s + 5, "0123456789") : 0;
     return digits > 0 && digits < 4 && s[5 + digits] == 0;
 }

@@ -416,7 +416,7 @@ void emulator_launch(cuda_queue *q, const char *name, const void *kernel, dim3 g
 {
     emulator_launch_of l = {q, name, kernel, grid, block, shared, std::move(body)};
     int code = check_launch(&l);
-    if (cuda_note(q, name, code))
+    if (cuda_note(q, name, code) && cuda_note(q, name, q->api->last_error()))
         emulator_submit(q->stream, std::move(l));
 }
 

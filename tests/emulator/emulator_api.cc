@@ -116,8 +116,10 @@ extern "C" const emulator_counts *emulator_count(void) { return &counts; }
 static int emulated_driver_version(int *version) { return *version = 13000, 0; }
 static int emulated_runtime_version(int *version) { return *version = 13000, 0; }
 static int emulated_device_count(int *n) { return *n = 1, 0; }
-static int emulated_device_info(int, cuda_device_info *out)
+static int emulated_device_info(int device, cuda_device_info *out)
 {
+    if (device != 0)
+        return EMULATED_NO_DEVICE;
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "emulated GPU");
     out->level = 90;
@@ -166,8 +168,9 @@ static int emulated_wait(void *stream)
     counts.waits++;
     return s->failed;
 }
-static int emulated_copy(void *to, const void *from, size_t bytes, cuda_copy, void *stream)
+static int emulated_copy(void *to, const void *from, size_t bytes, cuda_copy way, void *stream)
 {
+    (void)way;
     return submit(stream, [=] { return memcpy(to, from, bytes), 0; });
 }
 static int emulated_fill(void *to, int byte, size_t bytes, void *stream)
@@ -207,7 +210,7 @@ static int emulated_event_wait(void *stream, void *event)
         return 0;
     });
 }
-static int emulated_event_seconds(void *, void *, double *out) { return *out = 0, 0; }
+static int emulated_event_seconds(void *from, void *to, double *out) { return (void)from, (void)to, *out = 0, 0; }
 static int emulated_capture_begin(void *stream)
 {
     stream_state *s = (stream_state *)stream;
@@ -252,12 +255,78 @@ static const char *emulated_text(int code)
            : code == EMULATED_BAD_VALUE         ? "invalid argument"
            : code == EMULATED_BAD_CONFIGURATION ? "invalid configuration argument"
            : code == EMULATED_NO_DEVICE         ? "invalid device ordinal"
+           : code == EMULATED_FAULT             ? "a failure that the test asked for"
            : code == EMULATED_LAUNCH_FAILURE    ? emulator_message()
                                                 : "emulated failure";
 }
 
+/* ---- the table: every call is counted and can be made to fail ---- */
+
+namespace {
+size_t calls, fail_from, fail_last; /* the calls [fail_from, fail_last] fail */
+const char *failed_call;
+
+/* What ends something ends it also when it reports a failure (of earlier work), as on a device. */
+bool ends(const char *name)
+{
+    static const char *const list[] = {"release", "release_host", "stream_free", "event_free", "graph_free", "last_error"};
+    for (const char *s : list)
+        if (strcmp(s, name) == 0)
+            return true;
+    return false;
+}
+
+bool fails_now(const char *name)
+{
+    calls++;
+    if (calls < fail_from || calls > fail_last)
+        return false;
+    if (!failed_call)
+        failed_call = name;
+    return true;
+}
+
+/* A recording that fails is over. */
+void give_up_recording(const char *name)
+{
+    for (stream_state *s : streams)
+        if (strcmp(name, "capture_end") == 0) {
+            s->capturing = false;
+            s->recorded.clear();
+        }
+}
+
+int fault_code(const char *name) { return strncmp(name, "alloc", 5) == 0 ? EMULATED_NO_MEMORY : EMULATED_FAULT; }
+} // namespace
+
+extern "C" void emulator_fail(size_t first, size_t last)
+{
+    calls = 0;
+    fail_from = first;
+    fail_last = first ? last : 0;
+    if (first == 0)
+        fail_from = ~(size_t)0;
+    failed_call = nullptr;
+}
+extern "C" size_t emulator_calls(void) { return calls; }
+extern "C" const char *emulator_failed_call(void) { return failed_call; }
+
+#define COUNTED(name, parameters, arguments)                                                                           \
+    static int counted_##name parameters                                                                               \
+    {                                                                                                                  \
+        bool fail = fails_now(#name);                                                                                  \
+        if (fail && !ends(#name)) {                                                                                    \
+            give_up_recording(#name);                                                                                  \
+            return fault_code(#name);                                                                                  \
+        }                                                                                                              \
+        int code = emulated_##name arguments;                                                                          \
+        return fail ? fault_code(#name) : code;                                                                        \
+    }
+CUDA_API(COUNTED)
+#undef COUNTED
+
 extern "C" const cuda_api emulator_api = {
-#define FIELD(name, parameters, arguments) .name = emulated_##name,
+#define FIELD(name, parameters, arguments) .name = counted_##name,
     CUDA_API(FIELD)
 #undef FIELD
     .text = emulated_text};

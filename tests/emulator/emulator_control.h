@@ -19,6 +19,10 @@ extern "C" {
 extern const cuda_api emulator_api;
 void emulator_order(emulator_order_kind kind); /* in which threads and warps run between barriers */
 const emulator_counts *emulator_count(void);
+/* From now on calls of the table are counted from 1; those from `first` to `last` fail. first = 0: none does. */
+void emulator_fail(size_t first, size_t last);
+size_t emulator_calls(void);             /* since emulator_fail */
+const char *emulator_failed_call(void);  /* the first that was made to fail; NULL: none */
 #ifdef __cplusplus
 }
 #endif
