@@ -1,44 +1,10 @@
 /* exec.c - runs a planned graph: operands are bound to addresses once, a run is a loop over kernels. */
 #include "exec/exec.h"
 #include "base/clock.h"
-#include "exec/internal.h"
+#include "exec/inside.h"
 
 #include <stdio.h>
 #include <string.h>
-
-typedef struct step { /* one node, ready to run */
-    void (*run)(const kernel_args *a);
-    kernel_args args;
-    phase when;
-    node_id n;
-} step;
-
-/* What an executor has besides on a backend with memory of its own. */
-typedef struct remote_part {
-    char *constants, *mirror; /* on the device; on the host: inputs and outputs */
-    size_t constant_bytes;
-    void **host;              /* [n_value] where the host has it; NULL: nowhere */
-    void *program[PHASE_UPDATE + 1];
-    bool mutates; /* some node writes into the store */
-} remote_part;
-
-struct exec {
-    graph *g; /* the caller's as the backend runs it */
-    backend *b;
-    plan *p;
-    store own; /* when the caller gave no store */
-    store *s;  /* the one in use */
-    char *activations, *workspace, *prepared;
-    remote_part *far; /* NULL: the host sees where values lie */
-    step *steps;
-    size_t n_step;
-    kernel_tensor *operands;
-    void **data; /* [n_value] */
-    double *seconds;
-    bool timing;
-    exec_watcher seen; /* NULL: nobody watches */
-    void *seen_ctx;
-};
 
 static size_t plan_total(const plan *p)
 {
@@ -102,178 +68,6 @@ static status bind_values(exec *e, const store *s)
         if (!e->data[v])
             e->data[v] = e->data[e->p->root[v]];
     return ST_OK;
-}
-
-/* ---- a backend with memory of its own ---- */
-
-static size_t far_align(size_t n)
-{
-    return (n + 255) & ~(size_t)255;
-}
-
-static bool is_mirrored(const graph *g, value_id v)
-{
-    if (g->value[v].kind == VALUE_INPUT)
-        return true;
-    for (size_t i = 0; i < g->n_output; i++)
-        if (g->output[i] == v)
-            return g->value[v].kind == VALUE_TEMP;
-    return false;
-}
-
-/* Constants go to the device; inputs and outputs get a place on the host. */
-static status open_remote(exec *e)
-{
-    const graph *g = e->g;
-    remote_part *f;
-    size_t mirrored = 0, at = 0;
-    if (!e->b->remote)
-        return ST_OK;
-    TRY(mem_alloc(&e->far, 1, sizeof *e->far));
-    f = e->far;
-    TRY(mem_alloc(&f->host, g->n_value, sizeof *f->host));
-    for (size_t v = 1; v < g->n_value; v++) {
-        if (g->value[v].kind == VALUE_CONST)
-            f->constant_bytes += far_align(plan_value_bytes(&g->value[v]));
-        else if (is_mirrored(g, (value_id)v))
-            mirrored += far_align(plan_value_bytes(&g->value[v]));
-    }
-    TRY(e->b->alloc(e->b, f->constant_bytes, (void **)&f->constants));
-    TRY(e->b->remote->alloc_host(e->b, mirrored, (void **)&f->mirror));
-    mirrored = 0;
-    for (size_t v = 1; v < g->n_value; v++) {
-        const value *x = &g->value[v];
-        size_t bytes = plan_value_bytes(x);
-        if (x->kind == VALUE_CONST) {
-            f->host[v] = (void *)(uintptr_t)x->data;
-            if (!x->data)
-                continue;
-            TRY(e->b->remote->copy(e->b, f->constants + at, x->data, bytes, COPY_TO_DEVICE));
-            e->data[v] = f->constants + at;
-            at += far_align(bytes);
-        } else if (x->kind == VALUE_PARAM || x->kind == VALUE_STATE) {
-            f->host[v] = store_find(e->s, x->name)->t.data;
-        } else if (is_mirrored(g, (value_id)v)) {
-            f->host[v] = f->mirror + mirrored;
-            mirrored += far_align(bytes);
-        }
-    }
-    for (size_t v = 1; v < g->n_value; v++) /* views of what was moved */
-        if (e->p->root[v] != v && g->value[e->p->root[v]].kind == VALUE_CONST)
-            e->data[v] = e->data[e->p->root[v]];
-    for (size_t k = 1; k < g->n_node; k++)
-        f->mutates = f->mutates || op_of(g->node[k].op)->flags & OP_MUTATES;
-    return e->b->remote->wait(e->b);
-}
-
-static void close_remote(exec *e)
-{
-    if (!e->far)
-        return;
-    for (int when = PHASE_MAIN; when <= PHASE_UPDATE; when++)
-        e->b->remote->forget(e->b, e->far->program[when]);
-    e->b->free(e->b, e->far->constants, e->far->constant_bytes);
-    e->b->remote->free_host(e->b, e->far->mirror);
-    mem_free(e->far->host);
-    mem_free(e->far);
-}
-
-static bool is_read_in(const graph *g, value_id v, phase when)
-{
-    for (size_t k = 1; k < g->n_node; k++)
-        for (int i = 0; g->node[k].when == when && i < g->node[k].n_in; i++)
-            if (g->node[k].in[i] == v)
-                return true;
-    return false;
-}
-
-/* Inputs that the phase reads to the device, or outputs that it makes to the host. */
-static status move_mirrors(exec *e, phase when, copy_way way)
-{
-    const graph *g = e->g;
-    size_t n = way == COPY_TO_DEVICE ? g->n_input : g->n_output;
-    for (size_t i = 0; i < n; i++) {
-        value_id v = way == COPY_TO_DEVICE ? g->input[i] : g->output[i];
-        const value *x = &g->value[v];
-        if (way == COPY_TO_DEVICE ? !is_read_in(g, v, when) : x->kind != VALUE_TEMP || g->node[x->from].when != when)
-            continue;
-        void *host = e->far->host[v], *there = e->data[v];
-        TRY(e->b->remote->copy(e->b, way == COPY_TO_DEVICE ? there : host, way == COPY_TO_DEVICE ? host : there,
-                               plan_value_bytes(x), way));
-    }
-    return ST_OK;
-}
-
-static status put_steps(exec *e, phase when)
-{
-    TRY(move_mirrors(e, when, COPY_TO_DEVICE));
-    for (size_t i = 0; i < e->n_step; i++)
-        if (e->steps[i].when == when)
-            e->steps[i].run(&e->steps[i].args);
-    return move_mirrors(e, when, COPY_TO_HOST);
-}
-
-static status record(exec *e, phase when)
-{
-    status st = ST_OK;
-    TRY(e->b->remote->record(e->b));
-    st = put_steps(e, when);
-    status end = e->b->remote->recorded(e->b, &e->far->program[when]);
-    return st != ST_OK ? st : end;
-}
-
-/* One kernel after the other, each waited for: its time includes the launch. */
-static status run_remote_watched(exec *e, phase when)
-{
-    TRY(move_mirrors(e, when, COPY_TO_DEVICE));
-    TRY(e->b->remote->wait(e->b));
-    for (size_t i = 0; i < e->n_step; i++) {
-        const step *s = &e->steps[i];
-        if (s->when != when)
-            continue;
-        double begin = clock_seconds();
-        s->run(&s->args);
-        TRY(e->b->remote->wait(e->b));
-        double end = clock_seconds();
-        e->seconds[s->n] += end - begin;
-        if (e->seen)
-            e->seen(e->seen_ctx, s->n, begin, end);
-    }
-    TRY(move_mirrors(e, when, COPY_TO_HOST));
-    return e->b->remote->wait(e->b);
-}
-
-static status run_remote(exec *e, phase when)
-{
-    TRY(store_push(e->s));
-    if (e->far->mutates)
-        e->s->device_newer = true;
-    if (e->timing || e->seen)
-        return run_remote_watched(e, when);
-    if (!e->far->program[when])
-        TRY(record(e, when));
-    TRY(e->b->remote->replay(e->b, e->far->program[when]));
-    return e->b->remote->wait(e->b);
-}
-
-status exec_get(const exec *e, value_id v, void *to, size_t bytes)
-{
-    if (!e->far) {
-        memcpy(to, e->data[v], bytes);
-        return ST_OK;
-    }
-    TRY(e->b->remote->copy(e->b, to, e->data[v], bytes, COPY_TO_HOST));
-    return e->b->remote->wait(e->b);
-}
-
-status exec_put(exec *e, value_id v, const void *from, size_t bytes)
-{
-    if (!e->far) {
-        memcpy(e->data[v], from, bytes);
-        return ST_OK;
-    }
-    TRY(e->b->remote->copy(e->b, e->data[v], from, bytes, COPY_TO_DEVICE));
-    return e->b->remote->wait(e->b);
 }
 
 static status bind_steps(exec *e)
@@ -371,7 +165,7 @@ status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec
     TRY_DONE(b->alloc(b, e->p->workspace, (void **)&e->workspace));
     TRY_DONE(b->alloc(b, e->p->prepared_bytes, (void **)&e->prepared));
     TRY_DONE(bind_values(e, s));
-    TRY_DONE(open_remote(e));
+    TRY_DONE(remote_open(e));
     TRY_DONE(bind_steps(e));
     prepare_steps(e);
     bind_operands(e);
@@ -408,7 +202,7 @@ void exec_close(exec *e)
 {
     if (!e)
         return;
-    close_remote(e);
+    remote_close(e);
     if (e->p) {
         e->b->free(e->b, e->activations, e->p->activations);
         e->b->free(e->b, e->workspace, e->p->workspace);
@@ -432,7 +226,7 @@ void *exec_data(const exec *e, value_id v)
 status exec_run(exec *e, phase when)
 {
     if (e->far)
-        return run_remote(e, when);
+        return remote_run(e, when);
     for (size_t i = 0; i < e->n_step; i++) {
         const step *s = &e->steps[i];
         if (s->when != when)

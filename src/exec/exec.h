@@ -85,6 +85,26 @@ MUST_USE status exec_run(exec *e, phase when);
  * begin): gradients, states. */
 MUST_USE status exec_get(const exec *e, value_id v, void *to, size_t bytes);
 MUST_USE status exec_put(exec *e, value_id v, const void *from, size_t bytes);
+
+/* ---- several runs as one, on a backend with memory of its own ---- */
+
+typedef struct exec_part {
+    exec *e;
+    phase when;
+} exec_part;
+/* Value `out` (an input or output) of part `from` becomes input `in` of the later part `to` without passing the host, which
+ * neither gives nor gets it. */
+typedef struct exec_link {
+    size_t from, to;
+    value_id out, in;
+} exec_link;
+typedef struct exec_chain exec_chain;
+/* Runs of at most 4 executors of one backend, one after the other, that are launched together and waited for once; results are
+ * those of exec_run part by part. Borrows the executors. *out NULL: the backend has no memory of its own, exec_run serves. */
+MUST_USE status exec_chain_open(const exec_part *part, size_t n, const exec_link *link, size_t n_link, exec_chain **out);
+MUST_USE status exec_chain_run(exec_chain *c);
+void exec_chain_close(exec_chain *c); /* before its executors */
+
 const plan *exec_plan(const exec *e);
 const graph *exec_graph(const exec *e); /* what runs: g after the backend's passes; ids of g's values are the same */
 /* Seconds spent in every node since exec_open when timing is on (inspect --time); NULL when off. */

@@ -1,0 +1,48 @@
+/* inside.h - the executor's own structure, for exec.c and remote.c. */
+#ifndef DISTILL_EXEC_INSIDE_H
+#define DISTILL_EXEC_INSIDE_H
+
+#include "exec/internal.h"
+
+typedef struct step { /* one node, ready to run */
+    void (*run)(const kernel_args *a);
+    kernel_args args;
+    phase when;
+    node_id n;
+} step;
+
+/* What an executor has besides on a backend with memory of its own. Inputs and outputs lie side by side there (`box`), and in
+ * the same order on the host (`mirror`), so that few copies bring them. */
+typedef struct remote_part {
+    char *constants, *box; /* on the device */
+    char *mirror;          /* on the host */
+    size_t constant_bytes, box_bytes;
+    void **host;           /* [n_value] where the host has it; NULL: nowhere */
+    void *program[PHASE_UPDATE + 1];
+    bool mutates; /* some node writes into the store */
+} remote_part;
+
+struct exec {
+    graph *g; /* the caller's as the backend runs it */
+    backend *b;
+    plan *p;
+    store own; /* when the caller gave no store */
+    store *s;  /* the one in use */
+    char *activations, *workspace, *prepared;
+    remote_part *far; /* NULL: the host sees where values lie */
+    step *steps;
+    size_t n_step;
+    kernel_tensor *operands;
+    void **data; /* [n_value] */
+    double *seconds;
+    bool timing;
+    exec_watcher seen; /* NULL: nobody watches */
+    void *seen_ctx;
+};
+
+/* remote.c: what runs where the backend has memory of its own. Without one remote_open does nothing. */
+MUST_USE status remote_open(exec *e);
+void remote_close(exec *e);
+MUST_USE status remote_run(exec *e, phase when);
+
+#endif
