@@ -275,7 +275,7 @@ static void put_refusal(text *answer, const char *kind, const char *message)
 
 static const char *kind_of(status st, const char *message)
 {
-    static const char *const words[] = {"not supported", "NOT_IMPLEMENTED", "not implemented", "Could not find an implementation",
+    static const char *const words[] = {"not supported", "has no kernel for", "NOT_IMPLEMENTED", "not implemented", "Could not find an implementation",
                                         "unsupported"};
     if (st == ST_UNAVAILABLE)
         return "missing";
