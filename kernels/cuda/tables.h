@@ -3,8 +3,13 @@
     X(binary) \
     X(cast) \
     X(conv) \
+    X(dropout) \
+    X(gather) \
     X(gemm) \
     X(move) \
+    X(pad) \
     X(pool) \
     X(reduce) \
+    X(resize) \
+    X(shape) \
     X(unary)

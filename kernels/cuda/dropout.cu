@@ -1,0 +1,55 @@
+/* dropout.cu - dropout while training (src/ops/dropout.c), with the CPU's masks, and in evaluation, which copies. */
+#include "kernels/cuda/philox.cuh"
+
+#define DRAWS 1024u /* of four numbers in a block of the mask (kernels/cpu/dropout_ref.c) */
+
+/* Four elements and one draw a thread. x may be y. */
+__global__ static void dropout_train_kernel(float *y, const float *x, const int64_t *counter, int64_t n, uint64_t seed,
+                                            uint32_t below, double scale, bool vector)
+{
+    GRID_STRIDE(i, (n + 3) / 4)
+    {
+        const uint4 r = philox_draw(seed, RNG_DROPOUT, (uint64_t)*counter, (uint32_t)(i / DRAWS), (uint32_t)(i % DRAWS));
+        if (vector && 4 * i + 4 <= n) {
+            const float4 v = reinterpret_cast<const float4 *>(x)[i];
+            reinterpret_cast<float4 *>(y)[i] =
+                make_float4(r.x >= below ? (float)((double)v.x * scale) : 0.0f, r.y >= below ? (float)((double)v.y * scale) : 0.0f,
+                            r.z >= below ? (float)((double)v.z * scale) : 0.0f, r.w >= below ? (float)((double)v.w * scale) : 0.0f);
+            continue;
+        }
+        const uint32_t word[4] = {r.x, r.y, r.z, r.w};
+        UNROLL
+        for (int k = 0; k < 4; k++)
+            if (4 * i + k < n)
+                y[4 * i + k] = word[k] >= below ? (float)((double)x[4 * i + k] * scale) : 0.0f;
+    }
+}
+
+static void dropout_train(const kernel_args *a)
+{
+    const dropout_attrs *at = (const dropout_attrs *)a->attr;
+    const int64_t n = shape_count(&a->in[0].sh);
+    const float *x = (const float *)a->in[0].data;
+    float *y = (float *)a->out[0].data;
+    if (n > 0)
+        LAUNCH(dropout_train_kernel, grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, y, x, (const int64_t *)a->in[1].data, n,
+               (uint64_t)at->seed, (uint32_t)(at->ratio * 0x1p32), 1 / (1 - at->ratio), is_vector(x) && is_vector(y));
+}
+
+/* y = x, the mask all true. */
+static void dropout(const kernel_args *a)
+{
+    cuda_queue *q = a->queue;
+    const size_t n = (size_t)shape_count(&a->in[0].sh), bytes = n * dtype_of(a->in[0].type)->size;
+    if (n == 0 || q->failed != 0)
+        return;
+    if (a->out[0].data != a->in[0].data)
+        cuda_note(q, "dropout", q->api->copy(a->out[0].data, a->in[0].data, bytes, CUDA_COPY_ON_DEVICE, q->stream));
+    if (a->n_out > 1 && a->out[1].data)
+        cuda_note(q, "dropout mask", q->api->fill(a->out[1].data, 1, n, q->stream));
+}
+
+CUDA_TABLE(dropout) = {
+    {.op = OP_DROPOUT, .type = DTYPE_NONE, .name = "dropout", .run = dropout},
+    {.op = OP_DROPOUT_TRAIN, .type = DTYPE_F32, .name = "dropout train", .run = dropout_train},
+    KERNEL_END};

@@ -1,0 +1,445 @@
+/* resize.cu - Resize and its gradient (src/ops/resize.h has the axes, kernels/cpu/resize_taps.h the same taps for the CPU).
+ *
+ * Every axis has a table in the workspace, made by a kernel of its own in double: the taps of each of its elements, and for
+ * the gradient which elements have a tap at each element of the data. As positions do not decrease along an axis (or, where a
+ * region is cropped from its end to its beginning, do not increase), those are one range. */
+#include "kernels/cuda/index.cuh"
+extern "C" {
+#include "ops/resize.h"
+}
+
+/* What taps are made of. */
+typedef struct tap_rule {
+    int mode, coordinates, nearest;
+    bool antialias, exclude_outside;
+    double cubic;
+} tap_rule;
+typedef struct tap_axis {
+    int64_t in, out, most; /* most: taps of an element */
+    double scale, begin, end, stretch;
+    bool identity, falling;
+    /* Tables. Tap t of element o lies at first[o] + t, clamped to the axis, with weight[o * most + t]; count -1: outside.
+     * The gradient of element i comes from elements from[i] .. to[i] - 1. */
+    int64_t *first;
+    int *count, *from, *to;
+    float *weight;
+} tap_axis;
+typedef struct tap_axes {
+    int rank;
+    tap_axis axis[RANK_MAX]; /* outermost first */
+} tap_axes;
+
+__device__ static inline double position_of(const tap_rule &r, const tap_axis &x, int64_t o)
+{
+    const double y = (double)o, in = (double)x.in, out = x.scale * in; /* `out` is not rounded */
+    switch (r.coordinates) {
+    case COORD_ALIGN_CORNERS:
+        return out == 1 ? 0 : y * (in - 1) / (out - 1);
+    case COORD_ASYMMETRIC:
+        return y / x.scale;
+    case COORD_TF_CROP:
+        return x.begin * (in - 1) +
+               (out == 1 ? 0.5 * (x.end - x.begin) * (in - 1) : y * (x.end - x.begin) * (in - 1) / (out - 1));
+    case COORD_PYTORCH_HALF_PIXEL:
+        return out == 1 ? -0.5 : (y + 0.5) / x.scale - 0.5;
+    case COORD_HALF_PIXEL_SYMMETRIC:
+        return in / 2 * (1 - (double)x.out / out) + (y + 0.5) / x.scale - 0.5;
+    case COORD_TF_HALF_PIXEL_NN:
+        return (y + 0.5) / x.scale;
+    default:
+        return (y + 0.5) / x.scale - 0.5;
+    }
+}
+__device__ static inline double nearest_of(const tap_rule &r, double position)
+{
+    switch (r.nearest) {
+    case NEAREST_FLOOR:
+        return floor(position);
+    case NEAREST_CEIL:
+        return ceil(position);
+    case NEAREST_ROUND_PREFER_CEIL:
+        return floor(position + 0.5);
+    default:
+        return ceil(position - 0.5);
+    }
+}
+__device__ static inline double filter_of(const tap_rule &r, double distance)
+{
+    const double d = fabs(distance), c = r.cubic;
+    if (r.mode == RESIZE_LINEAR)
+        return d < 1 ? 1 - d : 0;
+    if (d <= 1)
+        return ((c + 2) * d - (c + 3)) * d * d + 1;
+    return d < 2 ? ((c * d - 5 * c) * d + 8 * c) * d - 4 * c : 0;
+}
+
+/* Far outside, all places are the same. */
+__device__ static inline int64_t place_of(double at, int64_t in)
+{
+    return (int64_t)fmin(fmax(at, -(double)in - 64), 2 * (double)in + 64);
+}
+
+__global__ static void taps_kernel(tap_rule r, tap_axis x)
+{
+    GRID_STRIDE(o, x.out)
+    {
+        float *weight = x.weight + o * x.most;
+        if (x.identity) {
+            x.first[o] = o;
+            x.count[o] = 1;
+            weight[0] = 1;
+            continue;
+        }
+        const double position = position_of(r, x, o), last = (double)(x.in - 1);
+        const bool outside = r.coordinates == COORD_TF_CROP && (position < 0 || position > last);
+        if (r.mode == RESIZE_NEAREST) {
+            x.first[o] = place_of(nearest_of(r, position), x.in);
+            x.count[o] = outside ? -1 : 1;
+            weight[0] = 1;
+            continue;
+        }
+        const double reach = (r.mode == RESIZE_LINEAR ? 1 : 2) * x.stretch, begin = floor(position - reach) + 1;
+        double sum = 0, first = 0;
+        int n = 0;
+        for (double at = begin; at < position + reach; at++) {
+            if (r.exclude_outside && (at < 0 || at > last))
+                continue;
+            const double w = filter_of(r, (at - position) / x.stretch);
+            first = n ? first : at;
+            weight[n++] = (float)w;
+            sum += w;
+        }
+        if (n == 0) { /* nothing but outside: the nearest element */
+            first = floor(position + 0.5);
+            weight[n++] = 1;
+            sum = 1;
+        }
+        if ((r.antialias || r.exclude_outside) && sum != 0)
+            for (int t = 0; t < n; t++) { /* once more: what was stored is rounded */
+                const double w = filter_of(r, (first + t - position) / x.stretch);
+                weight[t] = n == 1 && sum == 1 ? 1.0f : (float)(w / sum);
+            }
+        x.first[o] = place_of(first, x.in);
+        x.count[o] = outside ? -1 : n;
+    }
+}
+
+__device__ static inline int64_t clamp_to(int64_t at, int64_t in)
+{
+    return at < 0 ? 0 : at < in ? at : in - 1;
+}
+/* Lowest, highest element of the data that element o looks at, or would. */
+__device__ static inline int64_t lowest_of(const tap_axis &x, int64_t o)
+{
+    return clamp_to(x.first[o], x.in);
+}
+__device__ static inline int64_t highest_of(const tap_axis &x, int64_t o)
+{
+    const int n = x.count[o] < 0 ? 1 : x.count[o];
+    return clamp_to(x.first[o] + n - 1, x.in);
+}
+
+/* The elements whose taps reach over element i: both bounds by halving. */
+__global__ static void ranges_kernel(tap_axis x)
+{
+    GRID_STRIDE(i, x.in)
+    {
+        int64_t bound[2];
+        UNROLL
+        for (int side = 0; side < 2; side++) {
+            int64_t lo = 0, hi = x.out; /* the first element at which the question becomes true */
+            while (lo < hi) {
+                const int64_t mid = (lo + hi) / 2;
+                const bool reached = x.falling ? (side == 0 ? lowest_of(x, mid) <= i : highest_of(x, mid) < i)
+                                               : (side == 0 ? highest_of(x, mid) >= i : lowest_of(x, mid) > i);
+                if (reached)
+                    hi = mid;
+                else
+                    lo = mid + 1;
+            }
+            bound[side] = lo;
+        }
+        x.from[i] = (int)bound[0];
+        x.to[i] = (int)bound[1];
+    }
+}
+
+/* ---- tables ---- */
+
+static tap_rule rule_of(const resize_attrs *a)
+{
+    tap_rule r = {.mode = (int)a->mode, .coordinates = (int)a->coordinate_transformation_mode, .nearest = (int)a->nearest_mode,
+                  .antialias = a->antialias != 0, .exclude_outside = a->exclude_outside != 0, .cubic = a->cubic_coeff_a};
+    return r;
+}
+
+/* Axes of data of shape x with their tables at `work`; *bytes: of all tables. Neighbours that stay as they are become one. */
+static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool grad, size_t *bytes)
+{
+    tap_axes axes = {.rank = 0};
+    size_t used = 0;
+    for (int i = 0; i < x->rank; i++) {
+        const resize_axis one = resize_axis_of(a, x, i);
+        tap_axis t = {.in = one.in, .out = one.out, .most = 1, .scale = one.scale, .begin = one.begin, .end = one.end, .stretch = 1,
+                      .identity = one.identity, .falling = false};
+        if (a->antialias && one.scale < 1)
+            t.stretch = 1 / one.scale;
+        if (!one.identity && a->mode != RESIZE_NEAREST)
+            t.most = 2 * (int64_t)ceil((a->mode == RESIZE_LINEAR ? 1 : 2) * t.stretch) + 1;
+        t.falling = !one.identity && a->coordinate_transformation_mode == COORD_TF_CROP && one.end < one.begin;
+        if (t.identity && axes.rank > 0 && axes.axis[axes.rank - 1].identity) {
+            axes.axis[axes.rank - 1].in *= t.in;
+            axes.axis[axes.rank - 1].out *= t.out;
+            continue;
+        }
+        axes.axis[axes.rank++] = t;
+    }
+    for (int i = 0; i < axes.rank; i++) {
+        tap_axis *t = &axes.axis[i];
+        char *at = (char *)work + used;
+        if (t->identity)
+            continue;
+        t->first = (int64_t *)at;
+        t->count = (int *)(t->first + t->out);
+        t->weight = (float *)(t->count + t->out);
+        t->from = (int *)(t->weight + t->out * t->most);
+        t->to = t->from + (grad ? t->in : 0);
+        used += ((size_t)t->out * (sizeof(int64_t) + sizeof(int) + (size_t)t->most * sizeof(float)) +
+                 (grad ? 2 * (size_t)t->in * sizeof(int) : 0) + 7) / 8 * 8;
+    }
+    *bytes = used;
+    return axes;
+}
+
+static void make_tables(const kernel_args *a, const tap_axes *axes, bool grad)
+{
+    const tap_rule r = rule_of((const resize_attrs *)a->attr);
+    for (int i = 0; i < axes->rank; i++) {
+        const tap_axis *t = &axes->axis[i];
+        if (t->identity || t->out == 0)
+            continue;
+        LAUNCH(taps_kernel, grid_for(a->queue, t->out, 1), CUDA_THREADS, 0, a->queue, r, *t);
+        if (grad && t->in > 0)
+            LAUNCH(ranges_kernel, grid_for(a->queue, t->in, 1), CUDA_THREADS, 0, a->queue, *t);
+    }
+}
+
+/* ---- the sums ---- */
+
+/* Axes of the tables as the sums walk them, innermost first; `dim` of the result. */
+typedef struct sum_axis {
+    divider dim;
+    int64_t in, step, most; /* of the operand: elements (forward: of x; gradient: of dx, which is the result), step */
+    const int64_t *first;
+    const int *count, *from, *to;
+    const float *weight;
+} sum_axis;
+typedef struct sum_axes {
+    int rank;
+    sum_axis axis[RANK_MAX];
+} sum_axes;
+static sum_axes sums_of(const tap_axes *axes, bool grad)
+{
+    sum_axes s = {.rank = axes->rank};
+    int64_t step = 1;
+    for (int k = 0; k < axes->rank; k++) {
+        const tap_axis *t = &axes->axis[axes->rank - 1 - k];
+        sum_axis one = {.dim = divider_of(grad ? t->in : t->out), .in = t->in, .step = step, .most = t->most};
+        if (!t->identity) {
+            one.first = t->first;
+            one.count = t->count;
+            one.weight = t->weight;
+            one.from = t->from;
+            one.to = t->to;
+        }
+        s.axis[k] = one;
+        step *= grad ? t->out : t->in;
+    }
+    return s;
+}
+
+template <class T, class I>
+__global__ static void nearest_kernel(T *y, const T *x, int64_t n, T outside, const __grid_constant__ sum_axes s)
+{
+    GRID_STRIDE(i, n)
+    {
+        I rest = (I)i;
+        int64_t from = 0;
+        bool in = true;
+        for (int k = 0; k < s.rank; k++) {
+            const sum_axis &a = s.axis[k];
+            const int64_t o = (int64_t)split_off(&rest, a.dim);
+            if (a.first) {
+                in = in && a.count[o] >= 0;
+                from += clamp_to(a.first[o], a.in) * a.step;
+            } else {
+                from += o * a.step;
+            }
+        }
+        y[i] = in ? x[from] : outside;
+    }
+}
+
+/* Every combination of taps, the innermost axis first. */
+template <class T, class I>
+__global__ static void resize_kernel(T *y, const T *x, int64_t n, T outside, const __grid_constant__ sum_axes s)
+{
+    GRID_STRIDE(i, n)
+    {
+        const float *weight[RANK_MAX];
+        int64_t first[RANK_MAX], base = 0;
+        int count[RANK_MAX], pick[RANK_MAX], active[RANK_MAX], m = 0;
+        I rest = (I)i;
+        bool in = true;
+        for (int k = 0; k < s.rank; k++) {
+            const sum_axis &a = s.axis[k];
+            const int64_t o = (int64_t)split_off(&rest, a.dim);
+            if (!a.first) {
+                base += o * a.step;
+                continue;
+            }
+            active[m] = k;
+            weight[m] = a.weight + o * a.most;
+            first[m] = a.first[o];
+            count[m] = a.count[o];
+            pick[m] = 0;
+            in = in && count[m] >= 0;
+            m++;
+        }
+        T sum = 0;
+        for (bool more = in; more;) {
+            int64_t from = base;
+            T w = 1;
+            for (int k = 1; k < m; k++) {
+                w *= weight[k][pick[k]];
+                from += clamp_to(first[k] + pick[k], s.axis[active[k]].in) * s.axis[active[k]].step;
+            }
+            if (m > 0) {
+                const sum_axis &a = s.axis[active[0]];
+                T row = 0;
+                for (int t = 0; t < count[0]; t++)
+                    row += weight[0][t] * x[from + clamp_to(first[0] + t, a.in) * a.step];
+                sum += w * row;
+            } else {
+                sum = x[from];
+            }
+            int k = 1;
+            while (k < m && ++pick[k] == count[k])
+                pick[k++] = 0;
+            more = k < m;
+        }
+        y[i] = in ? sum : outside;
+    }
+}
+
+/* What element o takes of element i. */
+__device__ static inline float share_of(const sum_axis &a, int64_t o, int64_t i)
+{
+    const int n = a.count[o];
+    const int64_t first = a.first[o];
+    float sum = 0;
+    for (int t = 0; t < n; t++)
+        sum += clamp_to(first + t, a.in) == i ? a.weight[o * a.most + t] : 0;
+    return sum;
+}
+
+template <class T, class I>
+__global__ static void resize_grad_kernel(T *dx, const T *dy, int64_t n, const __grid_constant__ sum_axes s)
+{
+    GRID_STRIDE(i, n)
+    {
+        int64_t at[RANK_MAX], base = 0;
+        int o[RANK_MAX], active[RANK_MAX], m = 0;
+        I rest = (I)i;
+        bool some = true;
+        for (int k = 0; k < s.rank; k++) {
+            const sum_axis &a = s.axis[k];
+            const int64_t c = (int64_t)split_off(&rest, a.dim);
+            if (!a.first) {
+                base += c * a.step;
+                continue;
+            }
+            active[m] = k;
+            at[m] = c;
+            o[m] = a.from[c];
+            some = some && a.from[c] < a.to[c];
+            m++;
+        }
+        T sum = 0;
+        while (some) {
+            int64_t from = base;
+            T w = 1;
+            for (int k = 1; k < m; k++) {
+                w *= share_of(s.axis[active[k]], o[k], at[k]);
+                from += o[k] * s.axis[active[k]].step;
+            }
+            if (m > 0) {
+                const sum_axis &a = s.axis[active[0]];
+                T row = 0;
+                for (int64_t j = a.from[at[0]]; j < a.to[at[0]]; j++)
+                    row += share_of(a, j, at[0]) * dy[from + j * a.step];
+                sum += w * row;
+            } else {
+                sum = dy[from];
+            }
+            int k = 1;
+            for (; k < m && ++o[k] == s.axis[active[k]].to[at[k]]; k++)
+                o[k] = s.axis[active[k]].from[at[k]];
+            some = k < m;
+        }
+        dx[i] = sum;
+    }
+}
+
+static void resize(const kernel_args *a)
+{
+    const resize_attrs *at = (const resize_attrs *)a->attr;
+    const int64_t n = shape_count(&a->out[0].sh);
+    size_t bytes;
+    const tap_axes axes = axes_of(at, &a->in[0].sh, a->work, false, &bytes);
+    const sum_axes s = sums_of(&axes, false);
+    if (n == 0)
+        return;
+    make_tables(a, &axes, false);
+    if (at->mode == RESIZE_NEAREST)
+        BY_UNIT((int)dtype_of(a->in[0].type)->size, T outside; dtype_store(a->out[0].type, &outside, 0, at->extrapolation_value);
+                LAUNCH_INDEXED(nearest_kernel, T, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+                               (const T *)a->in[0].data, n, outside, s););
+    else
+        LAUNCH_INDEXED(resize_kernel, float, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
+                       (const float *)a->in[0].data, n, (float)at->extrapolation_value, s);
+}
+static size_t resize_work(const kernel_args *a)
+{
+    size_t bytes;
+    axes_of((const resize_attrs *)a->attr, &a->in[0].sh, nullptr, false, &bytes);
+    return bytes;
+}
+static bool takes_nearest(const kernel_args *a)
+{
+    return ((const resize_attrs *)a->attr)->mode == RESIZE_NEAREST;
+}
+
+static void resize_grad(const kernel_args *a)
+{
+    const int64_t n = shape_count(&a->out[0].sh);
+    size_t bytes;
+    const tap_axes axes = axes_of((const resize_attrs *)a->attr, &a->out[0].sh, a->work, true, &bytes);
+    if (n == 0)
+        return;
+    make_tables(a, &axes, true);
+    LAUNCH_INDEXED(resize_grad_kernel, float, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
+                   (const float *)a->in[0].data, n, sums_of(&axes, true));
+}
+static size_t resize_grad_work(const kernel_args *a)
+{
+    size_t bytes;
+    axes_of((const resize_attrs *)a->attr, &a->out[0].sh, nullptr, true, &bytes);
+    return bytes;
+}
+
+CUDA_TABLE(resize) = {
+    {.op = OP_RESIZE, .type = DTYPE_F32, .name = "resize", .run = resize, .workspace = resize_work},
+    {.op = OP_RESIZE, .type = DTYPE_NONE, .name = "resize nearest", .run = resize, .workspace = resize_work, .takes = takes_nearest},
+    {.op = OP_RESIZE_GRAD, .type = DTYPE_F32, .name = "resize grad", .run = resize_grad, .workspace = resize_grad_work},
+    KERNEL_END};
