@@ -12,4 +12,5 @@
     X(reduce) \
     X(resize) \
     X(shape) \
-    X(unary)
+    X(unary) \
+    X(update)

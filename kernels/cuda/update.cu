@@ -1,0 +1,371 @@
+/* update.cu - what an optimizer step does to persistent values (src/ops/update.c): all parameters of a node as one flat
+ * run of chunks, a block for each chunk.
+ *
+ * Which tensor a chunk belongs to stands in a table among the kernel's arguments (4 KB), so that nothing is copied to the
+ * device before; a node with more tensors takes several launches. Learning rate, scale and step are read on the device;
+ * scalars are combined in double and rounded once, as on the CPU. */
+#include "kernels/cuda/broadcast.cuh"
+
+enum { CHUNK = 4096 }; /* elements: 4 packs a thread */
+
+/* ---- tables ---- */
+
+/* A parameter and what belongs to it. */
+typedef struct entry {
+    int64_t chunk, n; /* number of its first chunk; elements */
+    float *to;        /* what is written */
+    const float *grad;
+    float *ema, *first, *second; /* average, momentum buffer or m, v; NULL: absent */
+    const int32_t *place;        /* rows of the gradient, of `inner` elements; NULL: the gradient is whole */
+    int64_t inner;
+    int64_t wide; /* packs of 4 can be read and written */
+} entry;
+enum { ENTRIES = 48 };
+typedef struct table {
+    entry at[ENTRIES];
+    int64_t n, chunks;
+} table;
+
+/* A tensor alone. */
+typedef struct tensor_entry {
+    int64_t chunk, n;
+    float *data;
+} tensor_entry;
+enum { TENSORS = 160 };
+typedef struct tensor_table {
+    tensor_entry at[TENSORS];
+    int64_t n, chunks;
+} tensor_table;
+
+static_assert(sizeof(table) <= 3968 && sizeof(tensor_table) <= 3968, "a kernel has 4 KB of arguments");
+
+/* The entry of the block's chunk. */
+template <class T> __device__ static inline int table_find(const T &t)
+{
+    int lo = 0, hi = (int)t.n - 1;
+    while (lo < hi) {
+        const int mid = (lo + hi + 1) / 2;
+        if (t.at[mid].chunk <= (int64_t)blockIdx.x)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return lo;
+}
+
+/* body(element, how many) for the packs and single elements of the block's chunk. */
+template <class F> __device__ static inline void for_chunk(int64_t chunk, int64_t n, bool wide, F body)
+{
+    const int64_t from = chunk * CHUNK, left = n - from;
+    const int count = left < CHUNK ? (int)left : (int)CHUNK, packs = wide ? count / 4 : 0;
+    for (int p = threadIdx.x; p < packs; p += CUDA_THREADS)
+        body(from + p * 4, pack_width<4>());
+    for (int i = packs * 4 + threadIdx.x; i < count; i += CUDA_THREADS)
+        body(from + i, pack_width<1>());
+}
+
+template <int V> __device__ static inline pack<float, V> read(const float *from, int64_t i)
+{
+    return *(const pack<float, V> *)(from + i);
+}
+template <int V> __device__ static inline void write(float *to, int64_t i, const pack<float, V> &p)
+{
+    *(pack<float, V> *)(to + i) = p;
+}
+template <int V> __device__ static inline pack<float, V> gradient(const entry &e, int64_t i)
+{
+    if (!e.place)
+        return read<V>(e.grad, i);
+    const int64_t r = e.n < (int64_t)1 << 31 ? (uint32_t)i / (uint32_t)e.inner : i / e.inner;
+    const int32_t row = e.place[r];
+    return row < 0 ? pack<float, V>{} : read<V>(e.grad, row * e.inner + (i - r * e.inner));
+}
+
+static float *data_of(const kernel_args *a, int i)
+{
+    return i < a->n_in ? (float *)a->in[i].data : NULL;
+}
+
+/* Adds the tensor at input `to`. */
+static void table_add(table *t, const kernel_args *a, int to, int grad, int ema, int first, int second, int place)
+{
+    const shape *s = &a->in[to].sh;
+    entry e = {.chunk = t->chunks, .n = shape_count(s), .to = data_of(a, to), .grad = data_of(a, grad), .ema = data_of(a, ema),
+               .first = data_of(a, first), .second = data_of(a, second), .place = (const int32_t *)(const void *)data_of(a, place), .inner = 1};
+    if (e.n == 0)
+        return;
+    e.inner = s->rank ? e.n / s->dim[0] : 1;
+    e.wide = is_vector(e.to) && is_vector(e.grad) && is_vector(e.ema) && is_vector(e.first) && is_vector(e.second) &&
+             (!e.place || e.inner % 4 == 0);
+    t->at[t->n++] = e;
+    t->chunks += (e.n + CHUNK - 1) / CHUNK;
+}
+
+/* As many tensors from input `from` on as fit. Returns the input behind them. */
+static int tensors_fill(tensor_table *t, const kernel_args *a, int from)
+{
+    t->n = t->chunks = 0;
+    for (; from < a->n_in && t->n < TENSORS; from++) {
+        const int64_t n = shape_count(&a->in[from].sh);
+        if (n == 0)
+            continue;
+        t->at[t->n++] = (tensor_entry){.chunk = t->chunks, .n = n, .data = (float *)a->in[from].data};
+        t->chunks += (n + CHUNK - 1) / CHUNK;
+    }
+    return from;
+}
+
+/* ---- updates ---- */
+
+__device__ static inline bool is_finite(double v)
+{
+    return fabs(v) < (double)INFINITY;
+}
+__device__ static inline double scalar(const float *v, double absent)
+{
+    return v ? (double)*v : absent;
+}
+
+/* The averaged parameter p. */
+template <int V> __device__ static inline void average(const entry &e, int64_t i, const pack<float, V> &p, float keep, float take)
+{
+    if (!e.ema)
+        return;
+    pack<float, V> y = read<V>(e.ema, i);
+    UNROLL
+    for (int v = 0; v < V; v++)
+        y.at[v] = keep * y.at[v] + take * p.at[v];
+    write<V>(e.ema, i, y);
+}
+
+__global__ static void __launch_bounds__(CUDA_THREADS)
+sgd_kernel(__grid_constant__ const table t, const float *lr_at, const float *scale_at, __grid_constant__ const sgd_attrs at)
+{
+    const entry &e = t.at[table_find(t)];
+    const double rate = scalar(lr_at, 0), by = scalar(scale_at, 1);
+    const float lr = (float)rate, scale = (float)by, momentum = (float)at.momentum;
+    const float keep = at.decoupled ? (float)(1 - rate * at.weight_decay) : 1, decay = at.decoupled ? 0 : (float)at.weight_decay;
+    if (!is_finite(by))
+        return;
+    for_chunk((int64_t)blockIdx.x - e.chunk, e.n, e.wide, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<float, V> grad = gradient<V>(e, i);
+        pack<float, V> p = read<V>(e.to, i), g;
+        UNROLL
+        for (int v = 0; v < V; v++)
+            g.at[v] = scale * grad.at[v] + decay * p.at[v];
+        if (e.first) {
+            pack<float, V> b = read<V>(e.first, i);
+            UNROLL
+            for (int v = 0; v < V; v++) {
+                b.at[v] = momentum * b.at[v] + g.at[v];
+                g.at[v] = at.nesterov ? g.at[v] + momentum * b.at[v] : b.at[v];
+            }
+            write<V>(e.first, i, b);
+        }
+        UNROLL
+        for (int v = 0; v < V; v++)
+            p.at[v] = keep * p.at[v] - lr * g.at[v];
+        write<V>(e.to, i, p);
+        average<V>(e, i, p, (float)at.ema, (float)(1 - at.ema));
+    });
+}
+static void sgd_run(const kernel_args *a)
+{
+    for (int k = SGD_HEAD; k < a->n_in;) {
+        table t = {.n = 0};
+        for (; k < a->n_in && t.n < ENTRIES; k += SGD_TUPLE)
+            table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + SGD_MOMENTUM, a->n_in, k + SGD_PLACE);
+        if (t.chunks)
+            LAUNCH(sgd_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t, (const float *)data_of(a, UPDATE_LR),
+                   (const float *)data_of(a, UPDATE_SCALE), *(const sgd_attrs *)a->attr);
+    }
+}
+
+/* What Adam's step number makes of the attributes: once, not in every thread. */
+typedef struct adam_step {
+    float scale, keep, decay, keep1, take1, keep2, take2, size, over_c2, eps, ema, ema_take;
+    int skip;
+} adam_step;
+
+__global__ static void adam_step_kernel(adam_step *out, const float *lr_at, const float *scale_at, const float *step_at,
+                                        __grid_constant__ const adam_attrs at)
+{
+    const double lr = scalar(lr_at, 0), scale = scalar(scale_at, 1), step = scalar(step_at, 1);
+    adam_step s;
+    s.scale = (float)scale;
+    s.keep = at.decoupled ? (float)(1 - lr * at.weight_decay) : 1;
+    s.decay = at.decoupled ? 0 : (float)at.weight_decay;
+    s.keep1 = (float)at.beta1;
+    s.take1 = (float)(1 - at.beta1);
+    s.keep2 = (float)at.beta2;
+    s.take2 = (float)(1 - at.beta2);
+    s.size = (float)(lr / (1 - pow(at.beta1, step)));
+    s.over_c2 = (float)(1 / sqrt(1 - pow(at.beta2, step)));
+    s.eps = (float)at.eps;
+    s.ema = (float)at.ema;
+    s.ema_take = (float)(1 - at.ema);
+    s.skip = !is_finite(scale);
+    *out = s;
+}
+
+__global__ static void __launch_bounds__(CUDA_THREADS) adam_kernel(__grid_constant__ const table t, const adam_step *made)
+{
+    const entry &e = t.at[table_find(t)];
+    const adam_step s = *made;
+    if (s.skip)
+        return;
+    for_chunk((int64_t)blockIdx.x - e.chunk, e.n, e.wide, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<float, V> grad = gradient<V>(e, i);
+        pack<float, V> p = read<V>(e.to, i), m = read<V>(e.first, i), r = read<V>(e.second, i);
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            const float g = s.scale * grad.at[v] + s.decay * p.at[v];
+            m.at[v] = s.keep1 * m.at[v] + s.take1 * g;
+            r.at[v] = s.keep2 * r.at[v] + s.take2 * (g * g);
+            p.at[v] = s.keep * p.at[v] - s.size * m.at[v] / (sqrtf(r.at[v]) * s.over_c2 + s.eps);
+        }
+        write<V>(e.first, i, m);
+        write<V>(e.second, i, r);
+        write<V>(e.to, i, p);
+        average<V>(e, i, p, s.ema, s.ema_take);
+    });
+}
+static size_t adam_workspace(const kernel_args *a)
+{
+    (void)a;
+    return sizeof(adam_step);
+}
+static void adam_run(const kernel_args *a)
+{
+    LAUNCH(adam_step_kernel, 1, 1, 0, a->queue, (adam_step *)a->work, (const float *)data_of(a, UPDATE_LR),
+           (const float *)data_of(a, UPDATE_SCALE), (const float *)data_of(a, UPDATE_STEP), *(const adam_attrs *)a->attr);
+    for (int k = ADAM_HEAD; k < a->n_in;) {
+        table t = {.n = 0};
+        for (; k < a->n_in && t.n < ENTRIES; k += ADAM_TUPLE)
+            table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + ADAM_M, k + ADAM_V, k + ADAM_PLACE);
+        if (t.chunks)
+            LAUNCH(adam_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t, (const adam_step *)a->work);
+    }
+}
+
+__global__ static void __launch_bounds__(CUDA_THREADS) accumulate_kernel(__grid_constant__ const entry e, const float *share_at)
+{
+    const float share = share_at ? *share_at : 1;
+    for_chunk((int64_t)blockIdx.x, e.n, e.wide, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<float, V> g = gradient<V>(e, i);
+        pack<float, V> s = read<V>(e.to, i);
+        UNROLL
+        for (int v = 0; v < V; v++)
+            s.at[v] += share * g.at[v];
+        write<V>(e.to, i, s);
+    });
+}
+static void accumulate_run(const kernel_args *a)
+{
+    table t = {.n = 0};
+    table_add(&t, a, ACCUMULATE_SUM, ACCUMULATE_GRAD, a->n_in, a->n_in, a->n_in, ACCUMULATE_PLACE);
+    if (t.chunks)
+        LAUNCH(accumulate_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t.at[0], (const float *)data_of(a, ACCUMULATE_SHARE));
+}
+
+__global__ static void clear_kernel(__grid_constant__ const tensor_table t)
+{
+    const tensor_entry &e = t.at[table_find(t)];
+    for_chunk((int64_t)blockIdx.x - e.chunk, e.n, ((uintptr_t)e.data & 15) == 0, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        write<V>(e.data, i, pack<float, V>{});
+    });
+}
+static void clear_run(const kernel_args *a)
+{
+    for (int k = 0; k < a->n_in;) {
+        tensor_table t;
+        k = tensors_fill(&t, a, k);
+        if (t.chunks)
+            LAUNCH(clear_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t);
+    }
+}
+
+/* ---- GradNorm: sums of squares of chunks, in double; then joined in their order ---- */
+
+__device__ static inline double block_sum_double(double v, double *part)
+{
+    for (int m = 16; m; m >>= 1)
+        v += __shfl_xor_sync(FULL_WARP, v, m);
+    if ((threadIdx.x & 31) == 0)
+        part[threadIdx.x >> 5] = v;
+    __syncthreads();
+    v = 0;
+    for (int w = 0; w < CUDA_THREADS / 32; w++)
+        v += part[w];
+    return v;
+}
+
+__global__ static void __launch_bounds__(CUDA_THREADS) squares_kernel(double *out, __grid_constant__ const tensor_table t)
+{
+    __shared__ double part[CUDA_THREADS / 32];
+    const tensor_entry &e = t.at[table_find(t)];
+    double sum = 0;
+    for_chunk((int64_t)blockIdx.x - e.chunk, e.n, ((uintptr_t)e.data & 15) == 0, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<float, V> g = read<V>(e.data, i);
+        UNROLL
+        for (int v = 0; v < V; v++)
+            sum += (double)g.at[v] * (double)g.at[v];
+    });
+    sum = block_sum_double(sum, part);
+    if (threadIdx.x == 0)
+        out[blockIdx.x] = sum;
+}
+
+/* One block. norm_at may be NULL. */
+__global__ static void __launch_bounds__(CUDA_THREADS)
+norm_kernel(float *scale_at, float *norm_at, const double *squares, int64_t n, double limit)
+{
+    __shared__ double part[CUDA_THREADS / 32];
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < n; i += CUDA_THREADS)
+        sum += squares[i];
+    sum = block_sum_double(sum, part);
+    if (threadIdx.x != 0)
+        return;
+    const double norm = sqrt(sum), scale = limit / (norm + 1e-6);
+    *scale_at = !is_finite(norm) ? NAN : scale < 1 ? (float)scale : 1;
+    if (norm_at)
+        *norm_at = (float)norm;
+}
+static int64_t all_chunks(const kernel_args *a)
+{
+    int64_t chunks = 0;
+    for (int k = 0; k < a->n_in; k++)
+        chunks += (shape_count(&a->in[k].sh) + CHUNK - 1) / CHUNK;
+    return chunks;
+}
+static size_t grad_norm_workspace(const kernel_args *a)
+{
+    return (size_t)all_chunks(a) * sizeof(double);
+}
+static void grad_norm_run(const kernel_args *a)
+{
+    double *work = (double *)a->work;
+    for (int k = 0; k < a->n_in;) {
+        tensor_table t;
+        k = tensors_fill(&t, a, k);
+        if (t.chunks)
+            LAUNCH(squares_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, work, t);
+        work += t.chunks;
+    }
+    LAUNCH(norm_kernel, 1, CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, a->n_out > 1 ? (float *)a->out[1].data : (float *)NULL,
+           (const double *)a->work, all_chunks(a), ((const grad_norm_attrs *)a->attr)->max_norm);
+}
+
+CUDA_TABLE(update) = {
+    {.op = OP_SGD_UPDATE, .type = DTYPE_F32, .name = "sgd", .run = sgd_run},
+    {.op = OP_ADAM_UPDATE, .type = DTYPE_F32, .name = "adam", .run = adam_run, .workspace = adam_workspace},
+    {.op = OP_GRAD_NORM, .type = DTYPE_F32, .name = "grad norm", .run = grad_norm_run, .workspace = grad_norm_workspace},
+    {.op = OP_ACCUMULATE, .type = DTYPE_F32, .name = "accumulate", .run = accumulate_run},
+    {.op = OP_CLEAR, .type = DTYPE_F32, .name = "clear", .run = clear_run},
+    KERNEL_END};
