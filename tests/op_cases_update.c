@@ -103,6 +103,8 @@ const op_case op_cases_update[] = {
      SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_nesterov, .want_tol = 1e-6},
     {OP_SGD_UPDATE, "two parameters", .in = {ONE(.1), ONE(1), NESTEROV_P, GRAD2, ABSENT, NESTEROV_B, ABSENT, NESTEROV_P, GRAD2, ABSENT, NESTEROV_B},
      SGD(.momentum = .9, .weight_decay = .01, .nesterov = 1), .fwd_tol = 1e-6, .expect = expect_two, .want_tol = 1e-6},
+    {OP_SGD_UPDATE, "three parameters", .in = {ONE(.1), ONE(.7), PARAM(4101), {F32(4101)}, ABSENT, ABSENT, ABSENT, PARAM(3), {F32(3)}, ABSENT,
+                                               ABSENT, ABSENT, PARAM(90, 91), {F32(90, 91)}}, SGD(.weight_decay = .01), .fwd_tol = 1e-6},
     {OP_SGD_UPDATE, "PyTorch, plain", .in = {ONE(.1), ABSENT, P(1, -2, .5, 3), GRAD1},
      SGD(.momentum = 0), .fwd_tol = 1e-6, .expect = expect_plain, .want_tol = 1e-8},
     {OP_SGD_UPDATE, "scaled gradient", .in = {ONE(.1), ONE(.5), P(1, -2, .5, 3), GRAD2},
@@ -177,4 +179,5 @@ const op_case op_cases_update[] = {
     {OP_ACCUMULATE, "rows", .in = {STATE(300, 70), {F32(5, 70)}, ONE(.5), {I32(300), FIXED(-1, 2, -1, 4, 0)}}, .fwd_tol = 1e-7},
     {OP_ACCUMULATE, "no share", .in = {S(1, -2, .5, 3), {F32(4)}}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
     {OP_CLEAR, .in = {S(1, NAN, .5, 3), S(1, 2, 3, 4)}, .n_in = 2, .expect = expect_zero},
+    {OP_CLEAR, "five", .in = {STATE(5), STATE(4096), STATE(0), STATE(9001), {SCALAR(F32), .kind = VALUE_STATE}}},
     OP_CASE_END};

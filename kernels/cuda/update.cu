@@ -20,7 +20,11 @@ typedef struct entry {
     int64_t inner;
     int64_t wide; /* packs of 4 can be read and written */
 } entry;
-enum { ENTRIES = 48 };
+#ifdef CUDA_EMULATED
+enum { ENTRIES = 2, TENSORS = 2 }; /* so that tests of few tensors take several launches */
+#else
+enum { ENTRIES = 48, TENSORS = 160 };
+#endif
 typedef struct table {
     entry at[ENTRIES];
     int64_t n, chunks;
@@ -31,7 +35,6 @@ typedef struct tensor_entry {
     int64_t chunk, n;
     float *data;
 } tensor_entry;
-enum { TENSORS = 160 };
 typedef struct tensor_table {
     tensor_entry at[TENSORS];
     int64_t n, chunks;
