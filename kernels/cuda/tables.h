@@ -1,16 +1,22 @@
 /* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. */
 #define CUDA_TABLES(X) \
+    X(batch_norm) \
     X(binary) \
     X(cast) \
     X(conv) \
     X(dropout) \
+    X(fake_quant) \
     X(gather) \
     X(gemm) \
+    X(kd_loss) \
+    X(layer_norm) \
+    X(loss) \
     X(move) \
     X(pad) \
     X(pool) \
     X(reduce) \
     X(resize) \
     X(shape) \
+    X(softmax) \
     X(unary) \
     X(update)
