@@ -14,6 +14,8 @@
     X(move) \
     X(pad) \
     X(pool) \
+    X(qconv) \
+    X(quant) \
     X(reduce) \
     X(resize) \
     X(shape) \
