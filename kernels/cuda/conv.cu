@@ -505,9 +505,17 @@ static product_size weight(const kernel_args *a, bool launch)
     WITH_TILE(f.rows, f.columns, s.group, weight_tile, a, s, f, launch);
 }
 
-static bool takes(const kernel_args *a)
+static bool takes_any(const kernel_args *a)
 {
     return conv_counts(&a->in[0]) && conv_counts(&a->in[1]) && conv_counts(&a->out[0]);
+}
+static bool takes(const kernel_args *a)
+{
+    return !conv_depthwise((const conv_attrs *)a->attr, &a->in[0].sh) && takes_any(a);
+}
+static bool takes_data(const kernel_args *a)
+{
+    return !conv_depthwise((const conv_attrs *)a->attr, &a->out[0].sh) && takes_any(a);
 }
 
 #define OPERATOR(name) \
@@ -578,13 +586,13 @@ static size_t norm_weight_workspace(const kernel_args *a)
     return norm_bytes(a) + weight_workspace(a);
 }
 
-#define ROW(operator, text, function) \
-    {.op = operator, .type = DTYPE_F32, .name = text, .run = function##_run, .workspace = function##_workspace, .takes = takes}
+#define ROW(operator, text, function, sizes) \
+    {.op = operator, .type = DTYPE_F32, .name = text, .run = function##_run, .workspace = function##_workspace, .takes = sizes}
 CUDA_TABLE(conv) = {
-    ROW(OP_CONV, "conv", forward),
-    ROW(OP_CONV_GRAD_DATA, "conv grad data", data),
-    ROW(OP_CONV_GRAD_WEIGHT, "conv grad weight", weight),
-    ROW(OP_CONV_TRANSPOSE, "conv transpose", data),
-    ROW(OP_NORM_CONV, "norm conv", norm_forward),
-    ROW(OP_NORM_CONV_GRAD_WEIGHT, "norm conv grad weight", norm_weight),
+    ROW(OP_CONV, "conv", forward, takes),
+    ROW(OP_CONV_GRAD_DATA, "conv grad data", data, takes_data),
+    ROW(OP_CONV_GRAD_WEIGHT, "conv grad weight", weight, takes),
+    ROW(OP_CONV_TRANSPOSE, "conv transpose", data, takes_data),
+    ROW(OP_NORM_CONV, "norm conv", norm_forward, takes_any),
+    ROW(OP_NORM_CONV_GRAD_WEIGHT, "norm conv grad weight", norm_weight, takes_any),
     KERNEL_END};

@@ -38,6 +38,12 @@ static bool conv_counts(const kernel_tensor *t)
     return all == 0 || (all / n < most && all / c < most);
 }
 
+/* Groups of one channel: depthwise.cu has them. data: the shape of the data. */
+static bool conv_depthwise(const conv_attrs *a, const shape *data)
+{
+    return a->group > 1 && data->dim[1] == a->group;
+}
+
 /* Data of an operand that may be absent: NULL. */
 static const float *optional(const kernel_args *a, int i)
 {

@@ -4,6 +4,7 @@
     X(binary) \
     X(cast) \
     X(conv) \
+    X(depthwise) \
     X(dropout) \
     X(fake_quant) \
     X(gather) \

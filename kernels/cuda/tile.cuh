@@ -11,6 +11,7 @@
 #define DISTILL_KERNELS_CUDA_TILE_CUH
 
 #include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/divisor.cuh"
 
 #define TILE_PAD 4 /* floats after a row of shared memory: rows stay aligned, stores across rows meet other banks */
 
@@ -25,28 +26,6 @@ typedef tile_shape<64, 64, 8, 8, 4, 4> tile_medium;
 typedef tile_shape<128, 32, 8, 8, 4, 4> tile_tall;
 typedef tile_shape<32, 128, 8, 4, 8, 4> tile_wide;
 typedef tile_shape<32, 32, 16, 4, 4, 8> tile_small;
-
-/* Division of numbers below 2^31 by a number known before: Granlund and Montgomery, "Division by invariant integers using
- * multiplication", 1994, with one multiplication since the dividend has a spare bit. */
-typedef struct divisor {
-    unsigned by, factor, shift;
-} divisor;
-__host__ __device__ static inline divisor divisor_of(int64_t by)
-{
-    divisor d = {(unsigned)by, 0, 0};
-    while ((1u << d.shift) < d.by)
-        d.shift++;
-    d.factor = d.by > 1 ? (unsigned)((((uint64_t)1 << (31 + d.shift)) + d.by - 1) / d.by) : 0;
-    d.shift -= d.by > 1;
-    return d;
-}
-/* i / d.by; *rest = i % d.by */
-__device__ static inline int divide(int i, divisor d, int *rest)
-{
-    unsigned q = d.by > 1 ? __umulhi((unsigned)i, d.factor) >> d.shift : (unsigned)i;
-    *rest = (int)((unsigned)i - q * d.by);
-    return (int)q;
-}
 
 /* Up to four elements at p, `have` of them there; at once where that is allowed. */
 __device__ static inline float4 fetch4(const float *p, int64_t have, bool vector)
