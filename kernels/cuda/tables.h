@@ -1,5 +1,6 @@
 /* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. */
 #define CUDA_TABLES(X) \
+    X(attention) \
     X(batch_norm) \
     X(binary) \
     X(cast) \
