@@ -223,14 +223,16 @@ static status bisect(opened *x, const char *runtime, const char *variant, refere
         return fail(ST_USAGE, "there is no runtime '%s' on this machine; distill matrix --list lists them", runtime);
     TRY(arena_printf(&x->mem, &dir, "%s/matrix/bisect/%s.%s", x->dir, runtime, variant));
     TRY(arena_printf(&x->mem, &row_options, "{%s}", row->options ? row->options : ""));
-    TRY(reference_open(x->dir, x->j, x->ds, &variant, 1, x->c->stop, s));
-    if (s->m.n_columns != 1)
+    TRY(reference_open(x->dir, x->j, x->ds, &variant, 1, x->c->stop, NULL, s));
+    if (s->m->n_columns != 1)
         return fail(ST_USAGE, "%s has no variant '%s'", x->dir, variant);
     TRY(runtimes_launch(row, &s->places, &x->mem, &launch));
     if (launch.missing)
         return fail(ST_UNAVAILABLE, "%s", launch.missing);
-    TRY(reference_make(s, 0));
-    TRY_DONE(npy_read(s->input[0], &x->j->limits, &all));
+    if (s->facts[0].n_in != 1)
+        return fail(ST_BAD_DATA, "%s: has %zu inputs; models of one input can be cut", s->facts[0].path, s->facts[0].n_in);
+    TRY(reference_inputs(s, 0));
+    TRY_DONE(npy_read(s->input[0][0], &x->j->limits, &all));
     TRY_DONE(choose_samples(x, runtime, variant, &all, &some));
     const file_facts *f = &s->facts[0];
     st = bisect_run(&(bisect_options){.model = f->path, .form = runtimes_form(row, f->integers), .command = launch.command, .env = launch.env,

@@ -1,29 +1,22 @@
-/* maker.h - private to the matrix_*.c files of this folder: a run opened for judging: rows, columns, inputs, our own outputs.
+/* maker.h - private to the matrix_*.c files of this folder: a run opened for its matrix: rows, columns, what cells are judged by.
  *
- * Our own executor's outputs are what others are judged by: its row runs first and leaves them; where its cells came from the
- * cache and another cell has to be measured, it runs once more for that column alone. */
+ * Our own executor's outputs are what others are judged by (reference.h): its row runs first and leaves them; where its cells came
+ * from the cache and another cell has to be measured, it runs once more for that column alone. */
 #ifndef DISTILL_MATRIX_MAKER_H
 #define DISTILL_MATRIX_MAKER_H
 
-#include "matrix/files.h"
 #include "matrix/matrix_make.h"
+#include "matrix/reference.h"
 
 typedef struct maker {
     const matrix_options *o;
     matrix *m;
-    const char *run, *work, *logs; /* absolute folders */
-    runtime_places places;
+    const char *run, *logs; /* absolute folders */
+    reference_set ref;      /* columns, inputs, our outputs, answers */
     const runtime_row *const *rows;
     runtime_facts *facts;
     runtime_launch *launch; /* [n_rows] */
-    runtime_launch own;
-    file_facts *files;      /* [n_columns] */
-    float **outputs;        /* [n_columns] of our executor, [samples, width]; NULL: not yet */
-    const char *(*inputs)[DATA_INPUTS]; /* [n_columns] .npy files; NULL: not written yet */
-    const char **fed;       /* [n_columns] feed_print */
-    size_t n_rows, n_columns, samples, slow;
-    int32_t *label;
-    const float **target;
+    size_t n_rows, slow;
     const char *system;
     int lock;
     size_t done;
@@ -33,13 +26,7 @@ typedef struct maker {
  * failure; the matrix stays. */
 MUST_USE status maker_open(maker *k, const matrix_options *o, matrix *m);
 void maker_close(maker *k);
-/* Writes the column's inputs, once; k->inputs[column]. */
-MUST_USE status maker_inputs(maker *k, size_t column);
-/* Runs our executor for the column, once; k->outputs[column]. */
-MUST_USE status maker_outputs(maker *k, size_t column);
 size_t maker_samples(const maker *k, const runtime_row *r); /* that a cell of the row runs */
-/* The column of the same model in float32; k->n_columns: there is none. */
-size_t maker_plain(const maker *k, size_t column);
 /* Figures and state of a cell from its n outputs. */
 MUST_USE status maker_judge(maker *k, const runtime_row *r, size_t column, const tensor *y, size_t n, matrix_cell *c);
 /* One runner on one column. */

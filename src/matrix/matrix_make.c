@@ -15,7 +15,7 @@ static status make_key(const maker *k, size_t row, size_t column, const matrix_f
     const runtime_row *r = k->rows[row];
     const runtime_facts *f = &k->facts[row];
     const job_matrix *jm = &k->o->j->matrix;
-    const size_t plain = maker_plain(k, column);
+    const size_t plain = reference_plain(&k->ref, column);
     char number[NUMBER_ROOM];
     const char *text_of[5];
     TRY(arena_printf(mem, &text_of[0], "protocol 1, %s %s {%s}", r->key, r->engine, r->options));
@@ -24,14 +24,14 @@ static status make_key(const maker *k, size_t row, size_t column, const matrix_f
                      format_double(jm->latency_seconds, number)));
     TRY(arena_printf(mem, &text_of[3], "limits %s s, %lld MiB", format_double(jm->time_limit > 0 ? jm->time_limit : r->seconds, number),
                      (long long)jm->memory_limit));
-    TRY(arena_printf(mem, &text_of[4], "%s %s", DISTILL_VERSION, k->places.build));
+    TRY(arena_printf(mem, &text_of[4], "%s %s", DISTILL_VERSION, k->ref.places.build));
     const key_part all[] = {
         {"model", file->sha256},
         {"reference", k->m->columns[column].files[0].sha256}, /* whose outputs in our executor are what others are held against */
-        {"float32", plain < k->m->n_columns ? k->m->columns[plain].files[0].sha256 : NULL},
+        {"float32", plain != SIZE_MAX ? k->m->columns[plain].files[0].sha256 : NULL},
         {"variant", k->m->columns[column].variant},
         {"runner", text_of[0]}, {"runtime", f->runtime}, {"version", f->version}, {"build", f->build}, {"device", f->device},
-        {"isa", f->isa}, {"emulator", f->emulator}, {"system", k->system}, {"form", file->form}, {"shapes", text_of[1]}, {"data", k->fed[column]},
+        {"isa", f->isa}, {"emulator", f->emulator}, {"system", k->system}, {"form", file->form}, {"shapes", text_of[1]}, {"data", k->ref.print[column]},
         {"options", text_of[2]}, {"limits", text_of[3]}, {"distill", text_of[4]},
     };
     *n = sizeof all / sizeof *all;
@@ -89,18 +89,18 @@ static status make_cell(maker *k, size_t row, size_t column)
     matrix_cell *c = matrix_at(k->m, row, column);
     arena *mem = &k->m->mem;
     const matrix_file *file;
-    const char *path, *why, *form = runtimes_form(r, k->files[column].integers);
+    const char *path, *why, *form = runtimes_form(r, k->ref.facts[column].integers);
     key_part part[PARTS_MAX];
     size_t n_parts;
     char hex[65];
     bool hit = false;
     if (!k->facts[row].present)
         return refuse(k, c, CELL_NOT_RUN, k->facts[row].how ? k->facts[row].how : "it is not on this machine");
-    if (r->slow && k->files[column].teacher)
+    if (r->slow && k->ref.facts[column].teacher)
         return refuse(k, c, CELL_NOT_RUN, "the teacher runs in native rows only");
     TRY(files_path(k->run, col, form, mem, &file, &path));
     if (!file) {
-        why = files_why_not(&k->files[column], form);
+        why = files_why_not(&k->ref.facts[column], form);
         TRY(arena_printf(mem, &why, "there is no %s form of it%s%s", form, why ? ": " : "", why ? why : ""));
         return refuse(k, c, CELL_UNSUPPORTED, why);
     }

@@ -23,7 +23,6 @@ typedef struct applier {
     matrix *m;
     merge_result r;
     reference_set s;
-    float **floats; /* [s.m.n_columns] ours, made when first needed */
     matrix_cell *cells; /* [r.n] */
     const char **rows;  /* [r.n] keys */
     const char *host;   /* "NAME (CPU, SYSTEM)" */
@@ -128,7 +127,7 @@ static status check_run(applier *a, const merge_cell *c, size_t k)
 {
     const matrix_file *file;
     const char *path = NULL, *bin;
-    TRY(files_path(a->q->run, &a->s.m.columns[k], c->form, &a->r.mem, &file, &path));
+    TRY(files_path(a->q->run, &a->s.m->columns[k], c->form, &a->r.mem, &file, &path));
     if (!file)
         return fail(ST_BAD_DATA, "%s: variant %s has no %s file any more; pack the run again", a->q->run, c->variant, c->form);
     TRY(check_file(path, c->model_sha256, c->variant));
@@ -136,9 +135,9 @@ static status check_run(applier *a, const merge_cell *c, size_t k)
         TRY(arena_printf(&a->r.mem, &bin, "%.*s.bin", (int)(strlen(path) - 6), path));
         TRY(check_file(bin, c->bin_sha256, c->variant));
     }
-    TRY(reference_make(&a->s, k));
+    TRY(reference_outputs(&a->s, k));
     char sha[65];
-    TRY(hash_sha256_file(a->s.input[k], sha));
+    TRY(hash_sha256_file(a->s.input[k][0], sha));
     if (strcmp(sha, c->input_sha256) != 0)
         return fail(ST_BAD_DATA, "%s: the validation samples, or how variant %s takes them, have changed since it was packed; pack the run again",
                     a->q->run, c->variant);
@@ -147,25 +146,10 @@ static status check_run(applier *a, const merge_cell *c, size_t k)
 
 /* ---- cells ---- */
 
-static status own_floats(applier *a, size_t k, const float **out)
-{
-    if (!a->floats[k])
-        TRY(reference_floats(&a->s, k, &a->floats[k]));
-    *out = a->floats[k];
-    return ST_OK;
-}
-
 static status judge(applier *a, const merge_cell *c, size_t k, matrix_cell *to)
 {
-    const file_facts *f = &a->s.facts[k];
-    const runtime_row *row = runtimes_find(c->runtime);
-    size_t plain = reference_find(&a->s, f->teacher ? "teacher-fp32" : "fp32");
-    judge_by by = {.file = f, .label = a->s.label, .target = a->s.target, .isa = c->isa, .bf16 = row && row->bf16,
-                   .numbers = job_gives_numbers(a->q->j, dataset_info(a->q->ds), f->rank)};
-    TRY(own_floats(a, k, &by.own));
-    if (plain != SIZE_MAX && a->s.facts[plain].width == f->width && a->s.facts[plain].n_in == 1)
-        TRY(own_floats(a, plain, &by.plain));
-    return judge_outputs(&by, &c->y, c->samples, &a->m->mem, to);
+    const bool numbers = job_gives_numbers(a->q->j, dataset_info(a->q->ds), a->s.facts[k].rank);
+    return reference_judge(&a->s, k, runtimes_find(c->runtime), false, numbers, &c->y, c->samples, &a->m->mem, to);
 }
 
 static status refuse(const merge_cell *c, matrix_cell *to)
@@ -233,7 +217,7 @@ static status make_cell(applier *a, size_t i)
     TRY(merge_row_key(a->m, c->runtime, &a->r.host, a->here, &a->m->mem, &a->rows[i]));
     *to = matrix_cell_empty();
     to->runtime = a->rows[i];
-    to->variant = a->s.m.columns[k].variant;
+    to->variant = a->s.m->columns[k].variant;
     TRY(keep(a, &to->variant));
     to->engine = c->engine;
     to->version = c->version;
@@ -248,7 +232,7 @@ static status make_cell(applier *a, size_t i)
         const matrix_file *file;
         const char *path;
         TRY(check_run(a, c, k));
-        TRY(files_path(a->q->run, &a->s.m.columns[k], c->form, &a->r.mem, &file, &path));
+        TRY(files_path(a->q->run, &a->s.m->columns[k], c->form, &a->r.mem, &file, &path));
         to->bytes = file->bytes;
     }
     TRY(take_times(a, c, to));
@@ -331,8 +315,7 @@ status merge_apply(const merge_request *q, matrix *out, merge_facts *facts)
     a.here = is_here(&a);
     TRY_DONE(host_text(&a.r.host, &out->mem, &a.host));
     snprintf(facts->host, sizeof facts->host, "%s", a.host);
-    TRY_DONE(reference_open(q->run, q->j, q->ds, every, 1, q->stop, &a.s));
-    TRY_DONE(arena_alloc(&a.r.mem, &a.floats, a.s.m.n_columns, sizeof *a.floats));
+    TRY_DONE(reference_open(q->run, q->j, q->ds, every, 1, q->stop, NULL, &a.s));
     TRY_DONE(arena_alloc(&a.r.mem, &a.cells, a.r.n, sizeof *a.cells));
     TRY_DONE(arena_alloc(&a.r.mem, &a.rows, a.r.n, sizeof *a.rows));
     for (size_t i = 0; i < a.r.n; i++)
@@ -340,8 +323,6 @@ status merge_apply(const merge_request *q, matrix *out, merge_facts *facts)
     TRY_DONE(place_cells(&a));
     st = matrix_write(path, out);
 done:
-    for (size_t k = 0; a.floats && k < a.s.m.n_columns; k++)
-        mem_free(a.floats[k]);
     reference_close(&a.s);
     merge_free(&a.r);
     io_close(a.lock);

@@ -83,12 +83,20 @@ static bool reads(const maker *k, const char *form)
 
 /* ---- columns ---- */
 
+static status make_reference(maker *k, size_t at)
+{
+    const file_facts *x = &k->s.facts[at];
+    if (x->n_in != 1)
+        return fail(ST_BAD_DATA, "%s: has %zu inputs; models of one input are packed", x->path, x->n_in);
+    return reference_outputs(&k->s, at);
+}
+
 static status add_column(maker *k, size_t at)
 {
     static const char *const forms[] = {"onnx", "qoperator", "tflite", "ncnn"};
     pack_model *models;
     pack_column *to = &k->columns[k->plan.n_columns];
-    const matrix_column *c = &k->s.m.columns[at];
+    const matrix_column *c = &k->s.m->columns[at];
     TRY(arena_alloc(&k->mem, &models, sizeof forms / sizeof *forms, sizeof *models));
     *to = (pack_column){.variant = c->variant, .models = models, .samples = k->s.samples};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
@@ -98,7 +106,7 @@ static status add_column(maker *k, size_t at)
         if (file && reads(k, forms[i]))
             models[to->n_models++] = (pack_model){forms[i], path};
     }
-    status st = to->n_models ? reference_make(&k->s, at) : ST_OK;
+    status st = to->n_models ? make_reference(k, at) : ST_OK;
     if (st == ST_BAD_DATA) {
         log_warn("%s is not packed: %s", c->variant, status_message());
         status_clear();
@@ -109,7 +117,7 @@ static status add_column(maker *k, size_t at)
         return ST_OK;
     to->input_name = k->s.facts[at].in[0].name;
     to->output_name = k->s.facts[at].output;
-    to->input = k->s.input[at];
+    to->input = k->s.input[at][0];
     to->expected = k->s.own[at];
     k->plan.n_columns++;
     return ST_OK;
@@ -117,8 +125,8 @@ static status add_column(maker *k, size_t at)
 
 static status add_columns(maker *k)
 {
-    TRY(arena_alloc(&k->mem, &k->columns, k->s.m.n_columns, sizeof *k->columns));
-    for (size_t i = 0; i < k->s.m.n_columns; i++)
+    TRY(arena_alloc(&k->mem, &k->columns, k->s.m->n_columns, sizeof *k->columns));
+    for (size_t i = 0; i < k->s.m->n_columns; i++)
         TRY(add_column(k, i));
     k->plan.columns = k->columns;
     return k->plan.n_columns ? ST_OK : fail(ST_BAD_DATA, "%s: no variant can be packed", k->q->run);
@@ -206,7 +214,7 @@ status pack_make(const pack_request *q, pack_facts *facts)
     maker k = {.q = q};
     const job_matrix *o = &q->j->matrix;
     status st = ST_OK;
-    TRY_DONE(reference_open(q->run, q->j, q->ds, o->variants.at, o->variants.n, q->stop, &k.s));
+    TRY_DONE(reference_open(q->run, q->j, q->ds, o->variants.at, o->variants.n, q->stop, NULL, &k.s));
     k.plan = (pack_plan){.target = q->target, .run = last_part(q->run), .set = dataset_info(q->ds)->path, .batch = o->batch,
                          .threads = o->threads, .latency_runs = (size_t)o->latency_runs, .latency_seconds = o->latency_seconds};
     TRY_DONE(pack_rows(q->target, o, &k.mem, &k.plan));
