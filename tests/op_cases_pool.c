@@ -77,10 +77,13 @@ const op_case op_cases_pool[] = {
     {OP_GLOBAL_AVERAGE_POOL, "numbers", .in = {{F32(1, 2, 2, 2), FIXED(1, 2, 3, 6, -1, 0, 0, -7)}}, .want = {WANT(3, -2)}},
     {OP_GLOBAL_AVERAGE_POOL, .in = {{F32(3, 5, 7, 6)}}, TOL},
     {OP_GLOBAL_AVERAGE_POOL, "large", .in = {{F32(1, 2, 40, 41)}}, TOL, .grad_tol = 1e-6},
+    {OP_GLOBAL_AVERAGE_POOL, "large, odd", .in = {{F32(1, 2, 37, 41)}}, TOL, .grad_tol = 1e-6},
     {OP_GLOBAL_AVERAGE_POOL, "one axis", .in = {{F32(3, 5, 7)}}, TOL},
     {OP_GLOBAL_AVERAGE_POOL, "three axes", .in = {{F32(3, 2, 3, 2, 4)}}, TOL},
     {OP_GLOBAL_AVERAGE_POOL, .in = {{F32(3, 5, 0, 6)}}, .refuse = "empty"},
     {OP_GLOBAL_MAX_POOL, .in = {{F32(3, 5, 7, 6), .distinct = true}}, TOL},
+    {OP_GLOBAL_MAX_POOL, "large", .in = {{F32(1, 2, 40, 41), .distinct = true}}, TOL},
+    {OP_GLOBAL_MAX_POOL, "large, odd", .in = {{F32(1, 2, 37, 41), .distinct = true}}, TOL},
     {OP_GLOBAL_MAX_POOL, "one axis", .in = {{F32(3, 5, 7), .distinct = true}}, TOL},
     {OP_GLOBAL_MAX_POOL, "not a number", .in = {{F32(1, 2, 1, 3), FIXED(1, NAN, 2, 3, 1, 1)}}, .want = {WANT(NAN, 3)}, .no_grad = true},
 

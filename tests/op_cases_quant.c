@@ -57,6 +57,7 @@ const op_case op_cases_quant[] = {
      AXIS(0)},
     {OP_DEQUANTIZE_LINEAR, "int32", .in = {{I32(5, 31), .lo = -2e9, .hi = 2e9}, {F32(5), FIXED(0.5, 1, 0.37, 2, 3)}}, AXIS(0)},
     {OP_DEQUANTIZE_LINEAR, "uint16", .in = {{U16(5, 31), .lo = 0, .hi = 65535}, {ONE(0.37)}, {SCALAR(U16), FIXED(32767)}}},
+    {OP_DEQUANTIZE_LINEAR, "float16", .in = {{X_I8(3, 40)}, {SCALAR(F16), FIXED(0.37), K}, {ZI8(-7)}}},
     {OP_DEQUANTIZE_LINEAR, "zero point's type", .in = {{U8(4)}, {ONE(2)}, {ZI8(1)}}, .refuse = "must be uint8"},
     {OP_DEQUANTIZE_LINEAR, "zero point of int32", .in = {{I32(4)}, {ONE(2)}, {SCALAR(I32), FIXED(1), K}}, .refuse = "no zero point but 0"},
     {OP_DEQUANTIZE_LINEAR, "scale", .in = {{U8(4)}, {ONE(0)}}, .refuse = "finite"},
@@ -66,6 +67,7 @@ const op_case op_cases_quant[] = {
     {OP_DYNAMIC_QUANTIZE_LINEAR, .in = {{F32(6), FIXED(0, 2, -3, -2.5, 1.34, 0.5)}}, .fwd_tol = 1e-7, .want = {WANT(153, 255, 0, 26, 221, 179),
      WANT(0.0196078438311815262), WANT(153)}},
     {OP_DYNAMIC_QUANTIZE_LINEAR, "all above 0", .in = {{F32(3, 40), .lo = 1, .hi = 6}}, .fwd_tol = 1e-7},
+    {OP_DYNAMIC_QUANTIZE_LINEAR, "several blocks", .in = {{F32(9, 701), .lo = -3, .hi = 6}}, .fwd_tol = 1e-7},
     {OP_DYNAMIC_QUANTIZE_LINEAR, "all 0", .in = {{F32(3), FIXED(0)}}, .want = {WANT(0), WANT(0), WANT(0)}},
 
     {OP_QLINEAR_ADD, "same shape", .in = {{X_U8(2, 3, 5, 67)}, {ONE(0.5)}, {ZU8(3)}, {X_U8(2, 3, 5, 67)}, {ONE(0.37)}, {ZU8(200)}, {ONE(0.6)},
@@ -115,6 +117,8 @@ const op_case op_cases_quant[] = {
      CONV(WINDOW(2, 2, 1, 1, 1, 1, 4, 3, 3, 4))},
     {OP_QLINEAR_CONV, "groups", .in = {QCONV_X(X_U8(2, 12, 6, 5), ZU8(99)), QCONV_W(X_I8(18, 4, 3, 3), ZI8(0)), QCONV_Y, {I32(18), .lo = -900, .hi = 900, K}},
      .attr = &(const conv_attrs){WINDOW(3, 3, 1, 2, 1, 1, 1, 1, 1, 1), .group = 3}},
+    {OP_QLINEAR_CONV, "groups of many channels", .in = {QCONV_X(X_I8(2, 18, 6, 5), ZI8(-9)), QCONV_W(X_I8(40, 9, 3, 3), ZI8(0)), QCONV_Y, {I32(40), .lo = -900, .hi = 900, K}},
+     .attr = &(const conv_attrs){WINDOW(3, 3, 2, 1, 1, 1, 1, 1, 1, 0), .group = 2}},
     {OP_QLINEAR_CONV, "depthwise", .in = {QCONV_X(X_U8(2, 33, 9, 11), ZU8(99)), QCONV_W(X_I8(33, 1, 3, 3), ZI8(0)), QCONV_Y, {I32(33), .lo = -900, .hi = 900, K}},
      .attr = &(const conv_attrs){WINDOW(3, 3, 1, 1, 1, 1, 1, 1, 1, 1), .group = 33}},
     {OP_QLINEAR_CONV, "depthwise, stride 2, int8", .in = {QCONV_X(X_I8(2, 32, 10, 9), ZI8(-99)), {X_I8(32, 1, 5, 5), K}, {F32(32), .lo = 0.003, .hi = 0.02, K},
@@ -152,6 +156,7 @@ const op_case op_cases_quant[] = {
 
 #define QMAT(a, za, b, zb, zy) {a}, {ONE(0.03)}, {za}, {b}, {ONE(0.017)}, {zb}, {ONE(0.4)}, {zy}
     {OP_QLINEAR_MATMUL, "matrices", .in = {QMAT(X_U8(5, 37), ZU8(100), X_I8(37, 19), ZI8(0), ZU8(99))}},
+    {OP_QLINEAR_MATMUL, "several tiles", .in = {QMAT(X_U8(70, 130), ZU8(100), X_I8(130, 67), ZI8(-3), ZU8(99))}},
     {OP_QLINEAR_MATMUL, "stacks", .in = {QMAT(X_I8(2, 3, 5, 7), ZI8(1), X_I8(3, 7, 4), ZI8(5), ZI8(9))}},
     {OP_QLINEAR_MATMUL, "stack and matrix", .in = {QMAT(X_U8(2, 5, 67), ZU8(1), X_U8(67, 33), ZU8(5), ZU8(9))}},
     {OP_QLINEAR_MATMUL, "vectors", .in = {QMAT(X_U8(37), ZU8(100), X_I8(37, 3), ZI8(0), ZU8(99))}},

@@ -192,7 +192,7 @@ static void transpose(const kernel_args *a)
 
 /* ---- Concat and Split: rows of parts, rows of the whole ---- */
 
-#define PARTS 24 /* of a launch */
+#define PARTS 12 /* of a launch */
 typedef struct copy_part {
     const void *from;
     void *to;
