@@ -14,7 +14,7 @@
 typedef struct finding {
     const char *name;
     bool good;
-    char text[400];
+    char text[400], own_name[24];
 } finding;
 
 static void look_at_host(finding *f)
@@ -44,6 +44,23 @@ static void look_at_device(finding *f)
         snprintf(f->text, sizeof f->text, "%s", status_message());
     }
     text_free(&t);
+}
+
+typedef struct findings {
+    finding at[24];
+    size_t n;
+} findings;
+
+static void add_device(void *ctx, const char *name, bool good, const char *what)
+{
+    findings *f = ctx;
+    if (f->n == sizeof f->at / sizeof *f->at - 3) /* the others follow */
+        return;
+    finding *x = &f->at[f->n++];
+    snprintf(x->own_name, sizeof x->own_name, "%s", name);
+    snprintf(x->text, sizeof x->text, "%s", what);
+    x->name = x->own_name;
+    x->good = good;
 }
 
 static void look_at_ort(const char *path, finding *f)
@@ -78,26 +95,27 @@ static void look_at_libraries(finding *f)
 
 status cmd_doctor(cli *c)
 {
-    finding f[5];
+    findings f = {0};
     text t = {0};
     json j = {.out = &t};
     bool good = true;
-    look_at_host(&f[0]);
-    look_at_device(&f[1]);
-    look_at_ort(c->o.ort, &f[2]);
-    look_at_disk(&f[3]);
-    look_at_libraries(&f[4]);
+    look_at_host(&f.at[f.n++]);
+    look_at_device(&f.at[f.n++]);
+    backend_survey(add_device, &f);
+    look_at_ort(c->o.ort, &f.at[f.n++]);
+    look_at_disk(&f.at[f.n++]);
+    look_at_libraries(&f.at[f.n++]);
     if (c->o.json)
         json_put_object(&j, NULL);
-    for (size_t i = 0; i < sizeof f / sizeof *f; i++) {
-        good &= f[i].good;
+    for (size_t i = 0; i < f.n; i++) {
+        good &= f.at[i].good;
         if (c->o.json) {
-            json_put_object(&j, f[i].name);
-            json_put_bool(&j, "ok", f[i].good);
-            json_put_string(&j, "detail", f[i].text);
+            json_put_object(&j, f.at[i].name);
+            json_put_bool(&j, "ok", f.at[i].good);
+            json_put_string(&j, "detail", f.at[i].text);
             json_end_object(&j);
         } else {
-            text_printf(&t, "%-8s %-14s %s\n", f[i].good ? "ok" : "MISSING", f[i].name, f[i].text);
+            text_printf(&t, "%-8s %-14s %s\n", f.at[i].good ? "ok" : "MISSING", f.at[i].name, f.at[i].text);
         }
     }
     if (c->o.json) {

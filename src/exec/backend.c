@@ -1,5 +1,6 @@
 /* backend.c - the list of devices that this build can use. */
 #include "exec/backend.h"
+#include "base/log.h"
 #include "exec/internal.h"
 #include "kernels/cuda/api.h"
 #include "kernels/cuda/tables.h"
@@ -35,6 +36,26 @@ static status open_cuda(const backend_options *o, int index, backend **out)
 #endif
 }
 
+static status open_auto(const backend_options *o, backend **out)
+{
+    if (open_cuda(o, 0, out) == ST_OK)
+        return ST_OK;
+#ifdef DISTILL_CUDA
+    if (cuda_has_driver(&cuda_device_api))
+        log_warn("going on with the CPU: %s", status_message());
+#endif
+    return cpu_open(o, out);
+}
+
+void backend_survey(backend_teller tell, void *ctx)
+{
+#ifdef DISTILL_CUDA
+    cuda_survey(&cuda_device_api, tell, ctx);
+#else
+    tell(ctx, "GPU", true, "none: this program was built without CUDA (nvcc was not found); jobs run on the CPU");
+#endif
+}
+
 #ifdef DISTILL_EMULATOR /* test builds */
 static status open_emulated(const backend_options *o, int index, backend **out)
 {
@@ -64,7 +85,7 @@ status backend_open(const char *device, const backend_options *o, backend **out)
     char *end = (char *)(uintptr_t)(device + name);
     long index = device[name] ? strtol(device + name + 1, &end, 10) : 0;
     if (strcmp(device, "auto") == 0)
-        return open_cuda(o, 0, out) == ST_OK ? ST_OK : cpu_open(o, out);
+        return open_auto(o, out);
     if (device[name] && (end == device + name + 1 || *end || index < 0 || index > 1023))
         return fail(ST_USAGE, "device '%s': the number after ':' is one of 0, 1, ...", device);
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)

@@ -55,15 +55,20 @@ struct backend {
     /* Set when the backend has memory of its own, that only its kernels reach: what the executor needs to bring values
      * there and back. NULL: values lie where the host sees them. */
     const backend_remote *remote;
+    size_t taken; /* bytes of that memory that were given out and not given back */
     struct cuda_queue *queue; /* given to its kernels; NULL on the CPU */
     void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */
     void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads" */
     void (*close)(backend *b);
 };
 
-/* "cpu", "cuda" or "cuda:N"; "auto": a CUDA device that can be used, else the CPU. ST_UNAVAILABLE says what is missing. */
+/* "cpu", "cuda" or "cuda:N"; "auto": a CUDA device that can be used, else the CPU (where there is a driver the log says why).
+ * ST_UNAVAILABLE says what is missing. */
 MUST_USE status backend_open(const char *device, const backend_options *o, backend **out);
 void backend_close(backend *b);
+/* What there is besides the CPU, or why it cannot be used and what to do: `tell` for everything that was looked at. */
+typedef void (*backend_teller)(void *ctx, const char *name, bool good, const char *what);
+void backend_survey(backend_teller tell, void *ctx);
 bool backend_has_bf16(const backend *b); /* fast matrix products of bfloat16 operands */
 
 #endif

@@ -65,14 +65,16 @@ static status cuda_alloc(backend *b, size_t bytes, void **out)
         *out = NULL;
         return cuda_fault(q, "fill", code);
     }
+    b->taken += bytes;
     return ST_OK;
 }
 
 static void cuda_free(backend *b, void *p, size_t bytes)
 {
-    (void)bytes;
-    if (p)
-        cuda_note(&of(b)->queue, "release", of(b)->queue.api->release(p));
+    if (!p)
+        return;
+    b->taken -= bytes;
+    cuda_note(&of(b)->queue, "release", of(b)->queue.api->release(p));
 }
 
 static status cuda_alloc_host(backend *b, size_t bytes, void **out)

@@ -48,6 +48,37 @@ static status fit_memory(exec *e, size_t limit)
     return plan_total(e->p) <= limit ? ST_OK : does_not_fit(e->p, needed, limit);
 }
 
+/* What does not fit on a device is said before it is tried, with a batch that would. */
+static status check_room(const exec *e)
+{
+    const plan *p = e->p;
+    size_t available, all, waiting = 0;
+    char a[24], b[24], c[24], d[24], f[24], k[24], m[24];
+    text device = {0};
+    if (!e->b->remote)
+        return ST_OK;
+    TRY(e->b->remote->memory(e->b, &available, &all));
+    for (size_t i = 0; i < e->s->n; i++)
+        waiting += e->s->at[i].device ? 0 : tensor_bytes(&e->s->at[i].t);
+    size_t fixed = p->workspace + p->constants + p->prepared_bytes + waiting, needed = fixed + p->activations;
+    if (needed <= available)
+        return ST_OK;
+    const value *x = e->g->n_input ? &e->g->value[e->g->input[0]] : NULL;
+    double batch = x && x->sh.rank > 0 ? (double)x->sh.dim[0] : 1;
+    size_t room = available + e->b->taken; /* other plans of the job were made for the same batch */
+    double fit = room > fixed ? batch * 0.9 * (double)(room - fixed) / (double)(p->activations + e->b->taken) : 0;
+    e->b->describe(e->b, &device);
+    status st = fail(ST_OOM, "out of memory on %s: the plan needs %s (activations %s, workspace %s, parameters and states %s, "
+                     "constants %s), %s of %s are free; ", device.s ? device.s : e->b->name, human_bytes((double)needed, a),
+                     human_bytes((double)p->activations, b), human_bytes((double)p->workspace, c), human_bytes((double)waiting, d),
+                     human_bytes((double)(p->constants + p->prepared_bytes), f), human_bytes((double)available, k),
+                     human_bytes((double)all, m));
+    text_free(&device);
+    if (fit >= 1)
+        return fail(st, "%sbatch = %.0f would fit", status_message(), fit);
+    return fail(st, "%sno batch would fit: end what else uses the device, or take another", status_message());
+}
+
 static status bind_values(exec *e, const store *s)
 {
     const graph *g = e->g;
@@ -160,6 +191,7 @@ status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec
         s = &e->own;
     e->s = s;
     TRY_DONE(store_add_graph(s, g));
+    TRY_DONE(check_room(e));
     TRY_DONE(store_place(s, b));
     TRY_DONE(b->alloc(b, e->p->activations, (void **)&e->activations));
     TRY_DONE(b->alloc(b, e->p->workspace, (void **)&e->workspace));

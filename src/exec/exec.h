@@ -91,6 +91,7 @@ MUST_USE status exec_put(exec *e, value_id v, const void *from, size_t bytes);
 typedef struct exec_part {
     exec *e;
     phase when;
+    size_t host_bytes; /* outputs of more bytes stay on the device (exec_get) */
 } exec_part;
 /* Value `out` (an input or output) of part `from` becomes input `in` of the later part `to` without passing the host, which
  * neither gives nor gets it. */

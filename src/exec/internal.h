@@ -40,6 +40,9 @@ dtype kernel_type(const kernel_args *a);
 struct cuda_api;
 MUST_USE status cuda_open(const struct cuda_api *api, const kernel_row *const *tables, const backend_options *o, int index,
                           backend **out);
+bool cuda_has_driver(const struct cuda_api *api);
+/* cuda_survey.c */
+void cuda_survey(const struct cuda_api *api, backend_teller tell, void *ctx);
 MUST_USE status cpu_open(const backend_options *o, backend **out);
 
 #endif

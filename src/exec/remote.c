@@ -171,8 +171,9 @@ static bool is_linked(const exec_link *link, size_t n, size_t part, value_id v, 
 typedef struct linked { /* part `at` of a chain */
     const exec_link *link;
     size_t n, at;
+    size_t host_bytes; /* larger outputs stay */
 } linked;
-static const linked alone = {0};
+static const linked alone = {.host_bytes = SIZE_MAX};
 
 /* Inputs that the phase reads to the device, or outputs that it makes to the host; not those that links carry. */
 static status move_mirrors(exec *e, phase when, copy_way way, const linked *l)
@@ -183,7 +184,7 @@ static status move_mirrors(exec *e, phase when, copy_way way, const linked *l)
     for (value_id v = 1; v < g->n_value; v++) {
         const value *x = &g->value[v];
         if (!e->far->host[v] || !is_mirrored(g, v) || (x->kind == VALUE_INPUT) != up || is_linked(l->link, l->n, l->at, v, !up) ||
-            (up ? !is_read_in(g, v, when) : g->node[x->from].when != when))
+            (up ? !is_read_in(g, v, when) : g->node[x->from].when != when || plan_value_bytes(x) > l->host_bytes))
             continue;
         TRY(span_add(&s, e->far->host[v], e->data[v], plan_value_bytes(x)));
     }
@@ -337,7 +338,7 @@ static status pass_on(const exec_chain *c, size_t i)
 static status put_chain(const exec_chain *c)
 {
     for (size_t i = 0; i < c->n; i++) {
-        const linked l = {c->link, c->n_link, i};
+        const linked l = {c->link, c->n_link, i, c->part[i].host_bytes};
         TRY(put_part(c->part[i].e, c->part[i].when, &l));
         TRY(pass_on(c, i));
     }
@@ -362,7 +363,7 @@ status exec_chain_run(exec_chain *c)
         watched = watched || c->part[i].e->timing || c->part[i].e->seen;
     }
     for (size_t i = 0; i < c->n && watched; i++) {
-        const linked l = {c->link, c->n_link, i};
+        const linked l = {c->link, c->n_link, i, c->part[i].host_bytes};
         TRY(run_watched(c->part[i].e, c->part[i].when, &l));
         TRY(pass_on(c, i));
     }

@@ -26,6 +26,7 @@ typedef struct run {
     uint64_t summed;
     double line_time;
     int64_t nonfinite_row;
+    char device_memory[64]; /* in use, after the first step: no step allocates */
     uint64_t saved; /* step of the newest checkpoint of this process, UINT64_MAX: none */
 } run;
 
@@ -241,11 +242,24 @@ static status step_line(run *x, uint64_t done, double lr)
     return metrics_event(&x->m, "step", done, m, n, NULL, NULL);
 }
 
+/* What is in use on a device with memory of its own. */
+static void measure_device(run *x)
+{
+    size_t available, all;
+    char used[24], of[24];
+    backend *b = x->s->b;
+    if (!b->remote || *x->device_memory || b->remote->memory(b, &available, &all) != ST_OK)
+        return;
+    snprintf(x->device_memory, sizeof x->device_memory, "%s of %s", human_bytes((double)(all - available), used),
+             human_bytes((double)all, of));
+}
+
 static void show_step(run *x, uint64_t done, const step_result *r)
 {
     char terms[160] = "";
     size_t used = 0;
     const session *s = x->s;
+    measure_device(x);
     if (s->tg.kl)
         used += (size_t)snprintf(terms + used, sizeof terms - used, "%s %.3g", session_kd_name(s) + 5, r->kl);
     if (s->tg.task)
@@ -256,7 +270,7 @@ static void show_step(run *x, uint64_t done, const step_result *r)
     const progress_state p = {.step = done, .epoch = (double)done / (double)s->steps_per_epoch,
                               .epochs = (double)s->steps / (double)s->steps_per_epoch,
                               .batch = s->j->train.batch * s->j->train.accumulate, .loss = r->total, .lr = r->lr,
-                              .terms = terms};
+                              .terms = terms, .memory = x->device_memory};
     progress_step(&x->p, &p);
 }
 

@@ -52,9 +52,9 @@ void progress_step(progress *p, const progress_state *s)
     bool over = s->step >= p->total;
     if (over)
         human_seconds(now - p->started, eta);
-    int n = snprintf(line, sizeof line, "epoch %.2f/%g  %3.0f %%  %s/s  loss %.4g  %s  lr %.3g  %s %s", s->epoch,
+    int n = snprintf(line, sizeof line, "epoch %.2f/%g  %3.0f %%  %s/s  loss %.4g  %s  lr %.3g  %s %s%s%s", s->epoch,
                      s->epochs, 100.0 * (double)s->step / (double)(p->total ? p->total : 1), count, s->loss, s->terms,
-                     s->lr, over ? "took" : "ETA", eta);
+                     s->lr, over ? "took" : "ETA", eta, s->memory && *s->memory ? "  device " : "", s->memory ? s->memory : "");
     int width = p->sink->width > 0 ? p->sink->width : 80;
     if (p->sink->terminal && n >= width && width < (int)sizeof line)
         line[width - 1] = 0;

@@ -28,6 +28,7 @@ typedef struct progress_state {
     int64_t batch;
     double loss, lr;
     const char *terms; /* "kl 1.20 ce 0.50" */
+    const char *memory; /* of the device, "3.1 GiB of 80 GiB"; empty: it has none of its own */
 } progress_state;
 
 void progress_begin(progress *p, const progress_sink *sink, uint64_t first, uint64_t total);

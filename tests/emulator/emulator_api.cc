@@ -113,7 +113,12 @@ void emulator_submit(void *stream, emulator_launch_of l)
 
 extern "C" const emulator_counts *emulator_count(void) { return &counts; }
 
-static int emulated_driver_version(int *version) { return *version = 13000, 0; }
+static int driver_now = 13000;
+static size_t memory_now = (size_t)4 << 30;
+extern "C" void emulator_driver(int version) { driver_now = version; }
+extern "C" void emulator_memory(size_t bytes) { memory_now = bytes; }
+
+static int emulated_driver_version(int *version) { return *version = driver_now, 0; }
 static int emulated_runtime_version(int *version) { return *version = 13000, 0; }
 static int emulated_device_count(int *n) { return *n = 1, 0; }
 static int emulated_device_info(int device, cuda_device_info *out)
@@ -124,7 +129,7 @@ static int emulated_device_info(int device, cuda_device_info *out)
     snprintf(out->name, sizeof out->name, "emulated GPU");
     out->level = 90;
     out->multiprocessors = 2;
-    out->memory = (size_t)4 << 30;
+    out->memory = memory_now;
     out->l2 = 1 << 20;
     out->shared_per_block = 48 << 10;
     out->shared_per_block_optin = 227 << 10;
@@ -136,8 +141,8 @@ static int emulated_memory(size_t *available, size_t *all)
     size_t in_use = 0;
     for (const auto &b : blocks)
         in_use += b.second.host ? 0 : b.second.bytes;
-    *all = (size_t)4 << 30;
-    *available = *all - in_use;
+    *all = memory_now;
+    *available = *all > in_use ? *all - in_use : 0;
     return 0;
 }
 static int emulated_alloc(void **out, size_t bytes) { return take(out, bytes, false); }

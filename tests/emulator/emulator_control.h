@@ -19,6 +19,8 @@ extern "C" {
 extern const cuda_api emulator_api;
 void emulator_order(emulator_order_kind kind); /* in which threads and warps run between barriers */
 const emulator_counts *emulator_count(void);
+void emulator_driver(int version);  /* 13000 unless told otherwise; 0: there is none */
+void emulator_memory(size_t bytes); /* that the device says it has; 4 GiB unless told otherwise */
 /* From now on calls of the table are counted from 1; those from `first` to `last` fail. first = 0: none does. */
 void emulator_fail(size_t first, size_t last);
 size_t emulator_calls(void);             /* since emulator_fail */
