@@ -281,7 +281,30 @@ static status add_accumulation(train_graph *t, int micro_batches)
     return ST_OK;
 }
 
-static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gradients)
+/* The norm of all gradients, and of 0 * total where that is to be finite too. */
+static status add_norm(train_graph *t, const optimizer_spec *o, bool guard_total)
+{
+    graph *g = t->g;
+    grad_norm_attrs at = {.max_norm = o->clip > 0 ? o->clip : HUGE_VAL};
+    value_id *in = NULL, out[2], zero;
+    const char *names[2] = {"grad.scale", "grad.norm"};
+    size_t n = t->n_param;
+    status st = ST_OK;
+    TRY(mem_alloc(&in, n + 1, sizeof *in));
+    memcpy(in, t->grad, n * sizeof *in);
+    if (guard_total) {
+        TRY_DONE(graph_add_fill(g, DTYPE_F32, (shape){0}, 0, &zero));
+        TRY_DONE(graph_add(g, OP_MUL, NULL, (value_id[]){t->total, zero}, 2, &in[n++], 1));
+    }
+    TRY_DONE(graph_add_named(g, "grad_norm", OP_GRAD_NORM, &at, in, n, names, out, 2));
+    t->scale = out[0];
+    t->norm = out[1];
+done:
+    mem_free(in);
+    return st;
+}
+
+static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gradients, bool guard_total)
 {
     graph *g = t->g;
     if (!keep_gradients)
@@ -292,12 +315,7 @@ static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gra
     if (o->accumulate > 1)
         TRY(add_accumulation(t, o->accumulate));
     g->when = PHASE_UPDATE;
-    grad_norm_attrs at = {.max_norm = o->clip > 0 ? o->clip : HUGE_VAL};
-    value_id out[2];
-    const char *names[2] = {"grad.scale", "grad.norm"};
-    TRY(graph_add_named(g, "grad_norm", OP_GRAD_NORM, &at, t->grad, t->n_param, names, out, 2));
-    t->scale = out[0];
-    t->norm = out[1];
+    TRY(add_norm(t, o, guard_total));
     TRY(add_optimizer(t, o, true));
     TRY(add_optimizer(t, o, false));
     if (o->accumulate > 1)
@@ -415,7 +433,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
         }
     t->n_param = used;
     if (!s->opt.none) {
-        TRY(add_updates(t, &s->opt, s->keep_gradients));
+        TRY(add_updates(t, &s->opt, s->keep_gradients, s->guard_total));
         TRY(qat_add_caps(g));
     }
     TRY(add_outputs(t));

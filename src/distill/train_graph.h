@@ -43,6 +43,7 @@ typedef struct train_spec {
     optimizer_spec opt;
     double bn_momentum;
     uint64_t seed;      /* start of the regressors, masks of dropout */
+    bool guard_total;    /* a total that is not finite skips the update by itself: nobody looks at it between the phases */
     bool keep_gradients; /* gradients are outputs too (they stay readable after a run) */
 } train_spec;
 

@@ -226,7 +226,8 @@ status job_train_spec(session *s, train_spec *out)
     train_spec o = {.task = d->task > 0 || d->task_end > 0, .task_loss = d->task_loss, .kd = s->kd,
                     .output_loss = d->output_loss,
                     .label_smoothing = d->label_smoothing, .per_labelled = d->task_mean == TASK_MEAN_LABELLED,
-                    .hint = s->hint, .n_hint = s->n_hint, .bn_momentum = 0.1, .seed = (uint64_t)t->seed};
+                    .hint = s->hint, .n_hint = s->n_hint, .bn_momentum = 0.1, .seed = (uint64_t)t->seed,
+                    .guard_total = s->b->remote != NULL};
     augment_options augment = {0};
     text words = {0};
     TRY(augment_text(j->data.augment, &words));

@@ -187,8 +187,8 @@ static status open_teacher(session *s)
     int64_t rows = s->j->teacher.batch;
     if (!s->teacher_file)
         return ST_OK;
-    if (rows == 0)
-        rows = s->j->train.batch < TEACHER_BATCH ? s->j->train.batch : TEACHER_BATCH;
+    if (rows == 0) /* a device wants much at a time, and hands the outputs on */
+        rows = s->b->remote || s->j->train.batch < TEACHER_BATCH ? s->j->train.batch : TEACHER_BATCH;
     TRY(session_open_frozen_teacher(s, rows));
     if (s->kd)
         TRY(match_outputs(s, frozen_shape(&s->t, 0)));
@@ -235,6 +235,7 @@ status session_open(const job *j, session *out)
         onnx_release(s->teacher_file);
     TRY_DONE(session_open_evaluation(s));
     TRY_DONE(session_open_loader(s));
+    TRY_DONE(session_open_chain(s));
     onnx_close(s->student_file);
     s->student_file = NULL;
     s->spec.file = NULL;
@@ -248,6 +249,7 @@ done:
 void session_close(session *s)
 {
     loader_close(s->in);
+    exec_chain_close(s->chain);
     exec_close(s->eval);
     graph_free(s->eval_graph);
     store_free(&s->copies);
@@ -341,9 +343,16 @@ static void put_targets(session *s, const batch *b)
             t[i * each + k] = NAN;
 }
 
+/* Whether the parts of a step are launched as one: not where somebody wants to see them. */
+static bool is_chained(const session *s)
+{
+    return s->chain && !s->seen;
+}
+
 static void put_batch(session *s, const batch *b)
 {
-    feed_put(&s->x, s->train, 0, b->x, 0, b->n);
+    if (!is_chained(s) || !s->chain_x)
+        feed_put(&s->x, s->train, 0, b->x, 0, b->n);
     if (s->tg.label)
         memcpy(exec_data(s->train, s->tg.label), b->label, b->n * sizeof *b->label);
     if (s->tg.label2) {
@@ -434,6 +443,33 @@ static double end_part(const session *s, session_part part, double begin, const 
     return now;
 }
 
+/* Teacher and main phase for a batch that is in place; with chain_update the update too. `at`: when it began, then ended. */
+static status run_batch(session *s, const batch *b, double *at)
+{
+    if (is_chained(s)) {
+        if (!s->chain_teacher)
+            TRY(ask_teacher(s, b));
+        return session_run_chain(s, b);
+    }
+    TRY(ask_teacher(s, b));
+    *at = end_part(s, PART_TEACHER, *at, b);
+    TRY(exec_run(s->train, PHASE_MAIN));
+    *at = end_part(s, PART_MAIN, *at, b);
+    return ST_OK;
+}
+
+static status run_update(session *s, const step_result *r)
+{
+    if (!isfinite(r->total) && s->tg.n_param) { /* gradients may be finite where the loss overflowed: through the norm */
+        const float none = NAN;                 /* the update hears of it and skips the step */
+        TRY(exec_put(s->train, s->tg.grad[0], &none, sizeof none));
+    }
+    double at = clock_seconds();
+    TRY(exec_run(s->train, PHASE_UPDATE));
+    end_part(s, PART_UPDATE, at, NULL);
+    return ST_OK;
+}
+
 status session_step(session *s, uint64_t step, step_result *r)
 {
     int64_t micro = s->j->train.accumulate;
@@ -449,24 +485,16 @@ status session_step(session *s, uint64_t step, step_result *r)
         at = end_part(s, PART_WAIT, asked, b);
         r->waited += at - asked;
         put_batch(s, b);
-        at = end_part(s, PART_BATCH, at, b);
-        TRY(ask_teacher(s, b));
-        at = end_part(s, PART_TEACHER, at, b);
         if (s->tg.counter)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
-        TRY(exec_run(s->train, PHASE_MAIN));
-        at = end_part(s, PART_MAIN, at, b);
+        at = end_part(s, PART_BATCH, at, b);
+        TRY(run_batch(s, b, &at));
         read_losses(s, 1.0 / (double)micro, r);
         if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
             r->nonfinite = find_nonfinite(s);
     }
-    if (!isfinite(r->total) && s->tg.n_param) { /* gradients may be finite where the loss overflowed: through the norm */
-        const float none = NAN;                 /* the update hears of it and skips the step */
-        TRY(exec_put(s->train, s->tg.grad[0], &none, sizeof none));
-    }
-    at = clock_seconds();
-    TRY(exec_run(s->train, PHASE_UPDATE));
-    end_part(s, PART_UPDATE, at, NULL);
+    if (!is_chained(s) || !s->chain_update)
+        TRY(run_update(s, r));
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);
     r->finite = isfinite(scalar(s->train, s->tg.scale)) && isfinite(r->total);

@@ -55,6 +55,8 @@ typedef struct session {
     loader *in;
     const char *cache_dir; /* of the teacher's outputs; NULL: none */
     float **taps; /* [teacher outputs]: where the training graph wants them */
+    exec_chain *chain; /* teacher, main and update phase launched as one (session_chain.c); NULL: each by itself */
+    bool chain_teacher, chain_x, chain_update; /* it runs the teacher; takes the student's inputs from there; updates */
     uint64_t steps, steps_per_epoch;
     schedule lr;
     session_watcher seen; /* NULL: nobody watches */
@@ -107,6 +109,11 @@ MUST_USE status session_open_training(session *s);
 MUST_USE status session_open_evaluation(session *s);
 MUST_USE status session_open_loader(session *s);
 MUST_USE status session_place_taps(session *s); /* where the teacher's outputs go */
+/* session_chain.c: on a device with memory of its own the parts of a step that need nothing of the host in between become one
+ * launch, and the teacher's outputs stay there. On the CPU it does nothing. After all executors are open. */
+MUST_USE status session_open_chain(session *s);
+/* Runs it on a batch of which the inputs that are not the student's alone are not yet in place. */
+MUST_USE status session_run_chain(session *s, const batch *b);
 /* Makes `judged` what it is to be now: the averages where they are kept. */
 MUST_USE status session_sync_weights(session *s);
 MUST_USE status session_open_teacher_file(session *s);

@@ -229,6 +229,7 @@ status session_open_qat(session *base, const char *key, session *out)
     s->eval_graph = NULL;
     s->in = NULL;
     s->taps = NULL;
+    s->chain = NULL;
     s->qat = NULL;
     if (kind < 0)
         TRY_DONE(fail(ST_INTERNAL, "variant '%s' is not trained", key));
@@ -249,6 +250,7 @@ status session_open_qat(session *base, const char *key, session *out)
         TRY_DONE(session_place_taps(s));
     TRY_DONE(session_open_evaluation(s));
     TRY_DONE(open_steps(s));
+    TRY_DONE(session_open_chain(s));
 done:
     if (st != ST_OK)
         session_close_qat(s);
@@ -258,6 +260,7 @@ done:
 void session_close_qat(session *s)
 {
     loader_close(s->in);
+    exec_chain_close(s->chain);
     exec_close(s->eval);
     graph_free(s->eval_graph);
     store_free(&s->copies);

@@ -1,0 +1,59 @@
+/* session_chain.c - a step on a device with memory of its own.
+ *
+ * Teacher, main and update phase follow each other without the host where they can: the teacher runs the training batch, its
+ * outputs and the samples are handed on by copies on the device, and what the host reads afterwards are a few numbers. With
+ * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever. */
+#include "train/job_spec.h"
+#include "train/session.h"
+#include "train/session_qat.h"
+
+#define NUMBERS 1024 /* bytes of an output that the host looks at in every step: losses, norms, counts */
+
+/* Inputs of the student that the teacher takes too come from there. Returns whether all do. */
+static bool link_inputs(const session *s, exec_link *link, size_t *n)
+{
+    size_t before = *n;
+    for (size_t i = 0; i < s->x.n; i++)
+        for (size_t k = 0; k < s->t.in.n; k++) {
+            const struct feed_port *mine = &s->x.port[i], *theirs = &s->t.in.port[k];
+            if (mine->from != theirs->from || mine->bytes != theirs->bytes || mine->type != theirs->type)
+                continue;
+            link[(*n)++] = (exec_link){0, 1, theirs->to, mine->to};
+            break;
+        }
+    bool all = *n - before == s->x.n;
+    *n = all ? *n : before;
+    return all;
+}
+
+status session_open_chain(session *s)
+{
+    exec_link link[1 + HINTS_MAX + DATA_INPUTS];
+    exec_part part[3];
+    size_t n = 0, n_link = 0;
+    s->chain_teacher = s->t.e && (s->kd || s->n_hint) && !s->t.cache && s->t.batch == s->j->train.batch;
+    s->chain_update = s->j->train.accumulate == 1;
+    s->chain_x = false;
+    if (s->chain_teacher) {
+        part[n++] = (exec_part){s->t.e, PHASE_MAIN, 0};
+        if (s->tg.teacher_logits)
+            link[n_link++] = (exec_link){0, 1, s->t.g->output[0], s->tg.teacher_logits};
+        for (size_t i = 0; i < s->n_hint; i++)
+            link[n_link++] = (exec_link){0, 1, s->t.g->output[s->qat ? s->qat->tap[i] : i + 1], s->tg.tap[i]};
+        s->chain_x = link_inputs(s, link, &n_link);
+    }
+    part[n++] = (exec_part){s->train, PHASE_MAIN, NUMBERS};
+    if (s->chain_update)
+        part[n++] = (exec_part){s->train, PHASE_UPDATE, NUMBERS};
+    return exec_chain_open(part, n, link, n_link, &s->chain);
+}
+
+status session_run_chain(session *s, const batch *b)
+{
+    if (s->chain_teacher) {
+        feed_put(&s->t.in, s->t.e, 0, b->x, 0, b->n);
+        feed_clear(&s->t.in, s->t.e, b->n, (size_t)s->t.batch - b->n);
+        s->t.runs += b->n;
+    }
+    return exec_chain_run(s->chain);
+}
