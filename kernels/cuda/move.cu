@@ -22,14 +22,25 @@ static void strides_of(const shape *s, int64_t *stride)
 
 /* ---- walks ---- */
 
+/* A thread has `each` elements on their way at a time: small ones alone do not fill the memory's pipes. */
 template <class T, class I>
 __global__ static void walk_kernel(T *to, const T *from, int64_t n, const __grid_constant__ walk w)
 {
-    GRID_STRIDE(i, n)
-    {
-        int64_t f, t;
-        walk_at(w, (I)i, &f, &t);
-        to[t] = from[f];
+    constexpr int each = sizeof(T) < 16 ? 4 : 2;
+    const int64_t threads = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += each * threads) {
+        int64_t f, t[each];
+        T v[each];
+        UNROLL
+        for (int k = 0; k < each; k++)
+            if (i + k * threads < n) {
+                walk_at(w, (I)(i + k * threads), &f, &t[k]);
+                v[k] = from[f];
+            }
+        UNROLL
+        for (int k = 0; k < each; k++)
+            if (i + k * threads < n)
+                to[t[k]] = v[k];
     }
 }
 
@@ -75,7 +86,7 @@ static void run_walk(cuda_queue *q, walk w, int size, const void *from, void *to
         return;
     }
     const int unit = walk_widen(&w, size, from, to);
-    BY_UNIT(unit, LAUNCH_INDEXED(walk_kernel, T, w.count, grid_for(q, w.count, 2), CUDA_THREADS, 0, q, (T *)to, (const T *)from,
+    BY_UNIT(unit, LAUNCH_INDEXED(walk_kernel, T, w.count, grid_for(q, w.count, sizeof(T) < 16 ? 4 : 2), CUDA_THREADS, 0, q, (T *)to, (const T *)from,
                                  w.count, w););
 }
 
@@ -117,7 +128,8 @@ static void slice(const kernel_args *a)
 
 /* ---- Transpose ---- */
 
-#define TILE 32
+#define TILE      32
+#define TILE_ROWS (CUDA_THREADS / TILE) /* at a time */
 
 /* `batch` pairs of planes; from: [y, x] with x innermost, to: [x, y] with y innermost. */
 typedef struct planes {
@@ -134,13 +146,19 @@ template <class T> __global__ static void transpose_kernel(T *to, const T *from,
         const int64_t row = i / p.tiles_x, left = (i - row * p.tiles_x) * TILE, b = row / p.tiles_y, top = (row - b * p.tiles_y) * TILE;
         int64_t f, t;
         walk_at(p.batch, b, &f, &t);
-        for (int k = (int)threadIdx.y; k < TILE; k += (int)blockDim.y)
+        UNROLL
+        for (int u = 0; u < TILE; u += TILE_ROWS) {
+            const int k = u + (int)threadIdx.y;
             if (left + threadIdx.x < p.x && top + k < p.y)
                 tile[k * (TILE + 1) + threadIdx.x] = from[f + (top + k) * p.from_y + left + threadIdx.x];
+        }
         __syncthreads();
-        for (int k = (int)threadIdx.y; k < TILE; k += (int)blockDim.y)
+        UNROLL
+        for (int u = 0; u < TILE; u += TILE_ROWS) {
+            const int k = u + (int)threadIdx.y;
             if (top + threadIdx.x < p.y && left + k < p.x)
                 to[t + (left + k) * p.to_x + top + threadIdx.x] = tile[threadIdx.x * (TILE + 1) + k];
+        }
         __syncthreads();
     }
 }
@@ -186,7 +204,7 @@ static void transpose(const kernel_args *a)
         return;
     }
     BY_UNIT(size_of(&a->in[0]), LAUNCH((transpose_kernel<T>), grid_for(q, p.tiles_x * p.tiles_y * p.batch.count * CUDA_THREADS, 1),
-                                       dim3(TILE, CUDA_THREADS / TILE), TILE * (TILE + 1) * sizeof(T), q, (T *)a->out[0].data,
+                                       dim3(TILE, TILE_ROWS), TILE * (TILE + 1) * sizeof(T), q, (T *)a->out[0].data,
                                        (const T *)a->in[0].data, p););
 }
 
@@ -208,11 +226,23 @@ template <class T, class I> __global__ static void parts_kernel(const __grid_con
     const copy_part &c = p.part[blockIdx.y];
     const T *from = (const T *)c.from;
     T *to = (T *)c.to;
-    GRID_STRIDE(i, c.count)
-    {
-        I row = (I)i;
-        const int64_t column = (int64_t)split_off(&row, c.width);
-        to[(int64_t)row * c.to_pitch + column] = from[(int64_t)row * c.from_pitch + column];
+    constexpr int each = sizeof(T) < 16 ? 4 : 2;
+    const int64_t threads = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < c.count; i += each * threads) {
+        int64_t t[each];
+        T v[each];
+        UNROLL
+        for (int k = 0; k < each; k++)
+            if (i + k * threads < c.count) {
+                I row = (I)(i + k * threads);
+                const int64_t column = (int64_t)split_off(&row, c.width);
+                t[k] = (int64_t)row * c.to_pitch + column;
+                v[k] = from[(int64_t)row * c.from_pitch + column];
+            }
+        UNROLL
+        for (int k = 0; k < each; k++)
+            if (i + k * threads < c.count)
+                to[t[k]] = v[k];
     }
 }
 
@@ -235,7 +265,7 @@ static void run_parts(cuda_queue *q, copy_parts *p, int n, int64_t rows)
     }
     if (n == 0 || most == 0)
         return;
-    dim3 grid = grid_for(q, most, 2);
+    dim3 grid = grid_for(q, most, unit < 16 ? 4 : 2);
     grid.y = (unsigned)n;
     BY_UNIT(unit, LAUNCH_INDEXED(parts_kernel, T, most, grid, CUDA_THREADS, 0, q, *p););
 }
