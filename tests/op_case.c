@@ -669,20 +669,22 @@ static void print_errors(const engine *e)
     }
 }
 
-static status open_device(engine *e, const char *device)
-{
-    const backend_options o = {.threads = 1, .max_isa = ISA_REF};
-    TRY(backend_open("cpu", &o, &e->b[ISA_REF])); /* makes what is compared with */
-    return backend_open(device, &o, &e->device);
-}
-
 /* A device on which something failed is of no use to the next row. */
 static status reopen_device(engine *e, const char *device)
 {
     const backend_options o = {.threads = 1, .max_isa = ISA_REF};
     backend_close(e->device);
     e->device = NULL;
-    return backend_open(device, &o, &e->device);
+    TRY(backend_open(device, &o, &e->device));
+    e->device->records_first = true; /* what runs once is to be recorded and replayed too */
+    return ST_OK;
+}
+
+static status open_device(engine *e, const char *device)
+{
+    const backend_options o = {.threads = 1, .max_isa = ISA_REF};
+    TRY(backend_open("cpu", &o, &e->b[ISA_REF])); /* makes what is compared with */
+    return reopen_device(e, device);
 }
 
 int op_cases_run(const char *family, const op_case *rows, const char *device)

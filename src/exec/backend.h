@@ -55,6 +55,7 @@ struct backend {
     /* Set when the backend has memory of its own, that only its kernels reach: what the executor needs to bring values
      * there and back. NULL: values lie where the host sees them. */
     const backend_remote *remote;
+    bool records_first; /* tests: also what runs for the first time is recorded; else libraries may then still prepare themselves */
     size_t taken; /* bytes of that memory that were given out and not given back */
     struct cuda_queue *queue; /* given to its kernels; NULL on the CPU */
     void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */

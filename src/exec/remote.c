@@ -1,6 +1,6 @@
 /* remote.c - running on a backend with memory of its own: constants go there once, inputs and outputs have a place on the host
- * too, a phase (or a chain of phases of several executors) is recorded when it first runs and launched as one program
- * afterwards. */
+ * too. A phase (or a chain of phases of several executors) runs kernel by kernel the first time, when libraries choose and load
+ * what they need, is recorded the second time and launched as one program from then on. */
 #include "base/clock.h"
 #include "exec/inside.h"
 
@@ -242,6 +242,11 @@ status remote_run(exec *e, phase when)
     TRY(begin_run(e));
     if (e->timing || e->seen)
         return run_watched(e, when, &alone);
+    if (!e->far->ran[when] && !e->b->records_first) {
+        TRY(put_part(e, when, &alone));
+        e->far->ran[when] = true;
+        return e->b->remote->wait(e->b);
+    }
     if (!e->far->program[when])
         TRY(record(e, when));
     TRY(e->b->remote->replay(e->b, e->far->program[when]));
@@ -277,6 +282,7 @@ struct exec_chain {
     exec_link *link;
     size_t n, n_link;
     void *program;
+    bool ran;
 };
 
 static status check_links(const exec_chain *c)
@@ -367,9 +373,15 @@ status exec_chain_run(exec_chain *c)
         TRY(run_watched(c->part[i].e, c->part[i].when, &l));
         TRY(pass_on(c, i));
     }
-    if (!watched && !c->program)
+    if (watched)
+        return b->remote->wait(b);
+    if (!c->ran && !b->records_first) {
+        TRY(put_chain(c));
+        c->ran = true;
+        return b->remote->wait(b);
+    }
+    if (!c->program)
         TRY(record_chain(c));
-    if (!watched)
-        TRY(b->remote->replay(b, c->program));
+    TRY(b->remote->replay(b, c->program));
     return b->remote->wait(b);
 }
