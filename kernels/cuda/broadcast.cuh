@@ -11,8 +11,10 @@
 
 #ifdef CUDA_EMULATED
 #define OUT_OF_LINE
+#define ROLLED /* the loop that follows: few rounds, in many places */
 #else
 #define OUT_OF_LINE __noinline__
+#define ROLLED _Pragma("unroll 1")
 #endif
 
 template <class T, int V> struct alignas(sizeof(T) * V) pack {
@@ -27,17 +29,18 @@ typedef struct operand {
     int way;    /* operand_way */
     int narrow; /* the output has less than 2^31 elements */
     broadcast_map map;
-    uint32_t times[RANK_MAX], shift[RANK_MAX]; /* division by map.dim (Granlund, Montgomery 1994) */
+    uint64_t times[RANK_MAX]; /* division by map.dim (Granlund, Montgomery 1994): 2^64 (2^shift - dim) / dim, cut */
+    uint8_t shift[RANK_MAX];
 } operand;
 
-/* Division of numbers below 2^31 by the map's dimensions. */
+/* Division of numbers below 2^63 by the map's dimensions. */
 static inline void operand_divisions(operand *o)
 {
-    for (int k = 0; k < o->map.rank - 1 && o->narrow; k++) {
+    for (int k = 0; k < o->map.rank - 1; k++) {
         const uint64_t d = o->map.dim[k] > 0 ? (uint64_t)o->map.dim[k] : 1;
         while ((uint64_t)1 << o->shift[k] < d)
             o->shift[k]++;
-        o->times[k] = (uint32_t)(((((uint64_t)1 << o->shift[k]) - d) << 32) / d + 1);
+        o->times[k] = (uint64_t)(((unsigned __int128)(((uint64_t)1 << o->shift[k]) - d) << 64) / d);
     }
 }
 
@@ -60,24 +63,20 @@ static inline operand operand_of(const kernel_tensor *out, const kernel_tensor *
     return o;
 }
 
-/* Apart from operand_at, which is in every kernel many times. */
-__device__ static OUT_OF_LINE int64_t operand_far(const operand &o, int64_t i)
-{
-    return broadcast_at(o.map, i);
-}
 /* Where the element for element i of the output lies. */
 __device__ static inline int64_t operand_at(const operand &o, int64_t i)
 {
-    if (!o.narrow)
-        return operand_far(o, i);
     int64_t at = 0;
-    uint32_t rest = (uint32_t)i;
+    uint64_t rest = (uint64_t)i;
+    ROLLED
     for (int k = 0; k < o.map.rank - 1; k++) {
-        const uint32_t next = (__umulhi(rest, o.times[k]) + rest) >> o.shift[k];
-        at += (rest - next * (uint32_t)o.map.dim[k]) * o.map.step[k];
+        const uint32_t low = (uint32_t)rest;
+        const uint64_t next = o.narrow ? (__umulhi(low, (uint32_t)(o.times[k] >> 32) + 1) + low) >> o.shift[k]
+                                       : (__umul64hi(rest, o.times[k] + 1) + rest) >> o.shift[k];
+        at += (int64_t)(rest - next * (uint64_t)o.map.dim[k]) * o.map.step[k];
         rest = next;
     }
-    return o.map.rank ? at + rest * o.map.step[o.map.rank - 1] : 0;
+    return o.map.rank ? at + (int64_t)rest * o.map.step[o.map.rank - 1] : 0;
 }
 
 /* Elements i .. i + V - 1 of the output, of an operand whose data begin at `data`; i is a multiple of V, and V is what
