@@ -225,5 +225,42 @@ START_TEST(too_little_memory)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(drivers), TEST(doctor), TEST(too_little_memory), TEST(every_call_fails_once), TEST(every_call_fails_for_ever),
+/* auto:SHARE takes about that share, of the device's memory or of the CPU's limit, and is a number afterwards. */
+START_TEST(automatic_batch)
+{
+    static const char *const shares[] = {"train.batch=auto:0.5", "train.batch=auto", "train.batch=auto:0.9"};
+    static const double share[] = {0.5, 0.8, 0.9};
+    static const char *const devices[] = {"exec.device=emulated", "exec.device=cpu"};
+    const char *dir = test_tmp_dir();
+    toy_make(dir);
+    log_set_sink(ignore, NULL);
+    for (int k = 0; k < 6; k++) {
+        const char *const set[] = {SMALL, devices[k / 3], shares[k % 3], "exec.memory_limit=1", NULL};
+        session s;
+        emulator_memory(700000);
+        job *j = toy_job(dir, set);
+        if (k < 3)
+            j->exec.memory_limit = 0;
+        OK(session_choose_batch(j, NULL));
+        ck_assert_msg(j->train.batch > 8 && j->train.batch <= TOY_TRAIN, "batch %d", (int)j->train.batch);
+        j->exec.memory_limit = 0;
+        OK(session_open(j, &s));
+        if (k < 3) {
+            double used = (double)s.b->taken / 700000;
+            ck_assert_msg(used <= share[k] && (used > share[k] - 0.25 || j->train.batch == TOY_TRAIN), "%g of it with batch %d", used,
+                          (int)j->train.batch);
+        }
+        printf("%s, %s: %d\n", devices[k / 3], shares[k % 3], (int)j->train.batch);
+        session_close(&s);
+        config_free(j);
+    }
+    emulator_memory(20000);
+    const char *const set[] = {SMALL, "train.batch=auto:0.1", NULL};
+    job *j = toy_job(dir, set);
+    FAILS(ST_OOM, "batch", session_choose_batch(j, NULL));
+    config_free(j);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(automatic_batch), TEST(drivers), TEST(doctor), TEST(too_little_memory), TEST(every_call_fails_once), TEST(every_call_fails_for_ever),
                                  TEST(sampled_calls_of_a_larger_job), {0}};

@@ -87,6 +87,7 @@ status bench_serve(cli *c)
     status st = ST_OK;
     TRY(cli_load_job(c, true, &j));
     j->cache.disk = false; /* nothing of another run may help */
+    TRY_DONE(session_choose_batch(j, NULL));
     TRY_DONE(session_open(j, &s));
     TRY_DONE(session_step(&s, 0, &r));
     TRY_DONE(say_facts(&s, clock_seconds() - began, r.total));

@@ -119,6 +119,7 @@ static status measure(bench_run *b, const char *views, timing *t)
     double began = clock_seconds();
     status st = ST_OK;
     TRY(bench_load_job(b->c, views, &j));
+    TRY_DONE(session_choose_batch(j, NULL));
     TRY_DONE(session_open(j, &s));
     TRY_DONE(take_facts(b, &s));
     if (again && !s.t.cache)

@@ -61,6 +61,15 @@ static status choose_folder(job_run *x)
     return arena_printf(&x->mem, &x->run_file, "%s/run.json", x->dir);
 }
 
+/* train.batch = auto; a run that goes on keeps what was chosen. */
+static status choose_batch(job_run *x)
+{
+    const char *before = NULL;
+    if (x->c->o.resume)
+        TRY(arena_printf(&x->mem, &before, "%s/config.ini", x->dir));
+    return session_choose_batch(x->j, before);
+}
+
 /* ---- the plan ---- */
 
 /* What a new process may take without pushing others out: memory in use as a cache counts. */
@@ -405,6 +414,7 @@ status cmd_train(cli *c)
     TRY_DONE(cli_load_job(c, true, &x.j));
     x.j->cache.disk = x.j->cache.disk && !c->o.dry_run; /* nothing is left behind */
     TRY_DONE(choose_folder(&x));
+    TRY_DONE(choose_batch(&x));
     TRY_DONE(session_open(x.j, &x.s));
     x.open = true;
     x.s.b->describe(x.s.b, &x.device);

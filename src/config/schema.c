@@ -87,5 +87,5 @@ void schema_range(const schema_key *k, text *out)
     if (numbers)
         bounds(k, out);
     if (k->word)
-        text_printf(out, ", or %s", k->word);
+        text_printf(out, k->flags & WORD_SHARE ? ", or %s or %s:0.8" : ", or %s", k->word, k->word);
 }

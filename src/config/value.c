@@ -46,6 +46,16 @@ static status check_bounds(const schema_key *k, double v, const char *value)
     return st;
 }
 
+/* "auto:0.8" as -800. */
+static status parse_share(const schema_key *k, const char *share, int64_t *i, double *d)
+{
+    TRY(parse_double(share, k->name, d));
+    if (!(*d >= 0.001 && *d <= 1))
+        return fail(ST_CONFIG, "%s: %.80s is no share; %s: takes one above 0, at most 1", k->name, share, k->word);
+    *i = -llround(1000 * *d);
+    return ST_OK;
+}
+
 /* One number of a key that holds whole ones or any; the key's word is taken too. */
 static status parse_number(const schema_key *k, const char *value, bool whole, int64_t *i, double *d)
 {
@@ -54,6 +64,9 @@ static status parse_number(const schema_key *k, const char *value, bool whole, i
         *i = isnan(*d) ? 0 : (int64_t)*d;
         return ST_OK;
     }
+    size_t word = k->word ? strlen(k->word) : 0;
+    if (k->flags & WORD_SHARE && strncmp(value, k->word, word) == 0 && value[word] == ':')
+        return parse_share(k, value + word + 1, i, d);
     if (whole) {
         TRY(parse_int(value, k->name, i));
         *d = (double)*i;
@@ -128,6 +141,8 @@ static void print_int(int64_t v, const schema_key *k, text *out)
 {
     if (k->word && !isnan(k->word_value) && v == (int64_t)k->word_value)
         text_add(out, k->word);
+    else if (k->flags & WORD_SHARE && v < 0)
+        text_printf(out, "%s:%g", k->word, (double)-v / 1000);
     else
         text_printf(out, "%" PRId64, v);
 }

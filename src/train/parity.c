@@ -80,10 +80,12 @@ static status open_bench(const parity_options *o, bench *b)
     status st = ST_OK;
     b->wide = o->wide;
     s->j = o->j;
+    if (o->j->train.batch < 1)
+        TRY_DONE(config_fault(config_origin(o->j, "train.batch"), "a number is wanted here; auto is for training"));
     backend_options bo = job_backend_options(o->j);
     if (o->wide)
         bo.max_isa = ISA_REF;
-    TRY_DONE(backend_open(o->j->exec.device, &bo, &s->b));
+    TRY_DONE(backend_open(o->wide ? "cpu" : o->j->exec.device, &bo, &s->b)); /* devices have no kernels for double */
     TRY_DONE(session_open_teacher_file(s));
     if (s->teacher_file) {
         TRY_DONE(session_import_teacher(s, 1, false, &teacher));

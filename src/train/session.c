@@ -212,6 +212,8 @@ status session_open(const job *j, session *out)
     graph *teacher = NULL;
     status st = ST_OK;
     *s = (session){.j = j};
+    if (j->train.batch < 1)
+        return config_fault(config_origin(j, "train.batch"), "a number is wanted here; auto is for training");
     backend_options bo = job_backend_options(j);
     data_options data;
     TRY_DONE(backend_open(j->exec.device, &bo, &s->b));

@@ -67,6 +67,9 @@ typedef struct session {
 
 /* Opens all of it. Errors of the job name the key and where it was set. */
 MUST_USE status session_open(const job *j, session *out);
+/* auto_batch.c: where train.batch is auto or auto:SHARE it becomes a number: that of `before` (config.ini of a run that is resumed;
+ * NULL: none) or one whose plans take that share of the memory there is; the job is opened some times to find out. */
+MUST_USE status session_choose_batch(job *j, const char *before);
 void session_close(session *s);
 
 /* The teacher for `rows` samples at a time in the precision of teacher.precision, into s->t (session_precision.c). */
