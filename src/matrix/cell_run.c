@@ -57,13 +57,15 @@ static status failed(arena *mem, matrix_cell *c, cell_state state, const char *w
     return arena_strdup(mem, &c->reason, why);
 }
 
-static status take_refusal(json_in *j, arena *mem, matrix_cell *c)
+static status take_refusal(const cell_job *of, json_in *j, arena *mem, matrix_cell *c)
 {
     const char *kind = json_in_string(j, mem, j->root, "kind"), *message = json_in_string(j, mem, j->root, "message");
     TRY(j->st);
     kind = kind ? kind : "error";
     c->peak_mb = (double)NAN; /* of a process that ran nothing */
     message = message ? message : "no reason given";
+    const size_t path = strlen(of->model); /* the cell says which file it is */
+    message += strncmp(message, of->model, path) == 0 && strncmp(message + path, ": ", 2) == 0 ? path + 2 : 0;
     if (strcmp(kind, "missing") == 0)
         return failed(mem, c, CELL_NOT_RUN, message);
     if (strcmp(kind, "unsupported") == 0)
@@ -167,7 +169,7 @@ static status take_answer(const cell_job *of, const char *answer, arena *mem, ma
     if (st == ST_OK && json_in_int(&j, j.root, "protocol", 0) != RUNNER_PROTOCOL)
         st = fail(ST_BAD_DATA, "it speaks protocol %lld, not %d", (long long)json_in_int(&j, j.root, "protocol", 0), RUNNER_PROTOCOL);
     if (st == ST_OK)
-        st = json_in_bool(&j, j.root, "ok", false) ? take_result(of, &j, mem, c) : take_refusal(&j, mem, c);
+        st = json_in_bool(&j, j.root, "ok", false) ? take_result(of, &j, mem, c) : take_refusal(of, &j, mem, c);
     if (st == ST_BAD_DATA) {
         snprintf(why, sizeof why, "its answer is no answer: %s", status_message());
         st = failed(mem, c, CELL_CRASH, why);

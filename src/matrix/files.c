@@ -168,11 +168,25 @@ static status make_form(finder *f, const found *from, const char *suffix, const 
         st = operator_form_write(g, *path);
     else
         st = ncnn_write_files(g, *path, NULL);
-    if (st == ST_BAD_DATA) { /* there is no such form of it */
+    if (st == ST_BAD_DATA) { /* there is no such form of it; the message names a file that was not made */
+        const char *said = status_message();
+        size_t n = strlen(*path);
+        bool named = strncmp(said, *path, n) == 0 && strncmp(said + n, ": ", 2) == 0;
         *path = NULL;
-        return arena_strdup(&f->m->mem, why, status_message());
+        return arena_strdup(&f->m->mem, why, named ? said + n + 2 : said);
     }
     return st;
+}
+
+/* float16 files have casts and half constants that the other forms lack on purpose: those runtimes narrow a float32 file themselves. */
+static status make_float_form(finder *f, const found *from, const char *suffix, const graph *g, const file_facts *x, const char **path,
+                              const char **why)
+{
+    if (!x->half)
+        return make_form(f, from, suffix, g, path, why);
+    *path = NULL;
+    *why = "float16 files are ONNX alone; this runtime takes the float32 file, and narrows it itself where it can";
+    return ST_OK;
 }
 
 static status add_forms(finder *f, const found *from, const graph *g, matrix_column *c, file_facts *x)
@@ -187,19 +201,19 @@ static status add_forms(finder *f, const found *from, const graph *g, matrix_col
     else
         TRY(arena_printf(&f->m->mem, &path, "%.*s.tflite", stem, from->path));
     if (!io_exists(path))
-        TRY(make_form(f, from, ".tflite", g, &path, &x->no_tflite));
+        TRY(make_float_form(f, from, ".tflite", g, x, &path, &x->no_tflite));
     if (path)
         TRY(add_file(f, c, "tflite", path));
     path = NULL;
     if (x->integers)
         TRY(make_form(f, from, ".qoperator.onnx", g, &path, &x->no_qoperator));
     else
-        x->no_qoperator = "it computes in floats";
+        x->no_qoperator = "it computes in floats, and that form is of integers";
     if (path)
         TRY(add_file(f, c, "qoperator", path));
     TRY(arena_printf(&f->m->mem, &path, "%.*s.param", stem, from->path));
     if (!io_exists(path))
-        TRY(make_form(f, from, ".param", g, &path, &x->no_ncnn));
+        TRY(make_float_form(f, from, ".param", g, x, &path, &x->no_ncnn));
     return path ? add_ncnn(f, c, path) : ST_OK;
 }
 

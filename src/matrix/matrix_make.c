@@ -101,7 +101,7 @@ static status make_cell(maker *k, size_t row, size_t column)
     TRY(files_path(k->run, col, form, mem, &file, &path));
     if (!file) {
         why = files_why_not(&k->ref.facts[column], form);
-        TRY(arena_printf(mem, &why, "there is no %s form of it%s%s", form, why ? ": " : "", why ? why : ""));
+        TRY(arena_printf(mem, &why, "there is no %s form of it%s%s", strcmp(form, "qoperator") == 0 ? "operator" : form, why ? ": " : "", why ? why : ""));
         return refuse(k, c, CELL_UNSUPPORTED, why);
     }
     c->bytes = file->bytes;

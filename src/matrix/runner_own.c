@@ -91,7 +91,7 @@ static status check_bf16(const own_lib *l, const runner_request *r, const graph 
         return fail(ST_BAD_DATA, "fast products in bfloat16 are not supported by this processor (AVX512-BF16 has them)");
     for (node_id i = 1; i < g->n_node; i++)
         if (qdq_is_quantize(graph_node(g, i)))
-            return fail(ST_BAD_DATA, "%s: bfloat16 is not supported for integer models: their products run on integers, in row own", r->model);
+            return fail(ST_BAD_DATA, "%s: bfloat16 is not supported for integer models: their products run on integers (row own)", r->model);
     return ST_OK;
 }
 
@@ -114,8 +114,8 @@ static status note_bf16(const own_lib *l, const runner_request *r, const exec *e
         in_bf16 += is ? macs : 0;
     }
     if (!narrow)
-        return fail(ST_BAD_DATA, "%s: none of its %zu products runs in bfloat16: it is not supported for convolutions, nor for products of two "
-                    "computed operands", r->model, products);
+        return fail(ST_BAD_DATA, "%s: none of its %zu products runs in bfloat16, which is not supported for convolutions and for products of "
+                    "two computed operands", r->model, products);
     return arena_printf(&l->facts->mem, &l->facts->note, "bfloat16 in %zu of %zu products (%.3g %% of the multiplications), their sums in float32; %s",
                         narrow, products, 100 * in_bf16 / all, narrow < products ? "the others, convolutions among them, in float32" : "all else in float32");
 }
