@@ -228,24 +228,26 @@ static void make_tables(const kernel_args *a, const tap_axes *axes, bool grad)
 
 /* Axes of the tables as the sums walk them, innermost first; `dim` of the result. */
 typedef struct sum_axis {
-    divider dim;
+    divider dim, below; /* below: elements of the result that all axes further in have */
     int64_t in, step, most; /* of the operand: elements (forward: of x; gradient: of dx, which is the result), step */
     const int64_t *first;
     const int *count, *from, *to;
     const float *weight;
 } sum_axis;
 typedef struct sum_axes {
-    int rank;
+    int rank, active; /* active: axes that do not stay as they are, at which[] */
+    int which[RANK_MAX];
     sum_axis axis[RANK_MAX];
 } sum_axes;
 static sum_axes sums_of(const tap_axes *axes, bool grad)
 {
-    sum_axes s = {.rank = axes->rank};
-    int64_t step = 1;
+    sum_axes s = {.rank = axes->rank, .active = 0};
+    int64_t step = 1, below = 1;
     for (int k = 0; k < axes->rank; k++) {
         const tap_axis *t = &axes->axis[axes->rank - 1 - k];
-        sum_axis one = {.dim = divider_of(grad ? t->in : t->out), .in = t->in, .step = step, .most = t->most};
+        sum_axis one = {.dim = divider_of(grad ? t->in : t->out), .below = divider_of(below), .in = t->in, .step = step, .most = t->most};
         if (!t->identity) {
+            s.which[s.active++] = k;
             one.first = t->first;
             one.count = t->count;
             one.weight = t->weight;
@@ -254,6 +256,7 @@ static sum_axes sums_of(const tap_axes *axes, bool grad)
         }
         s.axis[k] = one;
         step *= grad ? t->out : t->in;
+        below *= grad ? t->in : t->out;
     }
     return s;
 }
@@ -332,6 +335,47 @@ __global__ static void resize_kernel(T *y, const T *x, int64_t n, T outside, con
     }
 }
 
+/* Where the axes that stay put element i; at[]: its place on the active ones. */
+template <int M, class I> __device__ static inline int64_t base_of(const sum_axes &s, I i, int64_t *at)
+{
+    int64_t base = 0;
+    for (int k = 0; k < s.rank; k++)
+        if (!s.axis[k].first) {
+            I above = quotient(i, s.axis[k].below);
+            base += (int64_t)split_off(&above, s.axis[k].dim) * s.axis[k].step;
+        }
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        const sum_axis &a = s.axis[s.which[m]];
+        I above = quotient(i, a.below);
+        at[m] = (int64_t)split_off(&above, a.dim);
+    }
+    return base;
+}
+
+/* One or two active axes, which images have: nothing is kept in arrays. The same sums. */
+template <int M, class I>
+__global__ static void resize_few_kernel(float *y, const float *x, int64_t n, float outside, const __grid_constant__ sum_axes s)
+{
+    const sum_axis &a = s.axis[s.which[0]], &b = s.axis[s.which[M - 1]];
+    GRID_STRIDE(i, n)
+    {
+        int64_t at[M];
+        const int64_t base = base_of<M>(s, (I)i, at), first = a.first[at[0]], top = M > 1 ? b.first[at[M - 1]] : 0;
+        const int count = a.count[at[0]], rows = M > 1 ? b.count[at[M - 1]] : 1;
+        const float *weight = a.weight + at[0] * a.most, *row_weight = b.weight + at[M - 1] * b.most;
+        float sum = 0;
+        for (int r = 0; count > 0 && r < rows; r++) {
+            const float *line = x + base + (M > 1 ? clamp_to(top + r, b.in) * b.step : 0);
+            float row = 0;
+            for (int t = 0; t < count; t++)
+                row += weight[t] * line[clamp_to(first + t, a.in) * a.step];
+            sum += (M > 1 ? row_weight[r] : 1.0f) * row;
+        }
+        y[i] = count < 0 || rows < 0 ? outside : sum;
+    }
+}
+
 /* What element o takes of element i. */
 __device__ static inline float share_of(const sum_axis &a, int64_t o, int64_t i)
 {
@@ -391,6 +435,35 @@ __global__ static void resize_grad_kernel(T *dx, const T *dy, int64_t n, const _
     }
 }
 
+template <int M, class I>
+__global__ static void resize_grad_few_kernel(float *dx, const float *dy, int64_t n, const __grid_constant__ sum_axes s)
+{
+    const sum_axis &a = s.axis[s.which[0]], &b = s.axis[s.which[M - 1]];
+    GRID_STRIDE(i, n)
+    {
+        int64_t at[M];
+        const int64_t base = base_of<M>(s, (I)i, at);
+        const int from = a.from[at[0]], to = a.to[at[0]], row_end = M > 1 ? b.to[at[M - 1]] : 1;
+        float sum = 0;
+        for (int r = M > 1 ? b.from[at[M - 1]] : 0; r < row_end; r++) {
+            const float *line = dy + base + (M > 1 ? r * b.step : 0);
+            float row = 0;
+            for (int64_t j = from; j < to; j++)
+                row += share_of(a, j, at[0]) * line[j * a.step];
+            sum += (M > 1 ? share_of(b, r, at[M - 1]) : 1.0f) * row;
+        }
+        dx[i] = sum;
+    }
+}
+
+#define LAUNCH_FEW(kernel, M, n, q, ...)                                                                               \
+    do {                                                                                                               \
+        if (is_narrow(n))                                                                                              \
+            LAUNCH((kernel<M, uint32_t>), grid_for(q, n, 1), CUDA_THREADS, 0, q, __VA_ARGS__);                         \
+        else                                                                                                           \
+            LAUNCH((kernel<M, int64_t>), grid_for(q, n, 1), CUDA_THREADS, 0, q, __VA_ARGS__);                          \
+    } while (0)
+
 static void resize(const kernel_args *a)
 {
     const resize_attrs *at = (const resize_attrs *)a->attr;
@@ -405,6 +478,12 @@ static void resize(const kernel_args *a)
         BY_UNIT((int)dtype_of(a->in[0].type)->size, T outside; dtype_store(a->out[0].type, &outside, 0, at->extrapolation_value);
                 LAUNCH_INDEXED(nearest_kernel, T, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
                                (const T *)a->in[0].data, n, outside, s););
+    else if (s.active == 1)
+        LAUNCH_FEW(resize_few_kernel, 1, n, a->queue, (float *)a->out[0].data, (const float *)a->in[0].data, n,
+                   (float)at->extrapolation_value, s);
+    else if (s.active == 2)
+        LAUNCH_FEW(resize_few_kernel, 2, n, a->queue, (float *)a->out[0].data, (const float *)a->in[0].data, n,
+                   (float)at->extrapolation_value, s);
     else
         LAUNCH_INDEXED(resize_kernel, float, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
                        (const float *)a->in[0].data, n, (float)at->extrapolation_value, s);
@@ -428,8 +507,15 @@ static void resize_grad(const kernel_args *a)
     if (n == 0)
         return;
     make_tables(a, &axes, true);
-    LAUNCH_INDEXED(resize_grad_kernel, float, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
-                   (const float *)a->in[0].data, n, sums_of(&axes, true));
+    const sum_axes s = sums_of(&axes, true);
+    float *dx = (float *)a->out[0].data;
+    const float *dy = (const float *)a->in[0].data;
+    if (s.active == 1)
+        LAUNCH_FEW(resize_grad_few_kernel, 1, n, a->queue, dx, dy, n, s);
+    else if (s.active == 2)
+        LAUNCH_FEW(resize_grad_few_kernel, 2, n, a->queue, dx, dy, n, s);
+    else
+        LAUNCH_INDEXED(resize_grad_kernel, float, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, dy, n, s);
 }
 static size_t resize_grad_work(const kernel_args *a)
 {
