@@ -25,7 +25,7 @@ ONNX_ENGINES = ["ort", "ort-old", "ort-openvino", "openvino", "opencv", "tract",
 TFLITE_ENGINES = ["litert-xnnpack", "litert-builtin", "litert-reference", "tflm", "litert-wasm"]
 # Seconds are spent on starting or compiling: these take one file, the others all.
 SLOW = {"iree": ["portable"], "tinygrad": ["portable"], "ort-web-wasm": ["portable"], "ort-web-wasm-mt": ["portable-s8"], "ort-web-webgl": ["float"],
-        "ort-web-webgpu": ["portable"], "ort-web-jsep": ["float"]}
+        "ort-web-webgpu": [], "ort-web-jsep": ["float"]}
 failures, checks, skips = [], [], []
 
 
@@ -234,6 +234,48 @@ def opencv_debian_test(made, folder):
         check(f"opencv-debian refuses: {name}", not answer["ok"] and answer["kind"] == kind and answer["message"], answer)
 
 
+def no_such_operator(folder):
+    path = os.path.join(folder, "wrong.onnx")
+    graph = helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"], domain="")], "g",
+                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 8, 8])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2, 8, 8])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def stay_test(engine, made, folder):
+    """One browser for several files: each comes out as alone, also after one that was refused, and the runner ends when its input does."""
+    if not shutil.which("node") or not ask(engine, {"protocol": 1, "describe": True})["ok"]:
+        skip(f"runner {engine} stays", "it is not installed")
+        return
+    wrong = no_such_operator(folder)
+    places = os.path.join(folder, "tmp")
+    os.makedirs(places, exist_ok=True)
+    process = subprocess.Popen(command(engine), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": places})
+    try:
+        for turn, kind in enumerate(("portable", "float", None, "portable-s8", "portable")):
+            model, _, x_file, expected = made[kind or "float"]
+            process.stdin.write(json.dumps(cell(model if kind else wrong, x_file, folder, more=True)) + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline() or "{}")
+            name = f"{engine} stays, file {turn + 1}, {kind or 'an unknown operator'}"
+            if not kind:
+                check(name, answer.get("ok") is False and answer["kind"] == "unsupported", answer)
+                continue
+            error = np.abs(np.load(os.path.join(folder, "y.npy")) - expected).max() if answer.get("ok") else np.inf
+            check(name, error <= (1e-4 if kind == "float" else 0), answer)
+            warm = any("earlier files" in note for note in answer.get("notes", []))
+            check(f"{name}: the browser of the file before", warm == (turn > 0), answer.get("notes"))
+        process.stdin.close()
+        check(f"{engine} stays until its input ends", process.wait(timeout=20) == 0 and process.stdout.read() == "")
+        check(f"{engine} leaves no profile behind", os.listdir(places) == [], os.listdir(places))
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as problem:
+        check(f"{engine} stays", False, f"{type(problem).__name__}: {problem}")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def ncnn_test(folder):
     """A linear layer: .param and .bin by hand."""
     facts = ask("ncnn", {"protocol": 1, "describe": True})
@@ -254,11 +296,7 @@ def ncnn_test(folder):
 def refusal_tests(made, folder):
     """What is wrong is answered with its kind."""
     model, lite, x_file, expected = made["float"]
-    wrong = os.path.join(folder, "wrong.onnx")
-    graph = helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"], domain="")], "g",
-                              [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 8, 8])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2, 8, 8])])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), wrong)
+    wrong = no_such_operator(folder)
     torn = os.path.join(folder, "torn.onnx")
     with open(model, "rb") as f, open(torn, "wb") as to:
         to.write(f.read()[:700])
@@ -297,6 +335,8 @@ def main():
             opencv_debian_test(made, folder)
         if not chosen or "ncnn" in chosen:
             ncnn_test(folder)
+        if not chosen or "ort-web-webgpu" in chosen:
+            stay_test("ort-web-webgpu", made, folder)
         if not chosen:
             refusal_tests(made, folder)
     n = len(checks) + len(skips)  # as Check prints it, which tools/test counts

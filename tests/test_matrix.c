@@ -230,6 +230,107 @@ START_TEST(a_child_of_the_process_does_not_stay)
 }
 END_TEST
 
+/* ---- processes that stay ---- */
+
+typedef struct kept_run {
+    process *p;
+    arena mem;
+    process_result r;
+    process_options o;
+    const char *command[4];
+} kept_run;
+
+static void begin_kept(kept_run *k, const char *script)
+{
+    *k = (kept_run){.command = {"/bin/sh", "-c", script, NULL}};
+    k->o = (process_options){.seconds = 20, .stays = true, .log = test_path(test_tmp_dir(), "kept.log"), .log_limit = 4096};
+    k->o.command = k->command;
+}
+
+/* Asks and expects `answer`, of the process that answered before when `again`. */
+static void kept_says(kept_run *k, const char *request, const char *answer, bool again)
+{
+    OK(process_ask_kept(&k->p, &k->o, request, &k->mem, &k->r));
+    ck_assert_msg(k->r.end == PROCESS_ANSWERED, "%s: %s", request, k->r.why);
+    ck_assert_str_eq(k->r.answer, answer);
+    ck_assert_msg(k->r.again == again, "'%s' was %sasked before", request, again ? "not " : "");
+}
+
+static void end_kept(kept_run *k)
+{
+    process_dismiss(k->p);
+    arena_free(&k->mem);
+}
+
+START_TEST(a_process_may_stay_for_another_request)
+{
+    kept_run k;
+    unsigned char *log;
+    size_t n;
+    begin_kept(&k, "i=0; while read line; do i=$((i + 1)); echo \"log $i\" >&2; echo \"$line $i\"; done; echo > ended");
+    k.o.folder = test_tmp_dir();
+    kept_says(&k, "a", "a 1", false);
+    kept_says(&k, "b", "b 2", true);
+    kept_says(&k, "c", "c 3", true);
+    OK(io_read_file(k.o.log, 1 << 20, &log, &n)); /* each request has a log of its own */
+    ck_assert_msg(strstr((char *)log, "log 1") == NULL && strstr((char *)log, "log 2") == NULL, "the log: %s", (char *)log);
+    mem_free(log);
+    end_kept(&k); /* its input ends, and it has the time to end by itself */
+    ck_assert(io_exists(test_path(k.o.folder, "ended")));
+}
+END_TEST
+
+START_TEST(a_process_that_did_not_stay_is_started_again)
+{
+    kept_run k;
+    begin_kept(&k, "read line; echo \"$line once\"");
+    kept_says(&k, "a", "a once", false);
+    usleep(100000);
+    kept_says(&k, "b", "b once", false);
+    end_kept(&k);
+    begin_kept(&k, "read line; echo \"$line\"; sleep 0.05; kill -SEGV $$"); /* after its answer: the next request's business */
+    kept_says(&k, "a", "a", false);
+    usleep(300000);
+    kept_says(&k, "b", "b", false);
+    end_kept(&k);
+    begin_kept(&k, "read line; echo \"$line\"; sleep 0.05; echo unasked; sleep 100");
+    kept_says(&k, "a", "a", false);
+    usleep(300000);
+    kept_says(&k, "b", "b", false); /* and not "unasked" */
+    end_kept(&k);
+}
+END_TEST
+
+START_TEST(a_process_that_stayed_is_held_to_its_limits)
+{
+    kept_run k;
+    begin_kept(&k, "read line; echo \"$line\"; read line; sleep 100");
+    kept_says(&k, "a", "a", false);
+    k.o.seconds = 0.3;
+    OK(process_ask_kept(&k.p, &k.o, "b", &k.mem, &k.r));
+    ck_assert_msg(k.r.end == PROCESS_TIMEOUT && k.r.again && !k.p, "end %d: %s", (int)k.r.end, k.r.why);
+    k.o.seconds = 20;
+    kept_says(&k, "c", "c", false);
+    end_kept(&k);
+    begin_kept(&k, "read line; echo \"$line\"; read line; kill -SEGV $$");
+    kept_says(&k, "a", "a", false);
+    OK(process_ask_kept(&k.p, &k.o, "b", &k.mem, &k.r));
+    ck_assert_msg(k.r.end == PROCESS_CRASHED && k.r.signal == SIGSEGV && !k.p, "end %d: %s", (int)k.r.end, k.r.why);
+    end_kept(&k);
+    begin_kept(&k, "read line; echo \"$line\"; read line; printf '1\\n2\\n'; sleep 100");
+    kept_says(&k, "a", "a", false);
+    OK(process_ask_kept(&k.p, &k.o, "b", &k.mem, &k.r));
+    ck_assert_msg(k.r.end == PROCESS_GARBAGE && !k.p, "end %d: %s", (int)k.r.end, k.r.why);
+    end_kept(&k);
+    k = (kept_run){0};
+    begin_kept(&k, "");
+    k.command[0] = "no-such-program";
+    FAILS(ST_UNAVAILABLE, "no-such-program", process_ask_kept(&k.p, &k.o, "", &k.mem, &k.r));
+    ck_assert(k.p == NULL);
+    end_kept(&k);
+}
+END_TEST
+
 START_TEST(the_environment_and_the_network_are_as_asked)
 {
     arena mem = {0};
@@ -642,6 +743,9 @@ const test_entry test_table[] = {
     TEST(a_process_that_floods_its_log_is_heard_out),
     TEST(a_process_that_eats_memory_is_ended),
     TEST(a_child_of_the_process_does_not_stay),
+    TEST(a_process_may_stay_for_another_request),
+    TEST(a_process_that_did_not_stay_is_started_again),
+    TEST(a_process_that_stayed_is_held_to_its_limits),
     TEST(the_environment_and_the_network_are_as_asked),
     TEST(a_signal_stops_the_wait),
     TEST(portable_outputs_are_judged_by_their_codes),

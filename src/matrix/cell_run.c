@@ -44,6 +44,8 @@ static status put_request(const cell_job *j, text *t)
     } else {
         json_put_string(&r, "latency", NULL);
     }
+    if (j->kept)
+        json_put_bool(&r, "more", true);
     text_printf(t, ",\"options\":{%s}", j->row->options ? j->row->options : "");
     json_end_object(&r);
     return t->st;
@@ -180,16 +182,17 @@ static status take_answer(const cell_job *of, const char *answer, arena *mem, ma
 
 /* ---- both ---- */
 
-static status run_process(const cell_job *j, arena *mem, matrix_cell *c)
+static status run_process(cell_job *j, arena *mem, matrix_cell *c)
 {
     text request = {0};
     process_result p = {0};
     const process_options o = {.command = j->launch->command, .env = j->launch->env, .log = j->log, .seconds = j->seconds,
-                               .memory = j->memory, .stop = j->stop};
+                               .memory = j->memory, .stop = j->stop, .stays = j->kept != NULL};
     status st = put_request(j, &request);
     if (st == ST_OK)
-        st = process_ask(&o, request.s, mem, &p);
+        st = j->kept ? process_ask_kept(j->kept, &o, request.s, mem, &p) : process_ask(&o, request.s, mem, &p);
     text_free(&request);
+    j->again = p.again;
     if (st == ST_UNAVAILABLE)
         return failed(mem, c, CELL_NOT_RUN, status_message());
     TRY(st);
@@ -200,7 +203,7 @@ static status run_process(const cell_job *j, arena *mem, matrix_cell *c)
     return failed(mem, c, p.end == PROCESS_TIMEOUT ? CELL_TIMEOUT : CELL_CRASH, p.why);
 }
 
-status cell_run(const cell_job *j, arena *mem, matrix_cell *c, tensor *y)
+status cell_run(cell_job *j, arena *mem, matrix_cell *c, tensor *y)
 {
     const limits lim = limits_default();
     char why[600];

@@ -21,9 +21,11 @@ typedef struct cell_job {
     double latency_seconds, seconds;
     int64_t memory;                /* bytes; 0: none */
     const volatile sig_atomic_t *stop;
+    process **kept;                /* the row's runner, which may stay for its next file (process_ask_kept); NULL: a fresh one */
+    bool again;                    /* out: that runner had run another file before */
 } cell_job;
 
 /* Runs it. The cell's state is CELL_OK when outputs came (*y holds them; tensor_free), else says what went wrong. */
-MUST_USE status cell_run(const cell_job *j, arena *mem, matrix_cell *c, tensor *y);
+MUST_USE status cell_run(cell_job *j, arena *mem, matrix_cell *c, tensor *y);
 
 #endif

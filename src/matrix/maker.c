@@ -140,8 +140,15 @@ status maker_open(maker *k, const matrix_options *o, matrix *m)
     return fill_maker(k);
 }
 
+void maker_dismiss(maker *k)
+{
+    process_dismiss(k->kept);
+    k->kept = NULL;
+}
+
 void maker_close(maker *k)
 {
+    maker_dismiss(k);
     reference_close(&k->ref);
     io_close(k->lock);
     k->lock = -1;
@@ -161,7 +168,7 @@ size_t maker_samples(const maker *k, const runtime_row *r)
 }
 
 status maker_run(maker *k, const runtime_row *r, const runtime_launch *l, size_t column, const char *path, bool timed, matrix_cell *c,
-                      tensor *y)
+                 tensor *y, bool *again)
 {
     const job_matrix *jm = &k->o->j->matrix;
     arena *mem = &k->m->mem;
@@ -169,12 +176,14 @@ status maker_run(maker *k, const runtime_row *r, const runtime_launch *l, size_t
     cell_job j = {.row = r, .launch = l, .file = &k->ref.facts[column], .inputs = k->ref.input[column], .samples = maker_samples(k, r),
                   .batch = (size_t)jm->batch, .threads = (int)jm->threads, .latency = timed && !r->emulated,
                   .latency_runs = jm->latency_runs, .latency_seconds = jm->latency_seconds,
-                  .seconds = jm->time_limit > 0 ? jm->time_limit : r->seconds, .memory = jm->memory_limit << 20, .stop = k->o->stop};
+                  .seconds = jm->time_limit > 0 ? jm->time_limit : r->seconds, .memory = jm->memory_limit << 20, .stop = k->o->stop,
+                  .kept = r->stays ? &k->kept : NULL};
     TRY(absolute(k, path, &j.model));
     TRY(arena_printf(mem, &j.output, "%s/y-%s-%zu.npy", k->ref.dir, r->key, column));
     TRY(arena_printf(mem, &j.log_name, "matrix/log/%s.%s.txt", r->key, k->m->columns[column].variant));
     TRY(arena_printf(mem, &j.log, "%s/%s", k->run, j.log_name));
     TRY(cell_run(&j, mem, c, y));
+    *again = j.again;
     return io_remove(j.output);
 }
 

@@ -18,6 +18,7 @@ typedef struct maker {
     runtime_launch *launch; /* [n_rows] */
     size_t n_rows, slow;
     const char *system;
+    process *kept; /* the runner that stayed after a cell of the row that is being made; NULL: none */
     int lock;
     size_t done;
 } maker;
@@ -29,8 +30,10 @@ void maker_close(maker *k);
 size_t maker_samples(const maker *k, const runtime_row *r); /* that a cell of the row runs */
 /* Figures and state of a cell from its n outputs. */
 MUST_USE status maker_judge(maker *k, const runtime_row *r, size_t column, const tensor *y, size_t n, matrix_cell *c);
-/* One runner on one column. */
+/* One runner on one column. *again: it had run another file of the row before. */
 MUST_USE status maker_run(maker *k, const runtime_row *r, const runtime_launch *l, size_t column, const char *path, bool timed, matrix_cell *c,
-                          tensor *y);
+                          tensor *y, bool *again);
+/* Ends the runner that stayed. */
+void maker_dismiss(maker *k);
 
 #endif

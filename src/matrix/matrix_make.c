@@ -45,21 +45,36 @@ static status refuse(maker *k, matrix_cell *c, cell_state state, const char *why
     return arena_strdup(&k->m->mem, &c->reason, why);
 }
 
-static status measure(maker *k, size_t row, size_t column, const char *path, matrix_cell *c)
+static status measure_once(maker *k, size_t row, size_t column, const char *path, matrix_cell *c, bool *again)
 {
     const runtime_row *r = k->rows[row];
     tensor y = {0};
-    double began = clock_seconds();
     c->reason = NULL;
     c->state = CELL_OK;
     c->host = "here";
     c->when = (int64_t)time(NULL);
-    status st = maker_run(k, r, &k->launch[row], column, path, true, c, &y);
+    status st = maker_run(k, r, &k->launch[row], column, path, true, c, &y, again);
     if (st == ST_OK && c->state == CELL_OK)
         st = maker_judge(k, r, column, &y, maker_samples(k, r), c);
     tensor_free(&y);
-    c->seconds = clock_seconds() - began;
     return st;
+}
+
+/* What goes wrong in a runner that stayed, and is no known fault, may be an earlier file's doing: then a fresh one decides. */
+static status measure(maker *k, size_t row, size_t column, const char *path, matrix_cell *c)
+{
+    const double began = clock_seconds();
+    const matrix_cell empty = *c;
+    bool again = false;
+    TRY(measure_once(k, row, column, path, c, &again));
+    bool known = c->state == CELL_DIFFERS && reference_known(&k->ref, column, k->rows[row]);
+    if (again && !known && c->state != CELL_OK && c->state != CELL_UNSUPPORTED) {
+        maker_dismiss(k);
+        *c = empty;
+        TRY(measure_once(k, row, column, path, c, &again));
+    }
+    c->seconds = clock_seconds() - began;
+    return ST_OK;
 }
 
 static status take_cached(maker *k, const char *hex, matrix_cell *c, bool *hit)
@@ -155,7 +170,7 @@ static status make_cells(maker *k)
         total += matrix_wants(k->o, m->columns[c].variant) * m->n_rows;
     if (total == 0)
         return fail(ST_CONFIG, "matrix.variants: no variant of %s fits", k->o->run);
-    for (size_t r = 0; r < m->n_rows; r++)
+    for (size_t r = 0; r < m->n_rows; r++) {
         for (size_t c = 0; c < m->n_columns; c++) {
             if (!matrix_wants(k->o, m->columns[c].variant))
                 continue;
@@ -165,6 +180,8 @@ static status make_cells(maker *k)
             if (k->o->tell)
                 k->o->tell(k->o->ctx, matrix_at(m, r, c), ++k->done, total);
         }
+        maker_dismiss(k);
+    }
     return ST_OK;
 }
 

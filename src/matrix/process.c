@@ -30,10 +30,10 @@ extern char **environ;
 #define LOOK        0.02       /* seconds between looks at the leader's memory */
 #define GROUP_LOOKS 10         /* the whole group is looked at every so many times: /proc is walked */
 #define LOG_LIMIT   (1 << 20)
-#define GRACE       3.0        /* seconds from the answer to the end */
+#define GRACE       3.0        /* seconds from the answer, or from the end of its input, to the end */
 #define READ_SIZE   65536
 
-typedef struct child {
+struct process {
     const process_options *o;
     arena *mem;
     pid_t pid;
@@ -45,15 +45,18 @@ typedef struct child {
     double next_look;
     unsigned looks;
     int64_t peak;
-    bool log_failed, ended;
+    bool log_failed, ended, offline;
     siginfo_t how;
-} child;
+};
+typedef struct process child;
 
 enum { TOLD_OFFLINE = 'o', TOLD_ONLINE = 'n', TOLD_FAILED = 'f' };
 typedef struct told {
     char what;
     int error; /* of TOLD_FAILED: errno */
 } told;
+
+static const child no_child = {.in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1}, .told = {-1, -1}, .log = -1};
 
 /* ---- in the child, before exec ---- */
 
@@ -189,7 +192,8 @@ static status put_request(child *c, const char *request)
         return fail(ST_INTERNAL, "a request of %zu bytes to a runner; one line of at most %d is possible", n, PROCESS_REQUEST);
     if (write(c->in[1], request, n) != (ssize_t)n || write(c->in[1], "\n", 1) != 1)
         return fail(ST_IO, "the request to a runner cannot be written: %s", strerror(errno));
-    close_pipe(&c->in[1]);
+    if (!c->o->stays)
+        close_pipe(&c->in[1]);
     return ST_OK;
 }
 
@@ -409,7 +413,7 @@ static status wait_for_end(child *c, process_end *why)
         const double now = clock_seconds(), silent = c->answered > 0 ? c->answered : c->closed;
         if (o->stop && *o->stop)
             return fail(ST_STOPPED, "stopped while %s ran", o->command[0]);
-        if ((silent > 0 && now - silent > GRACE) || c->said.n > PROCESS_ANSWER)
+        if ((silent > 0 && now - silent > (o->stays && c->answered > 0 ? 0 : GRACE)) || c->said.n > PROCESS_ANSWER)
             return ST_OK;
         if (o->seconds > 0 && now - c->began > o->seconds && silent <= 0) {
             *why = PROCESS_TIMEOUT;
@@ -467,21 +471,95 @@ static status judge_end(const child *c, process_end why, process_result *r)
     return judge_line(c, r);
 }
 
+static status hear_answer(child *c, process_result *out)
+{
+    process_end why;
+    TRY(wait_for_end(c, &why));
+    bool stays = c->o->stays && !c->ended && why == PROCESS_ANSWERED && c->answered > 0;
+    if (!stays)
+        end_group(c);
+    drain(c);
+    out->offline = c->offline;
+    out->seconds = clock_seconds() - c->began;
+    out->peak = c->peak;
+    TRY(c->said.st);
+    return judge_end(c, why, out);
+}
+
 status process_ask(const process_options *o, const char *request, arena *mem, process_result *out)
 {
-    child c = {.o = o, .mem = mem, .in = {-1, -1}, .out = {-1, -1}, .err = {-1, -1}, .told = {-1, -1}, .log = -1};
-    process_end why;
-    status st = ST_OK;
+    child c = no_child;
+    process_options once = *o;
+    once.stays = false;
+    c.o = &once;
+    c.mem = mem;
     *out = (process_result){0};
-    TRY_DONE(start_child(&c, request, &out->offline));
-    TRY_DONE(wait_for_end(&c, &why));
-    end_group(&c);
-    drain(&c);
-    out->seconds = clock_seconds() - c.began;
-    out->peak = c.peak;
-    TRY_DONE(c.said.st);
-    st = judge_end(&c, why, out);
-done:
+    status st = start_child(&c, request, &c.offline);
+    if (st == ST_OK)
+        st = hear_answer(&c, out);
     child_free(&c);
     return st;
+}
+
+/* It runs, listens, and has said nothing that it was not asked for. */
+static bool can_be_asked(child *c)
+{
+    struct pollfd p = {.fd = c->out[0], .events = POLLIN};
+    return c->pid > 0 && c->in[1] >= 0 && c->out[0] >= 0 && !has_ended(c) && poll(&p, 1, 0) == 0;
+}
+
+static bool ask_again(child *c, const process_options *o, const char *request, arena *mem)
+{
+    if (!can_be_asked(c))
+        return false;
+    drain(c); /* what it still said goes to the log of its last request */
+    io_close(c->log);
+    text_free(&c->said);
+    c->o = o;
+    c->mem = mem;
+    c->answered = c->closed = c->next_look = 0;
+    c->peak = c->logged = 0;
+    c->log_failed = false;
+    c->began = clock_seconds();
+    if (open_log(c) == ST_OK && put_request(c, request) == ST_OK)
+        return true;
+    status_clear();
+    return false;
+}
+
+status process_ask_kept(process **p, const process_options *o, const char *request, arena *mem, process_result *out)
+{
+    status st = ST_OK;
+    *out = (process_result){0};
+    bool again = *p && ask_again(*p, o, request, mem);
+    if (!again) {
+        process_dismiss(*p);
+        *p = NULL;
+        TRY(mem_alloc(p, 1, sizeof **p));
+        **p = no_child;
+        (*p)->o = o;
+        (*p)->mem = mem;
+        st = start_child(*p, request, &(*p)->offline);
+    }
+    if (st == ST_OK)
+        st = hear_answer(*p, out);
+    out->again = again;
+    if (st != ST_OK || out->end != PROCESS_ANSWERED || !can_be_asked(*p)) {
+        process_dismiss(*p);
+        *p = NULL;
+    }
+    return st;
+}
+
+void process_dismiss(process *p)
+{
+    if (!p)
+        return;
+    const double began = clock_seconds();
+    bool polite = p->pid > 0 && p->answered > 0;
+    close_pipe(&p->in[1]);
+    while (polite && !has_ended(p) && clock_seconds() - began < GRACE)
+        listen_to(p);
+    child_free(p);
+    mem_free(p);
 }

@@ -153,6 +153,12 @@ status reference_floats(reference_set *s, size_t k, const float **out)
 
 /* ---- cells ---- */
 
+const char *reference_known(const reference_set *s, size_t k, const runtime_row *row)
+{
+    const file_facts *x = &s->facts[k];
+    return x->integers ? row->wrong_int8 : x->half ? row->wrong_half : row->wrong_float;
+}
+
 status reference_judge(reference_set *s, size_t k, const runtime_row *row, bool own, bool numbers, const tensor *y, size_t n, arena *mem,
                        matrix_cell *c)
 {
@@ -169,7 +175,7 @@ status reference_judge(reference_set *s, size_t k, const runtime_row *row, bool 
         TRY(reference_floats(s, plain, &by.plain));
     if (row) {
         by.bf16 = row->bf16;
-        by.known = x->integers ? row->wrong_int8 : row->wrong_float;
+        by.known = reference_known(s, k, row);
         by.may_saturate = strncmp(row->key, "ort", 3) == 0 && (row->kind == RUNNER_NATIVE || row->kind == RUNNER_X86) && !strstr(row->options, "prec");
     }
     return judge_outputs(&by, y, n, mem, c);

@@ -46,6 +46,8 @@ MUST_USE status reference_floats(reference_set *s, size_t k, const float **out);
 /* y is what our executor gave for all samples of column k: nobody needs to run it again. */
 void reference_learn(reference_set *s, size_t k, const tensor *y);
 
+/* What is known to be wrong with files like the column's in that runtime; NULL: nothing. */
+const char *reference_known(const reference_set *s, size_t k, const runtime_row *row);
 /* Figures and state of a cell from y, the n outputs of a runtime; c->isa says where it ran. row: NULL for one that is unknown here.
  * own: it is our executor itself. */
 MUST_USE status reference_judge(reference_set *s, size_t k, const runtime_row *row, bool own, bool numbers, const tensor *y, size_t n, arena *mem,

@@ -22,9 +22,10 @@ typedef struct runtime_row {
     bool bf16;           /* computes float files in bfloat16: judged as narrow */
     bool slow;           /* emulated, interpreted or on a software GPU: matrix.slow_samples, no teacher */
     bool emulated;       /* latency has no meaning */
+    bool stays;          /* one runner for all files of the row: its start and its compiled shaders take longer than a file */
     double seconds;      /* limit for a cell */
     const char *get;     /* how to get it, or why it never runs here */
-    const char *wrong_float, *wrong_int8; /* faults of it that are known: said where a float, an int8 file differs; NULL: none */
+    const char *wrong_float, *wrong_half, *wrong_int8; /* faults of it that are known: said where such a file differs; NULL: none */
 } runtime_row;
 
 const runtime_row *runtimes_all(size_t *n);

@@ -1,13 +1,14 @@
-// web.mjs ENGINE - runs one model in an engine of the web, for the deployment matrix. One line of JSON in, one out: see protocol.py.
+// web.mjs ENGINE - runs a model in an engine of the web, for the deployment matrix. One line of JSON in, one out: see protocol.py.
+// A request with "more": true may be followed by another line; its browser is kept for that.
 //
 // ONNX Runtime Web runs in headless Chromium (web_browser.mjs), LiteRT.js in node (web_litert.mjs). tools/setup-runtimes web brings both.
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
+import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { OnnxRuntimeWeb } from './web_browser.mjs';
 import { LiteRtWeb } from './web_litert.mjs';
-import { Refused, peakMb } from './web_common.mjs';
+import { Refused, peakMb, refusalOf } from './web_common.mjs';
 
 const ENGINES = {
   'ort-web-wasm': () => new OnnxRuntimeWeb({ ep: 'wasm', bundle: 'ort.wasm.min.mjs', wasm: 'ort-wasm-simd-threaded.wasm' }),
@@ -17,15 +18,6 @@ const ENGINES = {
   'ort-web-jsep': () => new OnnxRuntimeWeb({ ep: 'webgpu', bundle: 'ort.all.min.mjs', wasm: 'ort-wasm-simd-threaded.jsep.wasm', gpu: true, jsep: true }),
   'litert-wasm': () => new LiteRtWeb(),
 };
-
-const UNSUPPORTED = /not support|unsupported|not implemented|unimplemented|cannot resolve operator|could not find an implementation|unrecognized|no op registered|no available backend|unknown op/i;
-
-function refusalOf(problem) {
-  if (problem instanceof Refused) return problem;
-  const text = String(problem?.message ?? problem).replace(/\x1b\[[0-9;]*m/g, '').replace(/\s+/g, ' ').slice(0, 600);
-  if (/out of memory|allocation failed|bad_alloc/i.test(text)) return new Refused('memory', text);
-  return new Refused(UNSUPPORTED.test(text) ? 'unsupported' : 'error', text);
-}
 
 function checked(request) {
   const need = (ok, what) => { if (!ok) throw new Refused('error', `request: ${what}`); };
@@ -41,17 +33,27 @@ function checked(request) {
   return { batch: 1, threads: 1, ...request };
 }
 
+let engine = null; // opened by the first request
+
 async function answerTo(line, make, root) {
   let request;
   try { request = checked(JSON.parse(line)); } catch (problem) {
     throw problem instanceof Refused ? problem : new Refused('error', `request: ${problem.message}`);
   }
-  const engine = make();
-  engine.open(root); // finds its files, or is missing
+  if (!engine) {
+    const opened = make();
+    opened.open(root); // finds its files, or is missing
+    engine = opened;
+  }
   const facts = { protocol: 1, ok: true, runtime: engine.runtime, version: engine.version, build: engine.build, device: engine.device, isa: engine.isa };
   if (request.describe) return { ...facts, forms: engine.forms };
   const cell = await engine.run(request);
   return { ...facts, device: engine.device, providers: [], notes: [], peak_mb: peakMb(), ...cell };
+}
+
+// Is another request to come?
+function goesOn(line) {
+  try { return JSON.parse(line).more === true; } catch { return false; }
 }
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -69,12 +71,24 @@ for (const way of ['log', 'info', 'debug', 'dir']) console[way] = console.error;
 const write = process.stdout.write.bind(process.stdout);
 process.stdout.write = process.stderr.write.bind(process.stderr);
 
-let answer;
-try {
-  answer = await answerTo(fs.readFileSync(0, 'utf8').split(os.EOL)[0], make, root);
-} catch (problem) {
-  const refused = refusalOf(problem);
-  if (refused !== problem) console.error(problem);
-  answer = { protocol: 1, ok: false, kind: refused.kind, message: refused.message };
+async function answerLine(line) {
+  let answer;
+  try {
+    answer = await answerTo(line, make, root);
+  } catch (problem) {
+    const refused = refusalOf(problem);
+    if (refused !== problem) console.error(problem);
+    answer = { protocol: 1, ok: false, kind: refused.kind, message: refused.message };
+  }
+  await new Promise((done) => write(JSON.stringify(answer) + '\n', done));
 }
-write(JSON.stringify(answer) + '\n', () => process.exit(0));
+
+let asked = 0;
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  asked++;
+  await answerLine(line);
+  if (!engine?.stays || !goesOn(line)) break;
+}
+if (asked === 0) await answerLine('');
+await engine?.close?.();
+process.exit(0);

@@ -1,7 +1,8 @@
 // web_browser.mjs - ONNX Runtime Web in headless Chromium, driven by playwright-core; everything it loads comes from one server on 127.0.0.1.
 //
 // Graphics are SwiftShader's, Chromium's own software renderer: the results are those of the WebGL and WebGPU code, the times are not.
-// Chromium runs with a fresh profile that is removed, resolves no name and asks no service.
+// Chromium runs with a fresh profile that is removed, resolves no name and asks no service. A runner that stays for another request (web.mjs)
+// keeps browser, page and the pipelines that the engine has compiled, unless something went wrong in that page.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -9,13 +10,15 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { withBatch } from './web_onnx.mjs';
-import { Refused, cpuName, fileHash, openNpy, peakMb, readRows, writeNpy } from './web_common.mjs';
+import { Refused, cpuName, fileHash, openNpy, peakMb, readRows, refusalOf, writeNpy } from './web_common.mjs';
 
 const FLAGS = ['--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-dev-shm-usage', '--disable-gpu-shader-disk-cache', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'];
 const SOFTWARE_GPU = ['--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'];
 const MIME = { '.mjs': 'text/javascript', '.wasm': 'application/wasm' };
 // pages of one origin that embeds nothing foreign get SharedArrayBuffer and fine clocks
+const WARNINGS_MAX = 20; // of a page's console, for the log of a cell
+const GPU_BATCH = 64; // software GPUs are the slower for each sample beyond it
 const HEADERS = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp', 'Cache-Control': 'no-store' };
 
 function findChromium() {
@@ -28,6 +31,7 @@ function findChromium() {
 
 export class OnnxRuntimeWeb {
   forms = ['onnx'];
+  stays = true; // for another request
 
   constructor(facts) {
     this.facts = facts;
@@ -49,10 +53,10 @@ export class OnnxRuntimeWeb {
     this.device = this.facts.gpu ? `SwiftShader (software GPU) on ${cpuName()}` : cpuName();
   }
 
-  // Serves the page, the engine's files, the model and rows of the inputs; takes what comes back.
-  async serve(request, arrays, taken) {
+  // Serves the page, the engine's files, the model and rows of the inputs; takes what comes back. this.cell: what is asked.
+  async serve() {
     const server = http.createServer((q, r) => {
-      const url = new URL(q.url, 'http://127.0.0.1');
+      const url = new URL(q.url, 'http://127.0.0.1'), { request, arrays, taken } = this.cell;
       const send = (type, body) => { r.writeHead(200, { ...HEADERS, 'content-type': type }); r.end(body); };
       if (q.method === 'POST') {
         const parts = [];
@@ -76,36 +80,75 @@ export class OnnxRuntimeWeb {
     return server;
   }
 
+  // A browser with one page, that of an earlier cell where there is one.
+  async start() {
+    if (this.page) return;
+    this.server = await this.serve();
+    this.profile = fs.mkdtempSync(path.join(os.tmpdir(), 'runner-'));
+    this.context = await this.playwright.chromium.launchPersistentContext(this.profile, { executablePath: this.chromium, headless: true,
+      ignoreDefaultArgs: ['--headless', '--headless=old'], args: [...FLAGS, ...(this.facts.gpu ? SOFTWARE_GPU : [])] });
+    const page = this.context.pages()[0] || await this.context.newPage();
+    page.setDefaultTimeout(0);
+    const worth = this.facts.ep === 'webgpu' ? /\[[WEF]:onnxruntime|error/i : /^(?!.*\[[VI]:onnxruntime)/s; // the rest is chatter
+    page.on('console', (m) => this.hear(m.text(), worth.test(m.text())));
+    page.on('pageerror', (e) => this.hear(`page error: ${e}`, true));
+    await page.goto(`http://127.0.0.1:${this.server.address().port}/`);
+    this.page = page;
+  }
+
+  hear(text, worth) {
+    const invalid = /WebGPU validation error/.test(text);
+    this.cell.log.push(text);
+    this.cell.invalid += invalid;
+    this.cell.first ??= invalid ? text.replace(/\s+/g, ' ').slice(0, 160) : null;
+    if (worth && this.cell.warned++ < WARNINGS_MAX) console.error(text.slice(0, 500));
+    else if (worth && this.cell.warned === WARNINGS_MAX + 1) console.error('[more of these]');
+  }
+
+  async close() {
+    const { context, server, profile } = this;
+    this.page = this.context = this.server = this.profile = null;
+    await context?.close().catch(() => {});
+    server?.closeAllConnections();
+    server?.close();
+    if (profile) fs.rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  // A page where something failed or was not valid is not used again; a model that was refused leaves it as it was.
   async run(request) {
-    const arrays = request.inputs.map((i) => openNpy(i.file, request.samples));
-    const taken = [], log = [];
-    const server = await this.serve(request, arrays, taken);
-    const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'runner-'));
-    let context;
+    let sound = false;
     try {
-      context = await this.playwright.chromium.launchPersistentContext(profile, { executablePath: this.chromium, headless: true,
-        ignoreDefaultArgs: ['--headless', '--headless=old'], args: [...FLAGS, ...(this.facts.gpu ? SOFTWARE_GPU : [])] });
-      const page = context.pages()[0] || await context.newPage();
-      page.setDefaultTimeout(0);
-      const worth = this.facts.ep === 'webgpu' ? /\[[WEF]:onnxruntime|error/i : /^(?!.*\[[VI]:onnxruntime)/s; // the rest is chatter
-      page.on('console', (m) => { log.push(m.text()); if (worth.test(m.text())) console.error(m.text().slice(0, 500)); });
-      page.on('pageerror', (e) => console.error('page error:', String(e)));
-      await page.goto(`http://127.0.0.1:${server.address().port}/`);
-      const plan = { ...this.facts, samples: request.samples, batch: this.facts.ep === 'webgl' ? 1 : this.facts.gpu ? Math.min(request.batch, 8) : request.batch, threads: this.facts.threads ? request.threads : 1,
-        level: request.options?.level || 'all', output: request.output_name ?? null, latency: request.latency ?? null,
+      const result = await this.inBrowser(request);
+      sound = this.cell.invalid === 0;
+      return result;
+    } catch (problem) {
+      sound = problem instanceof Refused && problem.kind === 'unsupported';
+      throw problem;
+    } finally {
+      if (!request.more || !sound) await this.close();
+    }
+  }
+
+  async inBrowser(request) {
+    const arrays = request.inputs.map((i) => openNpy(i.file, request.samples)), warm = Boolean(this.page);
+    this.cell = { request, arrays, taken: [], log: [], warned: 0, invalid: 0, first: null };
+    try {
+      await this.start();
+      const plan = { ...this.facts, samples: request.samples, batch: this.facts.ep === 'webgl' ? 1 : this.facts.gpu ? Math.min(request.batch, GPU_BATCH) : request.batch,
+        threads: this.facts.threads ? request.threads : 1, level: request.options?.level || 'all', output: request.output_name ?? null, latency: request.latency ?? null, more: Boolean(request.more),
         inputs: request.inputs.map((i, k) => ({ name: i.name, type: arrays[k].type.name, shape: arrays[k].shape })) };
-      const result = await page.evaluate(inPage, plan);
-      if (result.failed) throw new Error(result.failed);
+      const result = await this.page.evaluate(inPage, plan);
+      if (result.failed) throw refusalOf(result.failed);
       if (result.device) this.device = `${result.device}${this.facts.gpu ? ' (software GPU)' : ''}`;
       const shape = [request.samples, ...result.shape.slice(1)];
-      writeNpy(request.output, result.type, shape, Buffer.concat(taken));
-      return { type: result.type, shape, load_ms: result.load_ms, run_s: result.run_s, latency_ms: result.latency_ms, peak_mb: await this.peak(context, profile),
-        providers: placements(log, this.facts.ep), notes: [`in headless Chromium, ${plan.threads} thread${plan.threads > 1 ? 's' : ''}`, 'peak memory is that of the renderer and GPU processes',
-          ...(this.facts.ep === 'webgl' ? ['the file with a batch of 1: WebGL takes no symbolic dimension'] : []), ...result.notes] };
+      writeNpy(request.output, result.type, shape, Buffer.concat(this.cell.taken));
+      return { type: result.type, shape, load_ms: result.load_ms, run_s: result.run_s, latency_ms: result.latency_ms, peak_mb: await this.peak(this.context, this.profile),
+        providers: placements(this.cell.log, this.facts.ep), notes: [`in headless Chromium, ${plan.threads} thread${plan.threads > 1 ? 's' : ''}`,
+          `peak memory is that of the renderer and GPU processes${warm ? ', earlier files of this row included' : ''}`,
+          ...(this.facts.ep === 'webgl' ? ['the file with a batch of 1: WebGL takes no symbolic dimension'] : []),
+          ...(this.cell.invalid ? [`${this.cell.invalid} WebGPU validation errors that the engine did not report, the first: ${this.cell.first}`] : []), ...result.notes] };
     } finally {
-      await context?.close().catch(() => {});
-      server.close();
-      fs.rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
+      for (const a of arrays) fs.closeSync(a.fd);
     }
   }
 
@@ -154,6 +197,8 @@ async function inPage(plan) {
     const begun = performance.now();
     const session = await ort.InferenceSession.create(model.slice(0), { ...options, logSeverityLevel: plan.ep === 'webgpu' ? 0 : 2, logVerbosityLevel: 0 });
     const load_ms = performance.now() - begun;
+    await globalThis.earlier?.release();
+    globalThis.earlier = null;
     const wanted = plan.output ?? session.outputNames[0];
     let dims = null;
     try { dims = session.inputMetadata?.[0]?.shape; } catch { /* the WebGL backend does not tell */ }
@@ -197,7 +242,8 @@ async function inPage(plan) {
         latency_ms.push(performance.now() - from);
       }
     }
-    await session.release();
+    if (plan.more) globalThis.earlier = session; // without a session the engine forgets its compiled pipelines
+    else await session.release();
     if (plan.ep === 'wasm') try { // once more, to be told which nodes run where
       ort.env.logLevel = 'verbose';
       const told = await ort.InferenceSession.create(model.slice(0), { ...options, logSeverityLevel: 0, logVerbosityLevel: 0 });

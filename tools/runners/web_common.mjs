@@ -7,6 +7,15 @@ export class Refused extends Error { // kind: unsupported, missing, error, memor
   constructor(kind, message) { super(message); this.kind = kind; }
 }
 
+const UNSUPPORTED = /not support|unsupported|not implemented|unimplemented|cannot resolve operator|could not find an implementation|unrecognized|no op registered|no available backend|unknown op/i;
+
+export function refusalOf(problem) {
+  if (problem instanceof Refused) return problem;
+  const text = String(problem?.message ?? problem).replace(/\x1b\[[0-9;]*m/g, '').replace(/\s+/g, ' ').slice(0, 600);
+  if (/out of memory|allocation failed|bad_alloc/i.test(text)) return new Refused('memory', text);
+  return new Refused(UNSUPPORTED.test(text) ? 'unsupported' : 'error', text);
+}
+
 export const TYPES = {
   '<f4': { name: 'float32', size: 4, array: Float32Array },
   '|u1': { name: 'uint8', size: 1, array: Uint8Array },
