@@ -1,8 +1,8 @@
 /* test_matrix.c - matrix.json, runners that misbehave in every way, and a matrix made of them. */
 #include "harness.h"
 #include "base/io.h"
-#include "matrix/matrix.h"
 #include "matrix/judge.h"
+#include "matrix/matrix.h"
 #include "matrix/process.h"
 #include "data/npy.h"
 #include "program.h"
@@ -465,6 +465,63 @@ START_TEST(float_outputs_are_judged_by_their_distance)
 }
 END_TEST
 
+/* Outputs of a net in QDQ form, `of` of them `steps` codes off ours, spread over all samples. */
+enum { WIDE = 10, MANY = 10000 };
+typedef struct spread {
+    int steps, of;
+} spread;
+
+static matrix_cell judged_spread(const spread *s, size_t n, size_t samples, arena *mem)
+{
+    const file_facts f = {.integers = true, .width = WIDE, .rank = 2, .out_scale = 0.0890625, .out_zero = 3};
+    tensor own, y;
+    size_t at = 0;
+    OK(tensor_new(&own, NULL, DTYPE_F32, SHAPE((int64_t)samples, WIDE)));
+    OK(tensor_new(&y, NULL, DTYPE_F32, SHAPE((int64_t)samples, WIDE)));
+    const size_t total = samples * WIDE;
+    for (size_t i = 0; i < total; i++)
+        ((float *)own.data)[i] = ((float *)y.data)[i] = (float)(((double)(i * 37 % 256) - 128) * f.out_scale);
+    for (size_t k = 0; k < n; k++)
+        for (int i = 0; i < s[k].of; i++, at++) /* 7919 is prime to the total: every output once */
+            ((float *)y.data)[at * 7919 % total] = (float)(((double)(at * 7919 % total * 37 % 256) - 128 + (i % 2 ? -s[k].steps : s[k].steps)) * f.out_scale);
+    matrix_cell c = matrix_cell_empty();
+    const judge_by by = {.file = &f, .own = own.data, .plain = own.data};
+    OK(judge_outputs(&by, &y, samples, mem, &c));
+    tensor_free(&own);
+    tensor_free(&y);
+    return c;
+}
+#define SPREAD(samples, ...) judged_spread((spread[]){__VA_ARGS__}, sizeof(spread[]){__VA_ARGS__} / sizeof(spread), samples, &mem)
+
+/* The spreads that were counted with real engines (judge.c), and what lies between them and those that are wrong. */
+START_TEST(integers_may_spread_as_those_of_right_engines_do)
+{
+    arena mem = {0};
+    matrix_cell c = SPREAD(MANY, {1, 34521}, {2, 803}, {3, 8}); /* OpenVINO */
+    ck_assert_msg(c.state == CELL_OK && c.mean_error > 0.03, "OpenVINO: %s", c.reason);
+    c = SPREAD(MANY, {1, 31471}, {2, 225}, {3, 2}); /* LiteRT, built-in */
+    ck_assert_msg(c.state == CELL_OK, "LiteRT: %s", c.reason);
+    c = SPREAD(MANY, {4, 1});
+    ck_assert_msg(c.state == CELL_OK, "four steps: %s", c.reason);
+    c = SPREAD(MANY, {5, 1});
+    ck_assert_msg(c.state == CELL_DIFFERS && strstr(c.reason, "largest error") && !strstr(c.reason, "1 of 100"), "five steps: %s", c.reason);
+    c = SPREAD(MANY, {3, 990});
+    ck_assert_msg(c.state == CELL_OK, "less than one of 100: %s", c.reason);
+    c = SPREAD(MANY, {3, 1010}); /* a fault that is small, but everywhere */
+    ck_assert_msg(c.state == CELL_DIFFERS && strstr(c.reason, "1 of 100 outputs is off by 3 steps or more, 2 are usual"), "%s", c.reason ? c.reason : "ok");
+    c = SPREAD(MANY, {1, 100000}); /* a zero point that is one off */
+    ck_assert_msg(c.state == CELL_DIFFERS && strstr(c.reason, "1 steps on the average, 0.75 are usual") && !strstr(c.reason, "largest"), "%s",
+                  c.reason ? c.reason : "ok");
+    c = SPREAD(MANY, {1, 74000});
+    ck_assert_msg(c.state == CELL_OK, "on the average: %s", c.reason);
+    c = SPREAD(500, {13, 60}, {24, 5}); /* AVX2 without VNNI */
+    ck_assert_msg(c.state == CELL_DIFFERS && strstr(c.reason, "largest error") && strstr(c.reason, "; 1 of 100"), "%s", c.reason ? c.reason : "ok");
+    c = SPREAD(50, {3, 20}); /* 500 outputs have no 99th percentile */
+    ck_assert_msg(c.state == CELL_OK, "few samples: %s", c.reason);
+    arena_free(&mem);
+}
+END_TEST
+
 /* ---- the whole matrix, with runtimes that misbehave ---- */
 
 /* Plays .venv/bin/python: $2 is the engine. Each describes itself and then fails in a way of its own. */
@@ -750,6 +807,7 @@ const test_entry test_table[] = {
     TEST(a_signal_stops_the_wait),
     TEST(portable_outputs_are_judged_by_their_codes),
     TEST(float_outputs_are_judged_by_their_distance),
+    TEST(integers_may_spread_as_those_of_right_engines_do),
     TEST(every_fault_of_a_runtime_is_a_state_of_its_cells),
     TEST(another_emulator_is_another_cell),
     TEST(other_precisions_and_devices_of_our_own_executor_are_rows),
