@@ -1,9 +1,11 @@
 /* test_saturate.c - sums that are cut to 16 bits on x86 without VNNI: the bound from the weights (quant/saturate.h), and the thing
  * itself: ONNX Runtime on an emulated Haswell gives exactly the cut sums, only in channels beyond the bound, and the whole
- * ones with weights up to 64 or with session.x64quantprecision. */
+ * ones with weights up to 64 or with session.x64quantprecision. And what another fault of int8 needs: a Concat before a Conv. */
 #include "base/io.h"
 #include "data_files.h"
 #include "harness.h"
+#include "matrix/faults.h"
+#include "matrix/runtimes.h"
 #include "onnx/export.h"
 #include "onnx/import.h"
 #include "ops/attrs.h"
@@ -302,5 +304,49 @@ START_TEST(a_haswell_cuts_and_is_cured)
 }
 END_TEST
 
+/* Net: two branches that come together, then `last`. */
+static bool joins_before(dtype act, op_id with, bool pooled, bool gemm)
+{
+    bool found;
+    qnet n = qnet_new(act, false, SHAPE(2, 4, 8, 8), 0.02f, 128, 5);
+    qnet_conv(&n, (qconv){.out = 4, .kernel = 1}, 0.01f);
+    qnet_round(&n, 0.05f, 128);
+    value_id kept = n.v;
+    qnet_conv(&n, (qconv){.out = 4, .kernel = 1}, 0.01f);
+    qnet_round(&n, 0.05f, 128);
+    if (with)
+        qnet_two(&n, with, kept, with == OP_CONCAT ? &(axis_attrs){1} : NULL);
+    qnet_round(&n, 0.05f, 128);
+    if (pooled)
+        qnet_relu(&n);
+    if (pooled)
+        qnet_round(&n, 0.05f, 128);
+    if (gemm) {
+        qnet_node(&n, OP_FLATTEN, NULL);
+        qnet_gemm(&n, 3, true, 0.01f);
+    } else {
+        qnet_conv(&n, (qconv){.out = 3, .kernel = 1}, 0.01f);
+    }
+    graph *g = qnet_end(&n);
+    OK(faults_find_concat_conv(g, &found));
+    graph_free(g);
+    return found;
+}
+
+START_TEST(a_known_fault_is_the_reason_only_where_the_file_has_what_it_needs)
+{
+    ck_assert(joins_before(DTYPE_I8, OP_CONCAT, false, false));
+    ck_assert(joins_before(DTYPE_I8, OP_CONCAT, true, false));
+    ck_assert(!joins_before(DTYPE_U8, OP_CONCAT, false, false)); /* uint8 is not touched */
+    ck_assert(!joins_before(DTYPE_I8, OP_CONCAT, false, true));  /* no Conv behind it */
+    ck_assert(!joins_before(DTYPE_I8, OP_ADD, false, false));
+    ck_assert(!joins_before(DTYPE_I8, OP_NONE, true, false));
+    ck_assert(!joins_before(DTYPE_NONE, OP_CONCAT, false, false));
+    const runtime_row *r = runtimes_find("openvino");
+    ck_assert(r && r->wrong_concat && !r->wrong_int8 && !r->wrong_float);
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(two_weights_of_one_sign), TEST(as_all_pairs_say), TEST(inspect_says_how_many),
-                                 TEST(a_haswell_cuts_and_is_cured), {0}};
+                                 TEST(a_haswell_cuts_and_is_cured),
+                                 TEST(a_known_fault_is_the_reason_only_where_the_file_has_what_it_needs), {0}};

@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/io_shared.h"
 #include "base/log.h"
+#include "matrix/faults.h"
 #include "matrix/runtimes.h"
 #include "ncnn/write.h"
 #include "onnx/import.h"
@@ -311,6 +312,7 @@ static status read_graph(finder *f, const graph *g, file_facts *x)
     }
     if (x->integers) {
         x->may_saturate = saturation_measure(g).may;
+        TRY(faults_find_concat_conv(g, &x->concat_conv));
         TRY(read_portable(g, x));
     }
     return ST_OK;

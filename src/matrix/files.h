@@ -29,6 +29,7 @@ typedef struct file_facts { /* of a column, read from its ONNX file */
     uint32_t channels;
     float mean[DATA_CHANNELS], std[DATA_CHANNELS];
     const char *no_tflite, *no_ncnn, *no_qoperator; /* why there is no such form of it; NULL: there is one */
+    bool concat_conv;        /* a Concat of int8 (not uint8) codes feeds a Conv */
     int64_t may_saturate;    /* channels whose int8 products may saturate on x86 without VNNI */
 } file_facts;
 

@@ -156,6 +156,8 @@ status reference_floats(reference_set *s, size_t k, const float **out)
 const char *reference_known(const reference_set *s, size_t k, const runtime_row *row)
 {
     const file_facts *x = &s->facts[k];
+    if (x->concat_conv && row->wrong_concat)
+        return row->wrong_concat;
     return x->integers ? row->wrong_int8 : x->half ? row->wrong_half : row->wrong_float;
 }
 

@@ -37,7 +37,7 @@ static const runtime_row rows[] = {
     {"ort-openvino", "ONNX Runtime, OpenVINO provider", RUNNER_PYTHON, "ort-openvino", "onnx", "", .seconds = 120,
      .get = SETUP("ort-openvino")},
     {"openvino", "OpenVINO CPU", RUNNER_NATIVE, "openvino", "onnx", "", .seconds = 120, .get = SETUP("openvino"),
-     .wrong_int8 = "int8 inputs of a Concat are rounded to whole numbers where the file has one"},
+     .wrong_concat = "int8 inputs of a Concat before a Conv are rounded to whole numbers"},
     {"ort-web-wasm", "ONNX Runtime Web, wasm, 1 thread", RUNNER_NODE, "ort-web-wasm", "onnx", "", .slow = true, .seconds = 60,
      .get = SETUP("web chromium")},
     {"ort-web-wasm-mt", "ONNX Runtime Web, wasm, threads", RUNNER_NODE, "ort-web-wasm-mt", "onnx", "", .slow = true, .seconds = 60,

@@ -26,6 +26,7 @@ typedef struct runtime_row {
     double seconds;      /* limit for a cell */
     const char *get;     /* how to get it, or why it never runs here */
     const char *wrong_float, *wrong_half, *wrong_int8; /* faults of it that are known: said where such a file differs; NULL: none */
+    const char *wrong_concat; /* one of int8 files where a Concat feeds a Conv; NULL: none */
 } runtime_row;
 
 const runtime_row *runtimes_all(size_t *n);
