@@ -341,6 +341,23 @@ START_TEST(it_is_told_in_80_columns_and_as_json)
 }
 END_TEST
 
+START_TEST(it_fits_whatever_names_are)
+{
+    const char *word;
+    for (size_t i = 0; (word = toy_hostile_word(i)); i++) {
+        text t = {0};
+        decision d;
+        toy_decision(word, &d);
+        decision_print(&d, &t);
+        OK(t.st);
+        toy_fits(t.s, 80);
+        ck_assert(strncmp(t.s, "decision:", 9) == 0 && strstr(t.s, "an update costs"));
+        text_free(&t);
+        decision_free(&d);
+    }
+}
+END_TEST
+
 /* Every allocation fails once. */
 START_TEST(without_memory_it_says_so)
 {
@@ -381,6 +398,6 @@ const test_entry test_table[] = {TEST(unknown_platforms_get_portable_where_it_is
                                  TEST(numbers_lose_error_instead_of_accuracy),
                                  TEST(the_job_says_which_devices_there_are),
                                  TEST(nothing_measured_decides_nothing),
-                                 TEST(it_is_told_in_80_columns_and_as_json),
+                                 TEST(it_is_told_in_80_columns_and_as_json), TEST(it_fits_whatever_names_are),
                                  TEST(without_memory_it_says_so),
                                  {0}};

@@ -397,6 +397,27 @@ START_TEST(the_table_fits_and_says_what_fails)
 }
 END_TEST
 
+START_TEST(the_table_fits_whatever_names_and_notes_are)
+{
+    const char *word;
+    for (size_t i = 0; (word = toy_hostile_word(i)); i++)
+        for (size_t failing = 0; failing < 3; failing++) {
+            matrix m;
+            gate_result g;
+            text t = {0};
+            toy_matrix(&m, 12, 6, word);
+            toy_gate(&m, failing, word, &g);
+            gate_print(&g, &t);
+            OK(t.st);
+            toy_fits(t.s, 80);
+            ck_assert_ptr_nonnull(strstr(t.s, failing ? "gate: does not hold: " : "gate: held"));
+            text_free(&t);
+            gate_free(&g);
+            matrix_free(&m);
+        }
+}
+END_TEST
+
 /* ---- whatever is written ---- */
 
 START_TEST(any_text_is_a_rule_or_refused)
@@ -490,7 +511,7 @@ const test_entry test_table[] = {TEST(rules_that_are_read),
                                  TEST(a_drop_counts_beyond_chance_only),
                                  TEST(the_champion_is_compared_cell_by_cell),
                                  TEST(spread_compares_the_same_samples),
-                                 TEST(the_table_fits_and_says_what_fails),
+                                 TEST(the_table_fits_and_says_what_fails), TEST(the_table_fits_whatever_names_and_notes_are),
                                  TEST(any_text_is_a_rule_or_refused),
                                  TEST(without_memory_it_says_so),
                                  TEST(rules_come_from_the_job_with_their_place),

@@ -546,6 +546,30 @@ START_TEST(the_page_takes_nothing_for_markup)
 }
 END_TEST
 
+START_TEST(the_terminal_holds_whatever_words_there_are)
+{
+    const char *word;
+    for (size_t i = 0; (word = toy_hostile_word(i)); i++)
+        for (int width = 40; width <= 160; width += 40) {
+            matrix m;
+            gate_result g;
+            decision d;
+            text t = {0};
+            toy_matrix(&m, 25, 8, word);
+            toy_gate(&m, 2, word, &g);
+            toy_decision(word, &d);
+            const show_options o = {.gate = &g, .decided = &d, .width = width};
+            show_terminal(&m, &o, &t);
+            OK(t.st);
+            toy_fits(t.s, (size_t)width);
+            text_free(&t);
+            decision_free(&d);
+            gate_free(&g);
+            matrix_free(&m);
+        }
+}
+END_TEST
+
 START_TEST(long_words_are_cut)
 {
     static char word[100001];
@@ -907,6 +931,7 @@ const test_entry test_table[] = {TEST(no_line_is_wider_than_asked),
                                  TEST(csv_lets_no_formula_through),
                                  TEST(the_page_shows_the_matrix),
                                  TEST(the_page_takes_nothing_for_markup),
+                                 TEST(the_terminal_holds_whatever_words_there_are),
                                  TEST(long_words_are_cut),
                                  TEST(odd_matrices_have_pages_too),
                                  TEST(a_matrix_of_other_files_is_out_of_date),

@@ -292,3 +292,31 @@ void toy_run(const char *dir, const char *word)
     OK(io_write_file(test_path(dir, "matrix/log.txt"), log, strlen(log)));
     validation_free(&v);
 }
+
+const char *toy_hostile_word(size_t i)
+{
+    static char endless[701], wide[601], accents[601], bytes[301], words[1001];
+    static const char *const all[] = {endless, wide, accents, bytes, words, "\033[31mred\033[0m\033]0;title\007", "a\nb\tc\r\vd", "", " ", "<b>|`"};
+    memset(endless, 'w', sizeof endless - 1);
+    for (size_t k = 0; k < 200; k++)
+        memcpy(wide + 3 * k, "\u6f22", 3);
+    for (size_t k = 0; k < 300; k++)
+        memcpy(accents + 2 * k, "\u00e4", 2);
+    memset(bytes, 0xC3, sizeof bytes - 1);
+    for (size_t k = 0; k + 1 < sizeof words; k++)
+        words[k] = k % 37 == 36 ? ' ' : 'v';
+    return i < sizeof all / sizeof *all ? all[i] : NULL;
+}
+
+void toy_fits(const char *s, size_t width)
+{
+    for (const char *line = s; *line;) {
+        size_t n = strcspn(line, "\n"), columns = 0;
+        for (size_t i = 0; i < n; i++) {
+            columns += ((unsigned char)line[i] & 0xC0) != 0x80;
+            ck_assert_msg((unsigned char)line[i] >= 0x20, "control character %d in: %.*s", line[i], (int)n, line);
+        }
+        ck_assert_msg(columns <= width, "%zu columns: %.*s", columns, (int)n, line);
+        line += n + (line[n] == '\n');
+    }
+}

@@ -5,6 +5,7 @@
 #include "cli/run_page.h"
 #include "matrix/matrix_join.h"
 #include "matrix/matrix_make.h"
+#include "matrix/words.h"
 #include "train/job_spec.h"
 
 #include <math.h>
@@ -150,6 +151,8 @@ static void list_json(const runtime_row *const *rows, const runtime_facts *f, si
     text_add(t, "\n");
 }
 
+enum { LIST_INDENT = 27, LIST_WIDTH = 80, LIST_MOST = 600 };
+
 static status list(matrix_run *x)
 {
     const runtime_row *const *rows;
@@ -163,11 +166,18 @@ static status list(matrix_run *x)
         return cli_print(&t);
     }
     for (size_t i = 0; i < n; i++) {
-        text_printf(&t, "%-17s %-8s %s", rows[i]->key, f[i].present ? "there" : "-", rows[i]->title);
+        text line = {0};
+        text_printf(&t, "%-17s %-8s ", rows[i]->key, f[i].present ? "there" : "-");
+        text_printf(&line, "%s", rows[i]->title);
         if (f[i].present)
-            text_printf(&t, ": %s %s, %s\n", f[i].version, f[i].isa ? f[i].isa : "", rows[i]->form);
-        else
-            text_printf(&t, "\n%27s%s\n", "", f[i].how ? f[i].how : "not on this machine");
+            text_printf(&line, ": %s %s, %s", f[i].version, f[i].isa ? f[i].isa : "", rows[i]->form);
+        words_wrap(&t, line.s ? line.s : "", LIST_INDENT, LIST_INDENT, LIST_WIDTH, LIST_MOST);
+        if (!f[i].present) {
+            words_spaces(&t, LIST_INDENT);
+            words_wrap(&t, f[i].how ? f[i].how : "not on this machine", LIST_INDENT, LIST_INDENT, LIST_WIDTH, LIST_MOST);
+        }
+        t.st = t.st == ST_OK ? line.st : t.st;
+        text_free(&line);
     }
     return cli_print(&t);
 }

@@ -1,6 +1,7 @@
 /* cmd_matrix_history.c - `distill matrix history RUN_DIR RUNTIME/VARIANT`: what a cell was before, and since when it is as it is. */
 #include "cli/cmd_matrix.h"
 #include "matrix/store.h"
+#include "matrix/words.h"
 
 #include <math.h>
 #include <string.h>
@@ -62,6 +63,12 @@ static void figure(text *t, const char *form, double v)
     text_printf(t, " %10s", buf);
 }
 
+static void indented(text *t, const char *head, const char *words)
+{
+    text_add(t, head);
+    words_wrap(t, words, strlen(head), 4, 80, 1000);
+}
+
 static void say(const past *x, text *t)
 {
     char when[32];
@@ -71,15 +78,16 @@ static void say(const past *x, text *t)
     for (size_t i = 0; i < x->n; i++) {
         const history_entry *e = &x->at[i];
         time_text(e->when, when);
-        text_printf(t, "%-20s %-12s %-10.10s", when, cell_state_name(e->state), e->version ? e->version : "-");
+        text_printf(t, "%-20s %-12s ", when, cell_state_name(e->state));
+        words_field(t, e->version ? e->version : "-", 10);
         figure(t, "%.4f", e->accuracy);
         figure(t, "%.3g", e->max_error);
         figure(t, "%.4g", e->p50_ms);
         text_add(t, "\n");
         if (e->reason && e->state != CELL_OK)
-            text_printf(t, "    %s\n", e->reason);
+            indented(t, "    ", e->reason);
         if (e->changed)
-            text_printf(t, "    new: %s\n", e->changed);
+            indented(t, "    new: ", e->changed);
     }
 }
 

@@ -1,32 +1,20 @@
 /* decide_print.c - a decision for people and as JSON. */
 #include "matrix/decide.h"
+#include "matrix/words.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define WIDTH 80
+#define PARAGRAPH_MOST 2000 /* letters */
 
 /* A paragraph of at most 80 columns: `head`, then words; later lines are indented as wide as the head. */
 static void add_wrapped(text *t, const char *head, const char *words)
 {
-    int indent = (int)strlen(head), column = indent;
+    size_t indent = strlen(head);
     text_add(t, head);
-    for (bool first = true; *words; first = false) {
-        words += strspn(words, " ");
-        int n = (int)strcspn(words, " ");
-        if (!first && column + 1 + n > WIDTH) {
-            text_printf(t, "\n%*s", indent, "");
-            column = indent;
-        } else if (!first) {
-            text_add(t, " ");
-            column++;
-        }
-        text_add_n(t, words, (size_t)n);
-        column += n;
-        words += n;
-    }
-    text_add(t, "\n");
+    words_wrap(t, words, indent, indent, WIDTH, PARAGRAPH_MOST);
 }
 
 static const char *minutes_text(double minutes, char buf[24])
@@ -43,7 +31,9 @@ static void add_ways(const decision *d, text *t)
         text_printf(t, "\n%-22s %6s %12s %12s %12s\n", "an update costs", "files", "validations", "time", "bytes");
     for (size_t i = 0; i < d->n_ways; i++) {
         const decision_way *w = &d->ways[i];
-        text_printf(t, "  %-20s %6zu %12zu %12s %12s\n", w->way, w->files, w->runs, minutes_text(w->minutes, time), human_bytes((double)w->bytes, room));
+        text_add(t, "  ");
+        words_field(t, w->way, 20);
+        text_printf(t, " %6zu %12zu %12s %12s\n", w->files, w->runs, minutes_text(w->minutes, time), human_bytes((double)w->bytes, room));
     }
 }
 

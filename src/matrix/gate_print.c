@@ -1,5 +1,6 @@
 /* gate_print.c - the margins as a table for people and as JSON. */
 #include "matrix/gate.h"
+#include "matrix/words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -7,6 +8,9 @@
 
 #define LINES_MAX 12 /* of one rule; --json has all */
 #define WIDTH     80
+#define PLACE     36 /* columns of RUNTIME/VARIANT */
+#define NOTE_MOST 1000 /* letters of a note, of a rule */
+enum { RULE_INDENT = 8, NOTE_INDENT = 10 };
 
 static size_t end_of_rule(const gate_result *g, size_t from)
 {
@@ -33,31 +37,29 @@ static void place(const gate_margin *m, char *buf, size_t size)
         snprintf(buf, size, "%s", m->variant ? m->variant : "all");
 }
 
-/* A note on lines of its own, broken at blanks. */
-static void add_note(const char *note, text *t)
+static void add_margin(const gate_margin *m, text *t)
 {
-    enum { INDENT = 10 };
-    while (*note) {
-        size_t n = strlen(note), cut = n;
-        if (n > WIDTH - INDENT) {
-            cut = WIDTH - INDENT;
-            while (cut > 20 && note[cut] != ' ')
-                cut--;
-            cut = note[cut] == ' ' ? cut : WIDTH - INDENT;
-        }
-        text_printf(t, "%*s%.*s\n", INDENT, "", (int)cut, note);
-        note += cut;
-        note += *note == ' ';
+    char where[400], value[32], margin[32];
+    place(m, where, sizeof where);
+    text_printf(t, "  %-6s  ", m->held ? "" : "FAILS");
+    words_field(t, where, PLACE);
+    text_printf(t, " %10s  margin %s\n", number(m->value, value), number(m->margin, margin));
+    if (m->note) {
+        words_spaces(t, NOTE_INDENT);
+        words_wrap(t, m->note, NOTE_INDENT, NOTE_INDENT, WIDTH, NOTE_MOST);
     }
 }
 
-static void add_margin(const gate_margin *m, text *t)
+/* A line as it stands, or wrapped where it is wider than a table. Takes the text. */
+static void put_head(text *head, text *t)
 {
-    char where[80], value[32], margin[32];
-    place(m, where, sizeof where);
-    text_printf(t, "  %-6s  %-40.40s %10s  margin %s\n", m->held ? "" : "FAILS", where, number(m->value, value), number(m->margin, margin));
-    if (m->note)
-        add_note(m->note, t);
+    if (head->st != ST_OK)
+        t->st = head->st;
+    else if (head->n <= WIDTH)
+        text_printf(t, "%s\n", head->s);
+    else
+        words_wrap(t, head->s, 0, RULE_INDENT, WIDTH, 2 * NOTE_MOST);
+    text_free(head);
 }
 
 /* A rule that holds: its tightest cell. One that fails: what does not hold. */
@@ -71,12 +73,14 @@ static void add_rule(const gate_result *g, size_t from, size_t to, text *t)
         if (!isnan(m->margin) && (!tight || m->margin < tight->margin))
             tight = m;
     }
-    text_printf(t, "%-6s  %s", failed ? "FAILS" : "held", g->margins[from].rule);
+    text head = {0};
+    text_printf(&head, "%-6s  ", failed ? "FAILS" : "held");
+    words_cut(&head, g->margins[from].rule, NOTE_MOST);
     if (to - from > 1 && failed)
-        text_printf(t, "  (%zu of %zu cells)", failed, to - from);
+        text_printf(&head, "  (%zu of %zu cells)", failed, to - from);
     else if (to - from > 1)
-        text_printf(t, "  (%zu cells; the nearest:)", to - from);
-    text_add(t, "\n");
+        text_printf(&head, "  (%zu cells; the nearest:)", to - from);
+    put_head(&head, t);
     if (!failed)
         add_margin(tight ? tight : &g->margins[from], t);
     for (size_t i = from; i < to && failed; i++)

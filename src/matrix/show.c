@@ -1,9 +1,10 @@
 /* show.c - a matrix in a terminal: accuracy with a sign for the state, then latency, then what is wrong in words.
  *
- * Columns that do not fit the width go into further blocks. Names and reasons come from runners and files: what is no plain
- * letter is replaced, so that no escape sequence gets through and every line's width is known. Own text is ASCII. */
+ * Columns that do not fit the width go into further blocks. Names and reasons come from runners and files: words.h
+ * lets no escape sequence through and knows every line's width. Own text is ASCII. */
 #include "matrix/show.h"
 #include "matrix/show_cell.h"
+#include "matrix/words.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,108 +26,12 @@ typedef struct screen {
 
 /* ---- letters ---- */
 
-/* The code point of a well-formed character of n bytes. */
-static uint32_t code_point(const char *s, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)s;
-    uint32_t c = n == 1 ? p[0] : p[0] & (0x7Fu >> n);
-    for (size_t i = 1; i < n; i++)
-        c = c << 6 | (p[i] & 0x3F);
-    return c;
-}
-
-/* One column wide, and moves nothing: Latin, Greek, Cyrillic, dashes and quotes. */
-static bool is_plain(uint32_t c)
-{
-    return (c >= 0x20 && c < 0x7F) || (c >= 0xA0 && c < 0x300 && c != 0xAD) || (c >= 0x370 && c < 0x483) ||
-           (c >= 0x48A && c < 0x530) || (c >= 0x2010 && c < 0x2028);
-}
-
-/* Appends the character at s (n bytes are left) as one column; returns the bytes it took. */
-static size_t put_letter(text *t, const char *s, size_t n)
-{
-    size_t step = utf8_length(s, n);
-    if (step && is_plain(code_point(s, step)))
-        text_add_n(t, s, step);
-    else
-        text_add(t, *s == '\n' || *s == '\t' ? " " : "?");
-    return step ? step : 1;
-}
-
-/* At most `most` columns of s; cut ones end in "..". Returns the columns written. */
-static size_t put_cut(text *t, const char *s, size_t most)
-{
-    size_t n = strlen(s), columns = 0, used = 0;
-    for (size_t i = 0, step; i < n; i += step, columns++) {
-        step = utf8_length(s + i, n - i);
-        step = step ? step : 1;
-    }
-    bool cut = columns > most;
-    for (size_t i = 0; i < n && used < (cut && most > 2 ? most - 2 : most); used++)
-        i += put_letter(t, s + i, n - i);
-    if (cut && most > 2) {
-        text_add(t, "..");
-        used += 2;
-    }
-    return used;
-}
-
-/* Ends a line, without the spaces at its end. */
-static void end_line(text *t)
-{
-    while (t->n && t->s[t->n - 1] == ' ')
-        t->s[--t->n] = 0;
-    text_add(t, "\n");
-}
-
-static void put_spaces(text *t, size_t n)
-{
-    text_printf(t, "%*s", (int)n, "");
-}
-
-/* A paragraph: words of s from column `at`, later lines indented; ends the line. */
-static void put_words(const screen *s, const char *words, size_t at, size_t indent)
-{
-    size_t n = strlen(words), letters = 0;
-    for (size_t i = 0; i < n && letters < REASON_MOST;) {
-        size_t end = i, columns = 0;
-        while (end < n && !strchr(" \n\t", words[end])) {
-            size_t step = utf8_length(words + end, n - end);
-            end += step ? step : 1;
-            columns++;
-        }
-        if (columns && at + columns > s->width && at > indent) {
-            end_line(s->t);
-            put_spaces(s->t, indent);
-            at = indent;
-        }
-        for (; i < end && letters < REASON_MOST; at++, letters++) { /* a word wider than a line is broken */
-            if (at >= s->width) {
-                end_line(s->t);
-                put_spaces(s->t, indent);
-                at = indent;
-            }
-            i += put_letter(s->t, words + i, n - i);
-        }
-        bool space = i < n;
-        while (i < n && strchr(" \n\t", words[i]))
-            i++;
-        if (space && i < n && at < s->width) {
-            text_add(s->t, " ");
-            at++;
-            letters++;
-        }
-    }
-    text_add(s->t, letters >= REASON_MOST && at + 2 <= s->width ? ".." : "");
-    end_line(s->t);
-}
-
 /* Formats and wraps a paragraph. Takes the text. */
 static void put_paragraph(const screen *s, text *words, size_t indent)
 {
     if (words->st != ST_OK)
         s->t->st = words->st;
-    put_words(s, words->s ? words->s : "", 0, indent);
+    words_wrap(s->t, words->s ? words->s : "", 0, indent, s->width, REASON_MOST);
     text_free(words);
 }
 
@@ -202,7 +107,7 @@ static void put_right(text *t, const char *s, size_t width, const char *color)
 {
     size_t n = strlen(s);
     n = n < width ? n : width;
-    put_spaces(t, width - n);
+    words_spaces(t, width - n);
     if (color)
         text_add(t, color);
     text_add_n(t, s, n);
@@ -239,8 +144,8 @@ static void put_label(const screen *s, size_t row)
     char count[24] = "";
     if (images && images < s->m->samples)
         snprintf(count, sizeof count, " %zu", images);
-    used = put_cut(s->t, r->runtime, s->label > strlen(count) ? s->label - strlen(count) : 0);
-    put_spaces(s->t, s->label - strlen(count) - used);
+    used = words_cut(s->t, r->runtime, s->label > strlen(count) ? s->label - strlen(count) : 0);
+    words_spaces(s->t, s->label - strlen(count) - used);
     text_add(s->t, count);
 }
 
@@ -266,7 +171,7 @@ static void put_head(const screen *s, const char *title, size_t from, size_t to,
         for (size_t line = 1; line < HEAD_LINES; line++)
             lines = head_part(s->m->columns[k].variant, line, &part) && line >= lines ? line + 1 : lines;
     for (size_t line = 0; line < lines; line++) {
-        put_spaces(s->t, s->label - put_cut(s->t, line + 1 == lines ? title : "", s->label));
+        words_spaces(s->t, s->label - words_cut(s->t, line + 1 == lines ? title : "", s->label));
         for (size_t k = from; k < to; k++) { /* the last part of every name stands in the last line */
             const char *name = s->m->columns[k].variant;
             size_t parts = 1, width = column_width(s, k, f), n = 0;
@@ -279,27 +184,27 @@ static void put_head(const screen *s, const char *title, size_t from, size_t to,
             memcpy(word, n ? part : "", n);
             word[n] = 0;
             text cut = {0};
-            size_t used = put_cut(&cut, word, width);
-            put_spaces(s->t, 1 + width - used);
+            size_t used = words_cut(&cut, word, width);
+            words_spaces(s->t, 1 + width - used);
             text_add(s->t, cut.s ? cut.s : "");
             if (cut.st != ST_OK)
                 s->t->st = cut.st;
             text_free(&cut);
         }
-        end_line(s->t);
+        words_end_line(s->t);
     }
 }
 
 static void put_size_row(const screen *s, size_t from, size_t to)
 {
     char buf[SHOW_ROOM];
-    put_spaces(s->t, s->label - put_cut(s->t, "size, KiB", s->label));
+    words_spaces(s->t, s->label - words_cut(s->t, "size, KiB", s->label));
     for (size_t k = from; k < to; k++) {
         size_text(show_bytes(&s->m->columns[k]), buf);
         text_add(s->t, " ");
         put_right(s->t, buf, column_width(s, k, latency_text), NULL);
     }
-    end_line(s->t);
+    words_end_line(s->t);
 }
 
 /* Some cell has a latency that is a device's (or else, when asked for those: that means nothing). */
@@ -330,7 +235,7 @@ static void put_block(const screen *s, const char *title, size_t from, size_t to
             text_add(s->t, " ");
             put_right(s->t, buf, column_width(s, k, f), color_of(s, c));
         }
-        end_line(s->t);
+        words_end_line(s->t);
     }
 }
 
@@ -384,7 +289,7 @@ static void put_troubles(const screen *s)
         for (size_t r = 0; r < s->m->n_rows; r++)
             listed += put_row_troubles(s, r, bad[i], TROUBLES - listed);
     if (listed == TROUBLES)
-        put_words(s, "there may be more: the report page lists all", 0, 0);
+        words_wrap(s->t, "there may be more: the report page lists all", 0, 0, s->width, REASON_MOST);
 }
 
 /* How many samples stand behind each ~ and !. */
