@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define TEST_SECONDS 300
@@ -96,4 +97,17 @@ int main(int argc, char **argv)
     if (n == 0)
         fprintf(stderr, "no test of that name\n");
     return failed > 0 || run < n || n == 0;
+}
+
+void test_fits(const char *s, size_t width)
+{
+    for (const char *line = s; *line;) {
+        size_t n = strcspn(line, "\n"), columns = 0;
+        for (size_t i = 0; i < n; i++) {
+            columns += ((unsigned char)line[i] & 0xC0) != 0x80;
+            ck_assert_msg((unsigned char)line[i] >= 0x20, "control character %d in: %.*s", line[i], (int)n, line);
+        }
+        ck_assert_msg(columns <= width, "%zu columns: %.*s", columns, (int)n, line);
+        line += n + (line[n] == '\n');
+    }
 }

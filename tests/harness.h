@@ -43,6 +43,9 @@ extern const test_entry test_table[];
 
 /* Prints "SKIP name: reason"; tools/test counts these lines. */
 void test_skip(const char *name, const char *reason);
+
+/* Every line of a terminal's text is at most `width` columns wide, and holds no control character. */
+void test_fits(const char *s, size_t width);
 /* Prints "MAXERR name value (tolerance t)": what the closest comparison of a test saw. */
 void test_max_error(const char *name, double error, double tolerance);
 /* The folder with optional data (environment DISTILL_TEST_DATA, else the folder beside the checkout), or NULL. */

@@ -350,7 +350,7 @@ START_TEST(it_fits_whatever_names_are)
         toy_decision(word, &d);
         decision_print(&d, &t);
         OK(t.st);
-        toy_fits(t.s, 80);
+        test_fits(t.s, 80);
         ck_assert(strncmp(t.s, "decision:", 9) == 0 && strstr(t.s, "an update costs"));
         text_free(&t);
         decision_free(&d);

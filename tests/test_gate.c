@@ -409,7 +409,7 @@ START_TEST(the_table_fits_whatever_names_and_notes_are)
             toy_gate(&m, failing, word, &g);
             gate_print(&g, &t);
             OK(t.st);
-            toy_fits(t.s, 80);
+            test_fits(t.s, 80);
             ck_assert_ptr_nonnull(strstr(t.s, failing ? "gate: does not hold: " : "gate: held"));
             text_free(&t);
             gate_free(&g);

@@ -1,9 +1,8 @@
-/* test_matrix.c - matrix.json, runners that misbehave in every way, and a matrix made of them. */
+/* test_matrix.c - matrix.json, how outputs are judged, a matrix of runners that misbehave in every way, and what is decided by it. */
 #include "harness.h"
 #include "base/io.h"
 #include "matrix/judge.h"
 #include "matrix/matrix.h"
-#include "matrix/process.h"
 #include "data/npy.h"
 #include "program.h"
 #include "toy.h"
@@ -125,247 +124,6 @@ START_TEST(a_wrong_matrix_is_refused_by_name)
     refused(HEAD "{\"runtime\": \"own\", \"variant\": \"fp32\", \"state\": \"ok\", \"latency_ms\": [\"x\"]}]}", "latency_ms");
     refused(HEAD "{\"runtime\": \"own\", \"variant\": \"fp32\", \"state\": \"ok\", \"worst\": [1]}]}", "worst");
     refused(HEAD "{\"runtime\": \"own\", \"variant\": \"fp32\", \"state\": \"ok\", \"images\": 2, \"right\": \"012\"}]}", "right");
-}
-END_TEST
-
-/* ---- processes ---- */
-
-typedef struct asked {
-    process_result r;
-    arena mem;
-    const char *log;
-} asked;
-
-/* What `script` (of /bin/sh) makes of a request. */
-static asked ask(const char *script, double seconds, int64_t memory)
-{
-    asked a = {0};
-    const char *command[] = {"/bin/sh", "-c", script, NULL};
-    a.log = test_path(test_tmp_dir(), "log");
-    const process_options o = {.command = command, .log = a.log, .seconds = seconds, .memory = memory, .log_limit = 4096};
-    OK(process_ask(&o, "{\"protocol\": 1}", &a.mem, &a.r));
-    return a;
-}
-
-static void ends(const char *script, double seconds, process_end end, const char *why)
-{
-    asked a = ask(script, seconds, 0);
-    ck_assert_msg(a.r.end == end, "%s: end %d, expected %d: %s", script, (int)a.r.end, (int)end, a.r.why);
-    ck_assert_msg(strstr(a.r.why, why) != NULL, "%s: '%s' lacks '%s'", script, a.r.why, why);
-    ck_assert((a.r.answer != NULL) == (end == PROCESS_ANSWERED));
-    ck_assert(a.r.seconds < seconds + 8);
-    arena_free(&a.mem);
-}
-
-START_TEST(a_process_answers_with_the_line_that_it_read)
-{
-    asked a = ask("echo started >&2; cat", 20, 0);
-    unsigned char *log;
-    size_t n;
-    ck_assert_msg(a.r.end == PROCESS_ANSWERED, "%s", a.r.why);
-    ck_assert_str_eq(a.r.answer, "{\"protocol\": 1}");
-    OK(io_read_file(a.log, 1 << 20, &log, &n));
-    ck_assert_str_eq((char *)log, "started\n");
-    ck_assert(a.r.code == 0 && a.r.signal == 0 && a.r.seconds < 10);
-    mem_free(log);
-    arena_free(&a.mem);
-}
-END_TEST
-
-START_TEST(a_process_that_fails_is_told_apart)
-{
-    ends("kill -SEGV $$", 20, PROCESS_CRASHED, "signal 11");
-    ends("exit 3", 20, PROCESS_CRASHED, "exit status 3");
-    ends("echo '{}'; exit 4", 20, PROCESS_CRASHED, "exit status 4 after its answer");
-    ends("echo '{}'; kill -ABRT $$", 20, PROCESS_CRASHED, "signal 6");
-    ends("exit 0", 20, PROCESS_CRASHED, "without an answer");
-    ends("exec >&-; exit 0", 20, PROCESS_CRASHED, "without an answer");
-    ends("printf torn", 20, PROCESS_GARBAGE, "no end");
-    ends("echo '{}'; echo more", 20, PROCESS_GARBAGE, "more than one line");
-    ends("printf 'a\\000b\\n'", 20, PROCESS_GARBAGE, "zero byte");
-    ends("sleep 100", 0.5, PROCESS_TIMEOUT, "no answer in 0.5 s");
-    ends("trap '' TERM INT; while :; do sleep 1; done", 0.5, PROCESS_TIMEOUT, "no answer");
-    ends("exec >&-; sleep 100", 20, PROCESS_CRASHED, "closed its output");
-    ends("head -c 20000000 /dev/zero", 20, PROCESS_GARBAGE, "more than");
-}
-END_TEST
-
-START_TEST(a_process_that_floods_its_log_is_heard_out)
-{
-    asked a = ask("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo '{}'", 20, 0);
-    unsigned char *log;
-    size_t n;
-    ck_assert_msg(a.r.end == PROCESS_ANSWERED, "%s", a.r.why);
-    OK(io_read_file(a.log, 1 << 20, &log, &n));
-    ck_assert_msg(n >= 4096 && n < 5000, "the log has %zu bytes", n);
-    mem_free(log);
-    arena_free(&a.mem);
-}
-END_TEST
-
-START_TEST(a_process_that_eats_memory_is_ended)
-{
-    asked a = ask("head -c 2000000000 /dev/zero | tail -n 1", 20, 100 << 20); /* tail keeps the endless line, in a child of the shell */
-    ck_assert_msg(a.r.end == PROCESS_MEMORY, "end %d: %s", (int)a.r.end, a.r.why);
-    ck_assert_msg(a.r.peak > 100 << 20, "peak %lld", (long long)a.r.peak);
-    arena_free(&a.mem);
-}
-END_TEST
-
-START_TEST(a_child_of_the_process_does_not_stay)
-{
-    asked a = ask("sleep 1000 & echo $!", 20, 0);
-    ck_assert_msg(a.r.end == PROCESS_ANSWERED, "%s", a.r.why);
-    pid_t left = (pid_t)strtol(a.r.answer, NULL, 10);
-    for (int i = 0; i < 200 && kill(left, 0) == 0; i++) { /* until init reaped it */
-        char path[64], s[256];
-        snprintf(path, sizeof path, "/proc/%ld/stat", (long)left);
-        io_read_system(path, s, sizeof s);
-        if (strstr(s, ") Z"))
-            break;
-        usleep(10000);
-        ck_assert_msg(i < 199, "process %ld is still there", (long)left);
-    }
-    arena_free(&a.mem);
-}
-END_TEST
-
-/* ---- processes that stay ---- */
-
-typedef struct kept_run {
-    process *p;
-    arena mem;
-    process_result r;
-    process_options o;
-    const char *command[4];
-} kept_run;
-
-static void begin_kept(kept_run *k, const char *script)
-{
-    *k = (kept_run){.command = {"/bin/sh", "-c", script, NULL}};
-    k->o = (process_options){.seconds = 20, .stays = true, .log = test_path(test_tmp_dir(), "kept.log"), .log_limit = 4096};
-    k->o.command = k->command;
-}
-
-/* Asks and expects `answer`, of the process that answered before when `again`. */
-static void kept_says(kept_run *k, const char *request, const char *answer, bool again)
-{
-    OK(process_ask_kept(&k->p, &k->o, request, &k->mem, &k->r));
-    ck_assert_msg(k->r.end == PROCESS_ANSWERED, "%s: %s", request, k->r.why);
-    ck_assert_str_eq(k->r.answer, answer);
-    ck_assert_msg(k->r.again == again, "'%s' was %sasked before", request, again ? "not " : "");
-}
-
-static void end_kept(kept_run *k)
-{
-    process_dismiss(k->p);
-    arena_free(&k->mem);
-}
-
-START_TEST(a_process_may_stay_for_another_request)
-{
-    kept_run k;
-    unsigned char *log;
-    size_t n;
-    begin_kept(&k, "i=0; while read line; do i=$((i + 1)); echo \"log $i\" >&2; echo \"$line $i\"; done; echo > ended");
-    k.o.folder = test_tmp_dir();
-    kept_says(&k, "a", "a 1", false);
-    kept_says(&k, "b", "b 2", true);
-    kept_says(&k, "c", "c 3", true);
-    OK(io_read_file(k.o.log, 1 << 20, &log, &n)); /* each request has a log of its own */
-    ck_assert_msg(strstr((char *)log, "log 1") == NULL && strstr((char *)log, "log 2") == NULL, "the log: %s", (char *)log);
-    mem_free(log);
-    end_kept(&k); /* its input ends, and it has the time to end by itself */
-    ck_assert(io_exists(test_path(k.o.folder, "ended")));
-}
-END_TEST
-
-START_TEST(a_process_that_did_not_stay_is_started_again)
-{
-    kept_run k;
-    begin_kept(&k, "read line; echo \"$line once\"");
-    kept_says(&k, "a", "a once", false);
-    usleep(100000);
-    kept_says(&k, "b", "b once", false);
-    end_kept(&k);
-    begin_kept(&k, "read line; echo \"$line\"; sleep 0.05; kill -SEGV $$"); /* after its answer: the next request's business */
-    kept_says(&k, "a", "a", false);
-    usleep(300000);
-    kept_says(&k, "b", "b", false);
-    end_kept(&k);
-    begin_kept(&k, "read line; echo \"$line\"; sleep 0.05; echo unasked; sleep 100");
-    kept_says(&k, "a", "a", false);
-    usleep(300000);
-    kept_says(&k, "b", "b", false); /* and not "unasked" */
-    end_kept(&k);
-}
-END_TEST
-
-START_TEST(a_process_that_stayed_is_held_to_its_limits)
-{
-    kept_run k;
-    begin_kept(&k, "read line; echo \"$line\"; read line; sleep 100");
-    kept_says(&k, "a", "a", false);
-    k.o.seconds = 0.3;
-    OK(process_ask_kept(&k.p, &k.o, "b", &k.mem, &k.r));
-    ck_assert_msg(k.r.end == PROCESS_TIMEOUT && k.r.again && !k.p, "end %d: %s", (int)k.r.end, k.r.why);
-    k.o.seconds = 20;
-    kept_says(&k, "c", "c", false);
-    end_kept(&k);
-    begin_kept(&k, "read line; echo \"$line\"; read line; kill -SEGV $$");
-    kept_says(&k, "a", "a", false);
-    OK(process_ask_kept(&k.p, &k.o, "b", &k.mem, &k.r));
-    ck_assert_msg(k.r.end == PROCESS_CRASHED && k.r.signal == SIGSEGV && !k.p, "end %d: %s", (int)k.r.end, k.r.why);
-    end_kept(&k);
-    begin_kept(&k, "read line; echo \"$line\"; read line; printf '1\\n2\\n'; sleep 100");
-    kept_says(&k, "a", "a", false);
-    OK(process_ask_kept(&k.p, &k.o, "b", &k.mem, &k.r));
-    ck_assert_msg(k.r.end == PROCESS_GARBAGE && !k.p, "end %d: %s", (int)k.r.end, k.r.why);
-    end_kept(&k);
-    k = (kept_run){0};
-    begin_kept(&k, "");
-    k.command[0] = "no-such-program";
-    FAILS(ST_UNAVAILABLE, "no-such-program", process_ask_kept(&k.p, &k.o, "", &k.mem, &k.r));
-    ck_assert(k.p == NULL);
-    end_kept(&k);
-}
-END_TEST
-
-START_TEST(the_environment_and_the_network_are_as_asked)
-{
-    arena mem = {0};
-    process_result r;
-    const char *command[] = {"sh", "-c", "echo $A-$HOME-$(grep -c : /proc/net/dev)-$(pwd)", NULL};
-    const char *env[] = {"A=1", "HOME=/nowhere", NULL};
-    process_options o = {.command = command, .env = env, .seconds = 20, .folder = "/"};
-    OK(process_ask(&o, "", &mem, &r));
-    if (r.offline)
-        ck_assert_str_eq(r.answer, "1-/nowhere-1-/"); /* the loopback alone */
-    else
-        test_skip("network", "no namespace of its own is allowed here");
-    o.command = (const char *const[]){"no-such-program", NULL};
-    FAILS(ST_UNAVAILABLE, "no-such-program", process_ask(&o, "", &mem, &r));
-    arena_free(&mem);
-}
-END_TEST
-
-static volatile sig_atomic_t stop_now;
-static void on_alarm(int n)
-{
-    (void)n;
-    stop_now = 1;
-}
-
-START_TEST(a_signal_stops_the_wait)
-{
-    arena mem = {0};
-    process_result r;
-    const char *command[] = {"sleep", "100", NULL};
-    const process_options o = {.command = command, .seconds = 50, .stop = &stop_now};
-    signal(SIGALRM, on_alarm);
-    alarm(1);
-    FAILS(ST_STOPPED, "stopped", process_ask(&o, "", &mem, &r));
-    arena_free(&mem);
 }
 END_TEST
 
@@ -544,7 +302,22 @@ static const char fake_python[] =
     "ort-openvino) echo '{\"protocol\":0,\"ok\":true}';;\n"
     "esac\n";
 
-static const char *fake_run; /* the run folder */
+/* Plays node, for rows whose runner stays: the second file that it is asked for in one life ends it. */
+static const char fake_node[] =
+    "#!/bin/sh\n"
+    "facts='\"protocol\":1,\"ok\":true,\"runtime\":\"fake\",\"version\":\"1\",\"build\":\"b\",\"device\":\"d\",\"isa\":\"x\"'\n"
+    "n=0\n"
+    "while read -r line; do\n"
+    "    case \"$line\" in *describe*) echo \"{$facts,\\\"forms\\\":[\\\"onnx\\\"]}\"; exit 0;; esac\n"
+    "    n=$((n + 1))\n"
+    "    case \"$line\" in *'\"more\":true'*) echo \"file $n\" >> \"$HERE/asked\";; esac\n"
+    "    [ $n = 2 ] && kill -SEGV $$\n"
+    "    cp \"$HERE/wrong.npy\" \"$(printf '%s' \"$line\" | sed 's/.*\"output\":\"\\([^\"]*\\)\".*/\\1/')\"\n"
+    "    echo \"{$facts}\"\n"
+    "done\n"
+    "echo ended >> \"$HERE/asked\"\n";
+
+static const char *fake_run, *fake_here; /* the run folder; the one that it is in */
 static const char *fake_env[6];
 
 static void write_outputs(const char *path, int64_t classes, float v)
@@ -560,9 +333,10 @@ static void write_outputs(const char *path, int64_t classes, float v)
 /* A trained toy and a folder that looks like the project. False: it could not be made. */
 static bool make_fakes(const char *variants)
 {
-    const char *dir = test_tmp_dir(), *python = test_path(dir, ".venv/bin/python");
+    const char *dir = test_tmp_dir(), *python = test_path(dir, ".venv/bin/python"), *node_js = test_path(dir, "bin/node");
     static char here[300], root[300], cache[300], export[100];
     toy_make(dir);
+    fake_here = dir;
     fake_run = test_path(dir, "run");
     snprintf(export, sizeof export, "export.variants=%s", variants);
     ran r = program_run(NULL, ARGS("--student", test_path(dir, "job.ini"), "--out", fake_run, "--set", export, "--set", "quant.samples=48"));
@@ -574,6 +348,10 @@ static bool make_fakes(const char *variants)
     OK(io_write_file(python, fake_python, sizeof fake_python - 1));
     ck_assert_int_eq(chmod(python, 0755), 0);
     OK(io_write_file(test_path(dir, "tools/runners/runner.py"), "", 0));
+    OK(io_write_file(test_path(dir, "tools/runners/web.mjs"), "", 0));
+    OK(io_make_dirs(test_path(dir, "bin")));
+    OK(io_write_file(node_js, fake_node, sizeof fake_node - 1));
+    ck_assert_int_eq(chmod(node_js, 0755), 0);
     write_outputs(test_path(dir, "nan.npy"), TOY_CLASSES, (float)NAN);
     write_outputs(test_path(dir, "wrong.npy"), TOY_CLASSES + 1, 0);
     snprintf(here, sizeof here, "HERE=%s", dir);
@@ -764,6 +542,101 @@ START_TEST(other_precisions_and_devices_of_our_own_executor_are_rows)
 }
 END_TEST
 
+START_TEST(a_runner_that_stays_costs_no_later_cell_anything)
+{
+    unsigned char *said;
+    char path[4096];
+    size_t n;
+    if (!make_fakes("fp32 fp16"))
+        return;
+    snprintf(path, sizeof path, "%s/bin:%s", fake_here, getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+    ck_assert_int_eq(setenv("PATH", path, 1), 0);
+    json_t *m = matrix_of("own ort-web-webgpu", NULL, 0);
+    has_state(m, "ort-web-webgpu", "differs", "[40, 5]");
+    json_t *second = cell_of(m, "ort-web-webgpu", "fp16"); /* it crashed where it came second; alone it does not */
+    ck_assert_str_eq(json_string_value(json_object_get(second, "state")), "differs");
+    json_decref(m);
+    OK(io_read_file(test_path(fake_here, "asked"), 1 << 20, &said, &n));
+    ck_assert_str_eq((char *)said, "file 1\nfile 2\nfile 1\nended\n");
+    mem_free(said);
+}
+END_TEST
+
+/* What `distill matrix --decide` says with these options, as JSON; it is in a terminal too, with the same rule. */
+static json_t *decided(const char *platforms, const char *minutes)
+{
+    json_error_t e;
+    const program_options o = {.env = fake_env, .kill_after = 120};
+    json_t *d = NULL;
+    char rule[200] = "";
+    for (int as_json = 1; as_json >= 0; as_json--) {
+        ran r = program_run(&o, ARGS("matrix", fake_run, "--decide", "--quiet", "--runtimes", "own", "--set", platforms, "--set", minutes, "--set",
+                                     "matrix.latency_seconds=0.02", as_json ? "--json" : "--quiet"));
+        ck_assert_msg(r.code == 0, "%s: exit code %d (signal %d): %s", platforms, r.code, r.signal, r.err);
+        if (as_json) {
+            d = json_loads(r.out, 0, &e);
+            ck_assert_msg(d && strchr(r.out, '\n') == r.out + strlen(r.out) - 1, "not one line of JSON: %s", r.out);
+            ck_assert_int_eq(json_integer_value(json_object_get(d, "schema")), 1);
+            snprintf(rule, sizeof rule, "rule:     %.12s", json_string_value(json_object_get(d, "rule"))); /* long ones are wrapped */
+        } else {
+            test_fits(r.out, 80);
+            ck_assert_msg(strstr(r.out, rule) && strncmp(r.out, "decision: Ship ", 15) == 0 && strstr(r.out, "an update costs"), "%s", r.out);
+        }
+        ran_free(&r);
+    }
+    return d;
+}
+
+static void rules(const char *platforms, const char *minutes, const char *rule, const char *because)
+{
+    json_t *d = decided(platforms, minutes), *lines = json_object_get(d, "because");
+    const char *is = json_string_value(json_object_get(d, "rule"));
+    bool said = false;
+    ck_assert_msg(is && strncmp(is, rule, strlen(rule)) == 0, "%s: the rule is '%s'", platforms, is ? is : "");
+    for (size_t i = 0; i < json_array_size(lines); i++)
+        said = said || strstr(json_string_value(json_array_get(lines, i)), because);
+    ck_assert_msg(said, "%s: no line of 'because' has '%s'", platforms, because);
+    ck_assert(json_array_size(json_object_get(d, "ways")) >= 2 && json_array_size(json_object_get(d, "rows")) >= 1);
+    ck_assert(json_is_array(json_object_get(d, "would_change")));
+    json_decref(d);
+}
+
+/* Every rule that counts platforms, and that of memory, through the program. */
+START_TEST(the_program_decides_by_the_number_of_platforms)
+{
+    if (!make_fakes("fp32 int8-ptq"))
+        return;
+    rules("matrix.platforms=auto", "matrix.minutes=15", "five and more platforms, or unknown ones", "platforms are not known");
+    rules("matrix.platforms=1", "matrix.minutes=15", "one platform: quantise for it", "1 platform");
+    rules("matrix.platforms=2", "matrix.minutes=15", "two platforms: quantise for each", "2 platforms");
+    rules("matrix.platforms=3", "matrix.minutes=15", "three or four platforms: measured both", "matrix.minutes allows 15");
+    rules("matrix.platforms=4", "matrix.minutes=1e-9", "three or four platforms: measured both", "matrix.minutes allows 1e-09");
+    rules("matrix.platforms=5", "matrix.minutes=15", "five and more platforms", "5 platforms");
+    rules("matrix.platforms=1000", "matrix.minutes=15", "five and more platforms", "1000 platforms");
+    /* too costly: what is measured both ways is shipped as for many */
+    json_t *many = decided("matrix.platforms=5", "matrix.minutes=15"), *costly = decided("matrix.platforms=4", "matrix.minutes=1e-9");
+    ck_assert_str_eq(json_string_value(json_object_get(many, "variant")), json_string_value(json_object_get(costly, "variant")));
+    json_decref(many);
+    json_decref(costly);
+    unsigned char *ini; /* a device that float does not fit */
+    size_t n;
+    text t = {0};
+    const char *path = test_path(fake_run, "config.ini");
+    OK(io_read_file(path, 1 << 20, &ini, &n));
+    text_add_n(&t, (char *)ini, n);
+    text_add(&t, "\n[device tiny]\nruntime = own\nflash = 0.0001\n");
+    OK(t.st);
+    OK(io_write_file(path, t.s, t.n));
+    rules("matrix.platforms=auto", "matrix.minutes=15", "memory", "1 platform: own");
+    text_free(&t);
+    mem_free(ini);
+    const program_options o = {.env = fake_env, .kill_after = 60};
+    ran r = program_run(&o, ARGS("matrix", fake_run, "--decide", "--markdown"));
+    ck_assert_msg(r.code == 64 && strstr(r.err, "--decide goes alone or with --json"), "exit code %d: %s", r.code, r.err);
+    ran_free(&r);
+}
+END_TEST
+
 START_TEST(what_is_finished_before_a_signal_is_kept)
 {
     if (!make_fakes("fp32 fp16"))
@@ -795,22 +668,15 @@ END_TEST
 const test_entry test_table[] = {
     TEST(a_matrix_comes_back_as_it_was_written),
     TEST(a_wrong_matrix_is_refused_by_name),
-    TEST(a_process_answers_with_the_line_that_it_read),
-    TEST(a_process_that_fails_is_told_apart),
-    TEST(a_process_that_floods_its_log_is_heard_out),
-    TEST(a_process_that_eats_memory_is_ended),
-    TEST(a_child_of_the_process_does_not_stay),
-    TEST(a_process_may_stay_for_another_request),
-    TEST(a_process_that_did_not_stay_is_started_again),
-    TEST(a_process_that_stayed_is_held_to_its_limits),
-    TEST(the_environment_and_the_network_are_as_asked),
-    TEST(a_signal_stops_the_wait),
     TEST(portable_outputs_are_judged_by_their_codes),
     TEST(float_outputs_are_judged_by_their_distance),
     TEST(integers_may_spread_as_those_of_right_engines_do),
     TEST(every_fault_of_a_runtime_is_a_state_of_its_cells),
     TEST(another_emulator_is_another_cell),
     TEST(other_precisions_and_devices_of_our_own_executor_are_rows),
+
+    TEST(a_runner_that_stays_costs_no_later_cell_anything),
+    TEST(the_program_decides_by_the_number_of_platforms),
     TEST(what_is_finished_before_a_signal_is_kept),
     {0},
 };

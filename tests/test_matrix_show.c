@@ -561,7 +561,7 @@ START_TEST(the_terminal_holds_whatever_words_there_are)
             const show_options o = {.gate = &g, .decided = &d, .width = width};
             show_terminal(&m, &o, &t);
             OK(t.st);
-            toy_fits(t.s, (size_t)width);
+            test_fits(t.s, (size_t)width);
             text_free(&t);
             decision_free(&d);
             gate_free(&g);

@@ -307,16 +307,3 @@ const char *toy_hostile_word(size_t i)
         words[k] = k % 37 == 36 ? ' ' : 'v';
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
-
-void toy_fits(const char *s, size_t width)
-{
-    for (const char *line = s; *line;) {
-        size_t n = strcspn(line, "\n"), columns = 0;
-        for (size_t i = 0; i < n; i++) {
-            columns += ((unsigned char)line[i] & 0xC0) != 0x80;
-            ck_assert_msg((unsigned char)line[i] >= 0x20, "control character %d in: %.*s", line[i], (int)n, line);
-        }
-        ck_assert_msg(columns <= width, "%zu columns: %.*s", columns, (int)n, line);
-        line += n + (line[n] == '\n');
-    }
-}

@@ -16,8 +16,6 @@ void toy_decision(const char *word, decision *d);
 /* Words that would break a table: endless, with escapes, line ends, letters of two bytes and of two columns, bytes that are no text.
  * NULL after the last. */
 const char *toy_hostile_word(size_t i);
-/* Every line of a terminal's text is at most `width` columns wide, and holds no control character. */
-void toy_fits(const char *s, size_t width);
 /* A run folder's run.json, validation.json (class names, pictures of samples 0 to 59) and the log that the cells name. */
 void toy_run(const char *dir, const char *word);
 
