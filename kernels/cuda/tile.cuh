@@ -13,6 +13,11 @@
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/divisor.cuh"
 
+#ifdef CUDA_EMULATED
+#define NO_UNROLL
+#else
+#define NO_UNROLL _Pragma("unroll 1")
+#endif
 #define TILE_PAD 4 /* floats after a row of shared memory: rows stay aligned, stores across rows meet other banks */
 
 /* BLOCKS of a multiprocessor at a time: they bound the registers of a thread to 128. */
@@ -70,7 +75,7 @@ template <class T, int R, bool ALONG_K> struct matrix_side {
 
     __device__ void load(int64_t k, int64_t end)
     {
-UNROLL
+        UNROLL
         for (int i = 0; i < EACH; i++) {
             int piece = (int)threadIdx.x + i * T::THREADS;
             if (EACH * T::THREADS != PIECES && piece >= PIECES)
@@ -88,7 +93,7 @@ UNROLL
     }
     __device__ void store(float *to) const
     {
-UNROLL
+        UNROLL
         for (int i = 0; i < EACH; i++) {
             int piece = (int)threadIdx.x + i * T::THREADS;
             if (EACH * T::THREADS != PIECES && piece >= PIECES)
@@ -119,21 +124,32 @@ template <class T> struct tile_place {
     __device__ int col_of(int j) const { return col + j / 4 * (T::N / (T::TN / 4)) + j % 4; }
 };
 
+/* The block's shared memory: two buffers of either side; afterwards four times four results of every thread. */
+template <class T> __device__ static inline float4 *tile_space()
+{
+    constexpr int SIZE = 2 * T::K * (T::M + T::N + 2 * TILE_PAD) / 4;
+    static_assert(SIZE >= 4 * T::THREADS, "a thread's sums fit");
+    __shared__ float4 space[SIZE];
+    return space;
+}
+
 /* sum[i][j] = over k in [begin, end) of A[row_of(i)][k] * B[k][col_of(j)]. Ends behind a barrier. */
 template <class T, class A, class B>
 __device__ static inline void tile_product(A &a, B &b, int64_t begin, int64_t end, const tile_place<T> &place,
                                            float (&sum)[T::TM][T::TN])
 {
-    __shared__ float4 space_a[2][T::K * (T::M + TILE_PAD) / 4], space_b[2][T::K * (T::N + TILE_PAD) / 4];
-UNROLL
+    constexpr int A_SIZE = T::K * (T::M + TILE_PAD) / 4, B_SIZE = T::K * (T::N + TILE_PAD) / 4;
+    float4 *const space_a = tile_space<T>(), *const space_b = space_a + 2 * A_SIZE;
+    UNROLL
     for (int i = 0; i < T::TM; i++)
-UNROLL
+        UNROLL
         for (int j = 0; j < T::TN; j++)
             sum[i][j] = 0;
     a.load(begin, end);
     b.load(begin, end);
-    a.store(reinterpret_cast<float *>(space_a[0]));
-    b.store(reinterpret_cast<float *>(space_b[0]));
+    __syncthreads(); /* the results before these have left */
+    a.store(reinterpret_cast<float *>(space_a));
+    b.store(reinterpret_cast<float *>(space_b));
     __syncthreads();
     int now = 0;
     for (int64_t k = begin; k < end; k += T::K, now ^= 1) {
@@ -142,24 +158,24 @@ UNROLL
             a.load(k + T::K, end);
             b.load(k + T::K, end);
         }
-UNROLL
+        UNROLL
         for (int e = 0; e < T::K; e++) {
             float4 x[T::TM / 4], y[T::TN / 4];
-UNROLL
+            UNROLL
             for (int i = 0; i < T::TM / 4; i++)
-                x[i] = space_a[now][(e * (T::M + TILE_PAD) + place.row + i * (T::M / (T::TM / 4))) / 4];
-UNROLL
+                x[i] = space_a[now * A_SIZE + (e * (T::M + TILE_PAD) + place.row + i * (T::M / (T::TM / 4))) / 4];
+            UNROLL
             for (int j = 0; j < T::TN / 4; j++)
-                y[j] = space_b[now][(e * (T::N + TILE_PAD) + place.col + j * (T::N / (T::TN / 4))) / 4];
-UNROLL
+                y[j] = space_b[now * B_SIZE + (e * (T::N + TILE_PAD) + place.col + j * (T::N / (T::TN / 4))) / 4];
+            UNROLL
             for (int i = 0; i < T::TM; i++)
-UNROLL
+                UNROLL
                 for (int j = 0; j < T::TN; j++)
                     sum[i][j] += reinterpret_cast<const float *>(x)[i] * reinterpret_cast<const float *>(y)[j];
         }
         if (more) {
-            a.store(reinterpret_cast<float *>(space_a[now ^ 1]));
-            b.store(reinterpret_cast<float *>(space_b[now ^ 1]));
+            a.store(reinterpret_cast<float *>(space_a + (now ^ 1) * A_SIZE));
+            b.store(reinterpret_cast<float *>(space_b + (now ^ 1) * B_SIZE));
         }
         __syncthreads();
     }
@@ -222,18 +238,26 @@ __device__ static inline void tile_finish(const product_size &p, const tile_plac
                                           int64_t batch, const float (&sum)[T::TM][T::TN], const F &finish)
 {
     const bool whole = (p.n & 3) == 0;
-UNROLL
-    for (int j = 0; j < T::TN; j += 4) {
-        int64_t col = col0 + place.col_of(j), have = p.n - col;
+    float4 *const own = tile_space<T>() + threadIdx.x;
+    NO_UNROLL
+    for (int group = 0; group < T::TM / 4 * (T::TN / 4); group++) { /* through shared memory: one copy of the code for all */
+        const int first_i = group / (T::TN / 4) * 4, first_j = group % (T::TN / 4) * 4;
+        const int64_t col = col0 + place.col_of(first_j), have = p.n - col;
+        UNROLL
+        for (int i = 0; i < T::TM; i++)
+            UNROLL
+            for (int j = 0; j < T::TN; j += 4)
+                if (i / 4 * 4 == first_i && j == first_j)
+                    own[i % 4 * T::THREADS] = make_float4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]);
         if (have <= 0)
             continue;
         typename F::column at(finish, batch, col, have);
-UNROLL
-        for (int i = 0; i < T::TM; i++) {
-            int64_t row = row0 + place.row_of(i);
-            float4 v = make_float4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]);
+        NO_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const int64_t row = row0 + place.row_of(first_i) + i;
+            const float4 v = own[i * T::THREADS];
             if (row >= p.m)
-                continue;
+                break;
             if (p.splits > 1)
                 put4(p.partial + ((batch * p.splits + blockIdx.z) * p.m + row) * p.n + col, v, have, whole);
             else
