@@ -119,8 +119,55 @@ template <class T> __device__ static inline int first_maximum(const pool_sizes &
     return best;
 }
 
+/* The same for window at[] of K x K taps side by side on the last two axes, all of which are read at once; K 0: any window. */
+template <int K, class T> __device__ static inline int maximum_of(const pool_sizes &s, const int *at, const T *plane, T *top)
+{
+    if constexpr (K == 0) {
+        return first_maximum(s, place_window(s, at), plane, top);
+    } else {
+        const pool_axis &h = s.axis[1], &w = s.axis[2];
+        const int row = at[1] * h.stride - h.pad, column = at[2] * w.stride - w.pad;
+        T v[K * K], most = 0;
+        bool in[K * K];
+        int best = -1;
+        UNROLL
+        for (int k = 0; k < K * K; k++) {
+            const int i = row + k / K, j = column + k % K;
+            in[k] = i >= 0 && i < h.in && j >= 0 && j < w.in;
+            v[k] = in[k] ? plane[i * w.in + j] : (T)0;
+        }
+        UNROLL
+        for (int k = 0; k < K * K; k++)
+            if (in[k] && (best < 0 || v[k] > most || (is_nan(v[k]) && !is_nan(most)))) {
+                best = (row + k / K) * w.in + column + k % K;
+                most = v[k];
+            }
+        *top = most;
+        return best;
+    }
+}
+/* K of maximum_of that fits, 0: none. */
+static int square_of(const pool_sizes *s)
+{
+    const pool_axis *d = &s->axis[0], *h = &s->axis[1], *w = &s->axis[2];
+    const bool flat = d->in == 1 && d->out == 1 && d->kernel == 1 && d->pad == 0, close = h->dilation == 1 && w->dilation == 1;
+    return flat && close && h->kernel == w->kernel && (h->kernel == 2 || h->kernel == 3) ? h->kernel : 0;
+}
+#define LAUNCH_SQUARE(kernel, T, s, most, grid, q, ...)                                                                \
+    do {                                                                                                               \
+        const int square_ = is_narrow(most) ? square_of(&(s)) : 0;                                                     \
+        if (square_ == 2)                                                                                              \
+            LAUNCH((kernel<T, uint32_t, 2>), grid, CUDA_THREADS, 0, q, __VA_ARGS__, s);                                \
+        else if (square_ == 3)                                                                                         \
+            LAUNCH((kernel<T, uint32_t, 3>), grid, CUDA_THREADS, 0, q, __VA_ARGS__, s);                                \
+        else if (is_narrow(most))                                                                                      \
+            LAUNCH((kernel<T, uint32_t, 0>), grid, CUDA_THREADS, 0, q, __VA_ARGS__, s);                                \
+        else                                                                                                           \
+            LAUNCH((kernel<T, int64_t, 0>), grid, CUDA_THREADS, 0, q, __VA_ARGS__, s);                                 \
+    } while (0)
+
 /* y, index (in all data), where (in the plane): each may be NULL. */
-template <class T, class I>
+template <class T, class I, int K>
 __global__ static void max_pool_kernel(T *y, int64_t *index, int *where, const T *x, int64_t n, T lowest, bool by_column,
                                        const __grid_constant__ pool_sizes s)
 {
@@ -129,7 +176,7 @@ __global__ static void max_pool_kernel(T *y, int64_t *index, int *where, const T
         int at[3];
         const int64_t first = (int64_t)place_of_output(s, (I)i, at) * s.in;
         T top;
-        const int best = first_maximum(s, place_window(s, at), x + first, &top);
+        const int best = maximum_of<K>(s, at, x + first, &top);
         if (y)
             y[i] = best < 0 ? lowest : top;
         if (where)
@@ -151,9 +198,8 @@ template <class T> static void max_pool(const kernel_args *a, T lowest)
     const int64_t n = s.planes * s.out, most = s.planes * s.in > n ? s.planes * s.in : n;
     int64_t *index = a->n_out > 1 ? (int64_t *)a->out[1].data : nullptr;
     if (n > 0)
-        LAUNCH_INDEXED(max_pool_kernel, T, most, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
-                       index, (int *)nullptr, (const T *)a->in[0].data, n, lowest,
-                       ((const pool_attrs *)a->attr)->storage_order != 0, s);
+        LAUNCH_SQUARE(max_pool_kernel, T, s, most, grid_for(a->queue, n, 1), a->queue, (T *)a->out[0].data, index, (int *)nullptr,
+                      (const T *)a->in[0].data, n, lowest, ((const pool_attrs *)a->attr)->storage_order != 0);
 }
 static void max_pool_f32(const kernel_args *a) { max_pool<float>(a, -INFINITY); }
 static void max_pool_u8(const kernel_args *a) { max_pool<uint8_t>(a, 0); }
@@ -169,7 +215,7 @@ __device__ static inline void windows_of(const pool_axis &a, int i, int *from, i
 }
 
 /* No two windows overlap: the one that an element lies in is looked through again. */
-template <class T, class I>
+template <class T, class I, int K>
 __global__ static void max_pool_grad_apart_kernel(T *dx, const T *dy, const T *x, int64_t n, const __grid_constant__ pool_sizes s)
 {
     GRID_STRIDE(i, n)
@@ -183,7 +229,7 @@ __global__ static void max_pool_grad_apart_kernel(T *dx, const T *dy, const T *x
             inside = inside && o[k] < s.axis[k].out;
         }
         T sum = 0, top;
-        if (inside && first_maximum(s, place_window(s, o), x + plane * s.in, &top) == (int)(i - plane * s.in))
+        if (inside && maximum_of<K>(s, o, x + plane * s.in, &top) == (int)(i - plane * s.in))
             sum += dy[plane * s.out + (o[0] * s.axis[1].out + o[1]) * s.axis[2].out + o[2]];
         dx[i] = sum;
     }
@@ -236,12 +282,12 @@ static void max_pool_grad(const kernel_args *a)
     if (n == 0)
         return;
     if (is_apart(&s)) {
-        LAUNCH_INDEXED(max_pool_grad_apart_kernel, float, most, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, dy, x, n, s);
+        LAUNCH_SQUARE(max_pool_grad_apart_kernel, float, s, most, grid_for(a->queue, n, 1), a->queue, dx, dy, x, n);
         return;
     }
     if (outs > 0)
-        LAUNCH_INDEXED(max_pool_kernel, float, most, grid_for(a->queue, outs, 1), CUDA_THREADS, 0, a->queue, (float *)nullptr,
-                       (int64_t *)nullptr, where, x, outs, 0.0f, false, s);
+        LAUNCH_SQUARE(max_pool_kernel, float, s, most, grid_for(a->queue, outs, 1), a->queue, (float *)nullptr, (int64_t *)nullptr,
+                      where, x, outs, 0.0f, false);
     LAUNCH_INDEXED(max_pool_grad_kernel, float, most, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, dy, where, n, s);
 }
 
