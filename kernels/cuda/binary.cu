@@ -17,7 +17,7 @@ __device__ static OUT_OF_LINE float power(float x, float y)
 }
 
 /* X(name, its result's type when elements are of type T, expression of float x and y) */
-#define FLOAT_OPERATIONS(X, T)                                                                                            \
+#define FLOAT_OPERATIONS(X, T)                                                                                         \
     X(add, T, x + y)                                                                                                   \
     X(sub, T, x - y)                                                                                                   \
     X(mul, T, x * y)                                                                                                   \
@@ -39,7 +39,7 @@ __device__ static OUT_OF_LINE float power(float x, float y)
             constexpr int V = decltype(width)::value;                                                                  \
             const pack<float, V> p = operand_load<float, V>(a, i), q = operand_load<float, V>(b, i);                   \
             pack<Z, V> r;                                                                                              \
-            UNROLL for (int v = 0; v < V; v++)                                                              \
+            UNROLL for (int v = 0; v < V; v++)                                                                         \
             {                                                                                                          \
                 const float x = p.at[v], y = q.at[v];                                                                  \
                 r.at[v] = __VA_ARGS__;                                                                                 \
@@ -119,13 +119,15 @@ __device__ static inline float half_result(operation what, float x, float y)
 }
 
 /* logic: the result is bool. */
-template <class T> __global__ static void any_kernel(operation what, bool logic, void *out, __grid_constant__ const operand a,
-                                                     __grid_constant__ const operand b, int64_t n)
+template <class T>
+__global__ static void any_kernel(operation what, bool logic, void *out, __grid_constant__ const operand a,
+                                  __grid_constant__ const operand b, int64_t n)
 {
     typedef typename arithmetic<T>::number number;
     GRID_STRIDE(i, n)
     {
-        const number x = arithmetic<T>::load(((const T *)a.data)[operand_at(a, i)]), y = arithmetic<T>::load(((const T *)b.data)[operand_at(b, i)]);
+        const number x = arithmetic<T>::load(((const T *)a.data)[operand_at(a, i)]),
+                     y = arithmetic<T>::load(((const T *)b.data)[operand_at(b, i)]);
         number z;
         if constexpr (std::is_same<T, number>::value)
             z = whole_result(what, x, y);
@@ -143,8 +145,9 @@ template <class T, operation WHAT> static void any_run(const kernel_args *a)
     const int64_t n = shape_count(&a->out[0].sh);
     const operation what = WHAT == DO_mod && ((const mod_attrs *)a->attr)->fmod && !dtype_of(a->in[0].type)->is_float
                                ? DO_mod_cut : WHAT;
-    LAUNCH(any_kernel<T>, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, what, WHAT >= DO_equal && WHAT <= DO_greater_or_equal,
-           a->out[0].data, operand_of(&a->out[0], &a->in[0], 1), operand_of(&a->out[0], &a->in[1], 1), n);
+    LAUNCH(any_kernel<T>, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, what,
+           WHAT >= DO_equal && WHAT <= DO_greater_or_equal, a->out[0].data, operand_of(&a->out[0], &a->in[0], 1),
+           operand_of(&a->out[0], &a->in[1], 1), n);
 }
 
 /* ---- Pow with an exponent of another type than the base: in double ---- */
@@ -153,7 +156,8 @@ __global__ static void pow_mixed_kernel(void *out, dtype result, __grid_constant
                                         __grid_constant__ const operand b, dtype exponent, int64_t n)
 {
     GRID_STRIDE(i, n)
-        store_number(result, out, i, pow(load_number(base, a.data, operand_at(a, i)), load_number(exponent, b.data, operand_at(b, i))));
+        store_number(result, out, i,
+                     pow(load_number(base, a.data, operand_at(a, i)), load_number(exponent, b.data, operand_at(b, i))));
 }
 static void pow_mixed_run(const kernel_args *a)
 {
@@ -250,9 +254,10 @@ static size_t many_workspace(const kernel_args *a)
 
 /* dx = dy where x equals y, shared with the other inputs that do. dy, y, x and others: see src/ops/binary.c. counted: the
  * ties of the operands before (else NULL); count: not NULL when another launch follows. */
-__global__ static void minmax_grad_kernel(float *out, __grid_constant__ const operand dy, __grid_constant__ const operand y,
-                                          __grid_constant__ const operand x, const int *counted, int *count,
-                                          __grid_constant__ const operands in, int64_t n)
+__global__ static void minmax_grad_kernel(float *out, __grid_constant__ const operand dy,
+                                          __grid_constant__ const operand y, __grid_constant__ const operand x,
+                                          const int *counted, int *count, __grid_constant__ const operands in,
+                                          int64_t n)
 {
     GRID_STRIDE(i, n)
     {
@@ -263,7 +268,9 @@ __global__ static void minmax_grad_kernel(float *out, __grid_constant__ const op
         if (count)
             count[i] = ties;
         else
-            out[i] = ((const float *)x.data)[operand_at(x, i)] == most ? ((const float *)dy.data)[operand_at(dy, i)] / (float)ties : 0;
+            out[i] = ((const float *)x.data)[operand_at(x, i)] == most
+                         ? ((const float *)dy.data)[operand_at(dy, i)] / (float)ties
+                         : 0;
     }
 }
 static void minmax_grad_run(const kernel_args *a)
@@ -274,8 +281,8 @@ static void minmax_grad_run(const kernel_args *a)
     for (int k = 2; k < a->n_in; k += MANY)
         LAUNCH(minmax_grad_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
                operand_of(&a->out[0], &a->in[0], 1), operand_of(&a->out[0], &a->in[1], 1),
-               operand_of(&a->out[0], &a->in[which], 1), k > 2 ? work : (int *)NULL, k + MANY < a->n_in ? work : (int *)NULL,
-               operands_of(a, k, 1), n);
+               operand_of(&a->out[0], &a->in[which], 1), k > 2 ? work : (int *)NULL,
+               k + MANY < a->n_in ? work : (int *)NULL, operands_of(a, k, 1), n);
 }
 static size_t minmax_grad_workspace(const kernel_args *a)
 {
@@ -283,8 +290,9 @@ static size_t minmax_grad_workspace(const kernel_args *a)
 }
 
 /* y = x^p. exponent: dp = dy x^p log x, 0 where x is 0 and p >= 0; else dx = dy p x^(p-1), 0 where p is 0. */
-__global__ static void pow_grad_kernel(float *out, __grid_constant__ const operand dy, __grid_constant__ const operand x,
-                                       __grid_constant__ const operand p, bool exponent, int64_t n)
+__global__ static void pow_grad_kernel(float *out, __grid_constant__ const operand dy,
+                                       __grid_constant__ const operand x, __grid_constant__ const operand p,
+                                       bool exponent, int64_t n)
 {
     GRID_STRIDE(i, n)
     {
@@ -300,17 +308,19 @@ static void pow_grad_run(const kernel_args *a)
 {
     const int64_t n = shape_count(&a->out[0].sh);
     LAUNCH(pow_grad_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
-           operand_of(&a->out[0], &a->in[0], 1), operand_of(&a->out[0], &a->in[1], 1), operand_of(&a->out[0], &a->in[2], 1),
-           ((const operand_attrs *)a->attr)->operand != 0, n);
+           operand_of(&a->out[0], &a->in[0], 1), operand_of(&a->out[0], &a->in[1], 1),
+           operand_of(&a->out[0], &a->in[2], 1), ((const operand_attrs *)a->attr)->operand != 0, n);
 }
 
 /* dslope is not yet summed: at the shape of x. */
-__global__ static void prelu_grad_kernel(float *dx, float *dslope, __grid_constant__ const operand dy, __grid_constant__ const operand x,
-                                         __grid_constant__ const operand slope, int64_t n)
+__global__ static void prelu_grad_kernel(float *dx, float *dslope, __grid_constant__ const operand dy,
+                                         __grid_constant__ const operand x, __grid_constant__ const operand slope,
+                                         int64_t n)
 {
     for_packs<4>(n, [&](int64_t i, auto width) {
         constexpr int V = decltype(width)::value;
-        const pack<float, V> g = operand_load<float, V>(dy, i), p = operand_load<float, V>(x, i), s = operand_load<float, V>(slope, i);
+        const pack<float, V> g = operand_load<float, V>(dy, i), p = operand_load<float, V>(x, i),
+                             s = operand_load<float, V>(slope, i);
         pack<float, V> d, ds;
         UNROLL
         for (int v = 0; v < V; v++) {
@@ -324,14 +334,16 @@ __global__ static void prelu_grad_kernel(float *dx, float *dslope, __grid_consta
 static void prelu_grad_run(const kernel_args *a)
 {
     const int64_t n = shape_count(&a->out[0].sh);
-    LAUNCH(prelu_grad_kernel, grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, (float *)a->out[1].data,
-           operand_of(&a->out[0], &a->in[0], 4), operand_of(&a->out[0], &a->in[1], 4), operand_of(&a->out[0], &a->in[2], 4), n);
+    LAUNCH(prelu_grad_kernel, grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
+           (float *)a->out[1].data, operand_of(&a->out[0], &a->in[0], 4), operand_of(&a->out[0], &a->in[1], 4),
+           operand_of(&a->out[0], &a->in[2], 4), n);
 }
 
 /* ---- Where: by the elements' size ---- */
 
-template <class T> __global__ static void where_kernel(T *out, __grid_constant__ const operand condition,
-                                                       __grid_constant__ const operand a, __grid_constant__ const operand b, int64_t n)
+template <class T>
+__global__ static void where_kernel(T *out, __grid_constant__ const operand condition,
+                                    __grid_constant__ const operand a, __grid_constant__ const operand b, int64_t n)
 {
     for_packs<pack_of<T>>(n, [&](int64_t i, auto width) {
         constexpr int V = decltype(width)::value;
@@ -349,7 +361,8 @@ template <class T> static void where_run(const kernel_args *a)
     constexpr int V = pack_of<T>;
     const int64_t n = shape_count(&a->out[0].sh);
     LAUNCH(where_kernel<T>, grid_for(a->queue, n, V), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
-           operand_of(&a->out[0], &a->in[0], V), operand_of(&a->out[0], &a->in[1], V), operand_of(&a->out[0], &a->in[2], V), n);
+           operand_of(&a->out[0], &a->in[0], V), operand_of(&a->out[0], &a->in[1], V),
+           operand_of(&a->out[0], &a->in[2], V), n);
 }
 template <class T> static bool where_takes(const kernel_args *a)
 {

@@ -20,7 +20,8 @@ template <class X, class Y> __global__ static void cast_kernel(Y *out, const X *
 template <class X, class Y> static void pair_run(const kernel_args *a)
 {
     const int64_t n = shape_count(&a->out[0].sh);
-    LAUNCH((cast_kernel<X, Y>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (Y *)a->out[0].data, (const X *)a->in[0].data, n);
+    LAUNCH((cast_kernel<X, Y>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (Y *)a->out[0].data,
+           (const X *)a->in[0].data, n);
 }
 template <dtype TO> static bool cast_takes(const kernel_args *a)
 {
@@ -29,8 +30,8 @@ template <dtype TO> static bool cast_takes(const kernel_args *a)
 
 /* ---- any types ---- */
 
-__global__ static void cast_any_kernel(void *out, dtype to, bool to_float, const void *in, dtype from, bool from_float, bool is_signed,
-                                       int64_t n)
+__global__ static void cast_any_kernel(void *out, dtype to, bool to_float, const void *in, dtype from, bool from_float,
+                                       bool is_signed, int64_t n)
 {
     GRID_STRIDE(i, n)
     {
@@ -51,8 +52,8 @@ static void cast_any_run(const kernel_args *a)
 {
     const dtype_info *from = dtype_of(a->in[0].type), *to = dtype_of(a->out[0].type);
     const int64_t n = shape_count(&a->out[0].sh);
-    LAUNCH(cast_any_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, a->out[0].data, a->out[0].type, to->is_float,
-           (const void *)a->in[0].data, a->in[0].type, from->is_float, from->is_signed, n);
+    LAUNCH(cast_any_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, a->out[0].data, a->out[0].type,
+           to->is_float, (const void *)a->in[0].data, a->in[0].type, from->is_float, from->is_signed, n);
 }
 
 static bool same_type(const kernel_args *a)

@@ -16,7 +16,10 @@ typedef struct reduction {
 static reduction reduction_of(const kernel_tensor *x, uint32_t mask, int v)
 {
     const int narrow = shape_count(&x->sh) < (int64_t)1 << 31;
-    reduction r = {.outs = 1, .each = 1, .kept = {.way = OPERAND_EACH, .narrow = narrow}, .reduced = {.way = OPERAND_EACH, .narrow = narrow}};
+    reduction r = {.outs = 1,
+                   .each = 1,
+                   .kept = {.way = OPERAND_EACH, .narrow = narrow},
+                   .reduced = {.way = OPERAND_EACH, .narrow = narrow}};
     bool whole = ((uintptr_t)x->data & (dtype_of(x->type)->size * (size_t)v - 1)) == 0;
     int64_t stride = 1;
     for (int i = x->sh.rank - 1; i >= 0; i--) {
@@ -156,7 +159,8 @@ rows_kernel(float *out, double *work, const float *in, __grid_constant__ const r
  * the elements. grid: tiles of results, parts. */
 template <class R, int V>
 __global__ static void __launch_bounds__(CUDA_THREADS)
-columns_kernel(float *out, double *work, const float *in, __grid_constant__ const reduction r, cut c, int wide, double by)
+    columns_kernel(float *out, double *work, const float *in, __grid_constant__ const reduction r, cut c, int wide,
+                   double by)
 {
     __shared__ double part[V * CUDA_THREADS];
     typedef typename R::strip strip;
@@ -212,10 +216,12 @@ columns_kernel(float *out, double *work, const float *in, __grid_constant__ cons
 }
 
 /* work: [parts, outs]. A warp for each result. */
-template <class R> __global__ static void join_kernel(float *out, const double *work, int64_t outs, int64_t parts, double by)
+template <class R>
+__global__ static void join_kernel(float *out, const double *work, int64_t outs, int64_t parts, double by)
 {
     const int lane = threadIdx.x & 31;
-    for (int64_t o = (int64_t)blockIdx.x * (CUDA_THREADS / 32) + threadIdx.x / 32; o < outs; o += (int64_t)gridDim.x * (CUDA_THREADS / 32)) {
+    for (int64_t o = (int64_t)blockIdx.x * (CUDA_THREADS / 32) + threadIdx.x / 32; o < outs;
+         o += (int64_t)gridDim.x * (CUDA_THREADS / 32)) {
         double total = (double)R::begin();
         for (int64_t p = lane; p < parts; p += 32)
             total = R::join(total, work[p * outs + o]);
@@ -243,7 +249,9 @@ typedef struct manner {
 
 static manner manner_of(const reduction *r)
 {
-    manner m = {.columns = r->kept.map.rank > 0 && r->kept.map.step[0] == 1 && r->each > BY_THREAD, .wide = 1, .c = {.parts = 1, .span = r->each}};
+    manner m = {.columns = r->kept.map.rank > 0 && r->kept.map.step[0] == 1 && r->each > BY_THREAD,
+                .wide = 1,
+                .c = {.parts = 1, .span = r->each}};
     int64_t rows, most, wanted;
     if (!m.columns) {
         m.lanes = r->each <= BY_THREAD ? 1 : r->each <= BY_WARP ? 32 : CUDA_THREADS;
@@ -291,19 +299,21 @@ template <class R, bool MEAN> static void reduce_run(const kernel_args *a)
     if (r.outs == 0)
         return;
     if (m.columns && m.v == 4)
-        LAUNCH((columns_kernel<R, 4>), grid_for(q, (r.outs / 4 + m.wide - 1) / m.wide * m.c.parts * CUDA_THREADS, 1), CUDA_THREADS, 0, q, out, work,
-               in, r, m.c, m.wide, by);
+        LAUNCH((columns_kernel<R, 4>), grid_for(q, (r.outs / 4 + m.wide - 1) / m.wide * m.c.parts * CUDA_THREADS, 1),
+               CUDA_THREADS, 0, q, out, work, in, r, m.c, m.wide, by);
     else if (m.columns)
-        LAUNCH((columns_kernel<R, 1>), grid_for(q, (r.outs + m.wide - 1) / m.wide * m.c.parts * CUDA_THREADS, 1), CUDA_THREADS, 0, q, out, work,
-               in, r, m.c, m.wide, by);
+        LAUNCH((columns_kernel<R, 1>), grid_for(q, (r.outs + m.wide - 1) / m.wide * m.c.parts * CUDA_THREADS, 1),
+               CUDA_THREADS, 0, q, out, work, in, r, m.c, m.wide, by);
     else if (m.lanes == 1)
         LAUNCH((rows_kernel<R, 1>), grid_for(q, r.outs, 1), CUDA_THREADS, 0, q, out, work, in, r, m.c, by);
     else if (m.lanes == 32)
         LAUNCH((rows_kernel<R, 32>), grid_for(q, r.outs * 32, 1), CUDA_THREADS, 0, q, out, work, in, r, m.c, by);
     else
-        LAUNCH((rows_kernel<R, CUDA_THREADS>), grid_for(q, r.outs * m.c.parts * CUDA_THREADS, 1), CUDA_THREADS, 0, q, out, work, in, r, m.c, by);
+        LAUNCH((rows_kernel<R, CUDA_THREADS>), grid_for(q, r.outs * m.c.parts * CUDA_THREADS, 1), CUDA_THREADS, 0, q,
+               out, work, in, r, m.c, by);
     if (m.c.parts > 1)
-        LAUNCH(join_kernel<R>, grid_for(q, r.outs * 32, 1), CUDA_THREADS, 0, q, out, (const double *)work, r.outs, m.c.parts, by);
+        LAUNCH(join_kernel<R>, grid_for(q, r.outs * 32, 1), CUDA_THREADS, 0, q, out, (const double *)work, r.outs,
+               m.c.parts, by);
 }
 
 /* ---- other types: a block for each result ---- */
@@ -320,12 +330,19 @@ template <class A> __device__ static inline A any_join(any_reduction what, A a, 
     }
 }
 __device__ static inline double any_load(dtype t, const void *in, int64_t i, double) { return load_number(t, in, i); }
-__device__ static inline int64_t any_load(dtype t, const void *in, int64_t i, int64_t) { return (int64_t)load_whole(t, in, i); }
-__device__ static inline uint64_t any_load(dtype t, const void *in, int64_t i, uint64_t) { return load_whole(t, in, i); }
+__device__ static inline int64_t any_load(dtype t, const void *in, int64_t i, int64_t)
+{
+    return (int64_t)load_whole(t, in, i);
+}
+__device__ static inline uint64_t any_load(dtype t, const void *in, int64_t i, uint64_t)
+{
+    return load_whole(t, in, i);
+}
 
 /* A: double (halves, means), uint64_t (whole sums and products wrap), or what the numbers compare in. */
-template <class A> __global__ static void any_kernel(any_reduction what, void *out, const void *in, dtype type, bool whole, A begin,
-                                                     __grid_constant__ const reduction r)
+template <class A>
+__global__ static void any_kernel(any_reduction what, void *out, const void *in, dtype type, bool whole, A begin,
+                                  __grid_constant__ const reduction r)
 {
     __shared__ A part[CUDA_THREADS];
     for (int64_t o = blockIdx.x; o < r.outs; o += gridDim.x) {
@@ -362,14 +379,22 @@ template <any_reduction WHAT> static void any_run(const kernel_args *a)
     if (r.outs == 0)
         return;
     if (d->is_float || WHAT == ANY_MEAN)
-        LAUNCH(any_kernel<double>, grid, CUDA_THREADS, 0, a->queue, WHAT, a->out[0].data, (const void *)a->in[0].data, t, !d->is_float,
-               WHAT == ANY_MAX ? (double)-INFINITY : WHAT == ANY_MIN ? (double)INFINITY : (double)(WHAT == ANY_PROD), r);
+        LAUNCH(any_kernel<double>, grid, CUDA_THREADS, 0, a->queue, WHAT, a->out[0].data, (const void *)a->in[0].data,
+               t, !d->is_float,
+               WHAT == ANY_MAX   ? (double)-INFINITY
+               : WHAT == ANY_MIN ? (double)INFINITY
+                                 : (double)(WHAT == ANY_PROD),
+               r);
     else if (WHAT == ANY_SUM || WHAT == ANY_PROD || !d->is_signed)
-        LAUNCH(any_kernel<uint64_t>, grid, CUDA_THREADS, 0, a->queue, WHAT, a->out[0].data, (const void *)a->in[0].data, t, true,
-               WHAT == ANY_MAX ? least : WHAT == ANY_MIN ? most : (uint64_t)(WHAT == ANY_PROD), r);
+        LAUNCH(any_kernel<uint64_t>, grid, CUDA_THREADS, 0, a->queue, WHAT, a->out[0].data, (const void *)a->in[0].data,
+               t, true,
+               WHAT == ANY_MAX   ? least
+               : WHAT == ANY_MIN ? most
+                                 : (uint64_t)(WHAT == ANY_PROD),
+               r);
     else
-        LAUNCH(any_kernel<int64_t>, grid, CUDA_THREADS, 0, a->queue, WHAT, a->out[0].data, (const void *)a->in[0].data, t, true,
-               (int64_t)(WHAT == ANY_MAX ? least : most), r);
+        LAUNCH(any_kernel<int64_t>, grid, CUDA_THREADS, 0, a->queue, WHAT, a->out[0].data, (const void *)a->in[0].data,
+               t, true, (int64_t)(WHAT == ANY_MAX ? least : most), r);
 }
 
 /* ---- gradients of float32: what a result's elements have in common, then element by element ---- */
@@ -406,7 +431,8 @@ __global__ static void common_kernel(common *out, const float *x, const float *y
     }
 }
 /* dx = dy / k for the k elements that equal y, else 0. */
-__global__ static void minmax_grad_kernel(float *dx, const float *x, const float *y, const common *all, __grid_constant__ const operand dy, int64_t n)
+__global__ static void minmax_grad_kernel(float *dx, const float *x, const float *y, const common *all,
+                                          __grid_constant__ const operand dy, int64_t n)
 {
     GRID_STRIDE(i, n)
     {
@@ -415,7 +441,8 @@ __global__ static void minmax_grad_kernel(float *dx, const float *x, const float
     }
 }
 /* dx = dy times the product of the others: y / x, or, where one element is 0, what the others give at its place. */
-__global__ static void prod_grad_kernel(float *dx, const float *x, const common *all, __grid_constant__ const operand dy, int64_t n)
+__global__ static void prod_grad_kernel(float *dx, const float *x, const common *all,
+                                        __grid_constant__ const operand dy, int64_t n)
 {
     GRID_STRIDE(i, n)
     {
@@ -438,9 +465,11 @@ template <bool MINMAX> static void grad_run(const kernel_args *a)
         return;
     LAUNCH(common_kernel, grid_for(a->queue, r.outs * CUDA_THREADS, 1), CUDA_THREADS, 0, a->queue, all, x, y, r);
     if (MINMAX)
-        LAUNCH(minmax_grad_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, x, y, (const common *)all, dy, n);
+        LAUNCH(minmax_grad_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, x, y, (const common *)all,
+               dy, n);
     else
-        LAUNCH(prod_grad_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, x, (const common *)all, dy, n);
+        LAUNCH(prod_grad_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, dx, x, (const common *)all, dy,
+               n);
 }
 static size_t grad_workspace(const kernel_args *a)
 {
@@ -459,11 +488,13 @@ template <class N> __device__ static inline bool arg_before(N x, int64_t i, N y,
 }
 
 /* in: [outer, n, inner]. LANES threads for each result: 1, or (inner = 1) a warp. */
-template <class T, int LANES> __global__ static void arg_max_kernel(int64_t *out, const T *in, int64_t outs, int64_t n, int64_t inner, bool last)
+template <class T, int LANES>
+__global__ static void arg_max_kernel(int64_t *out, const T *in, int64_t outs, int64_t n, int64_t inner, bool last)
 {
     typedef typename arithmetic<T>::number number;
     const int lane = threadIdx.x % LANES;
-    for (int64_t o = ((int64_t)blockIdx.x * CUDA_THREADS + threadIdx.x) / LANES; o < outs; o += (int64_t)gridDim.x * (CUDA_THREADS / LANES)) {
+    for (int64_t o = ((int64_t)blockIdx.x * CUDA_THREADS + threadIdx.x) / LANES; o < outs;
+         o += (int64_t)gridDim.x * (CUDA_THREADS / LANES)) {
         const T *from = in + o / inner * n * inner + o % inner;
         int64_t best = lane < n ? lane : 0;
         number most = arithmetic<T>::load(from[best * inner]);
@@ -499,11 +530,13 @@ template <class T> static void arg_max_run(const kernel_args *a)
     if (outs == 0)
         return;
     if (inner == 1)
-        LAUNCH((arg_max_kernel<T, 32>), grid_for(a->queue, outs * 32, 1), CUDA_THREADS, 0, a->queue, (int64_t *)a->out[0].data,
-               (const T *)a->in[0].data, outs, sh->dim[axis], inner, at->select_last_index != 0);
+        LAUNCH((arg_max_kernel<T, 32>), grid_for(a->queue, outs * 32, 1), CUDA_THREADS, 0, a->queue,
+               (int64_t *)a->out[0].data, (const T *)a->in[0].data, outs, sh->dim[axis], inner,
+               at->select_last_index != 0);
     else
-        LAUNCH((arg_max_kernel<T, 1>), grid_for(a->queue, outs, 1), CUDA_THREADS, 0, a->queue, (int64_t *)a->out[0].data,
-               (const T *)a->in[0].data, outs, sh->dim[axis], inner, at->select_last_index != 0);
+        LAUNCH((arg_max_kernel<T, 1>), grid_for(a->queue, outs, 1), CUDA_THREADS, 0, a->queue,
+               (int64_t *)a->out[0].data, (const T *)a->in[0].data, outs, sh->dim[axis], inner,
+               at->select_last_index != 0);
 }
 
 /* ---- rows ---- */

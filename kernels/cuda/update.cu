@@ -93,8 +93,15 @@ static float *data_of(const kernel_args *a, int i)
 static void table_add(table *t, const kernel_args *a, int to, int grad, int ema, int first, int second, int place)
 {
     const shape *s = &a->in[to].sh;
-    entry e = {.chunk = t->chunks, .n = shape_count(s), .to = data_of(a, to), .grad = data_of(a, grad), .ema = data_of(a, ema),
-               .first = data_of(a, first), .second = data_of(a, second), .place = (const int32_t *)(const void *)data_of(a, place), .inner = 1};
+    entry e = {.chunk = t->chunks,
+               .n = shape_count(s),
+               .to = data_of(a, to),
+               .grad = data_of(a, grad),
+               .ema = data_of(a, ema),
+               .first = data_of(a, first),
+               .second = data_of(a, second),
+               .place = (const int32_t *)(const void *)data_of(a, place),
+               .inner = 1};
     if (e.n == 0)
         return;
     e.inner = s->rank ? e.n / s->dim[0] : 1;
@@ -130,7 +137,8 @@ __device__ static inline double scalar(const float *v, double absent)
 }
 
 /* The averaged parameter p. */
-template <int V> __device__ static inline void average(const entry &e, int64_t i, const pack<float, V> &p, float keep, float take)
+template <int V>
+__device__ static inline void average(const entry &e, int64_t i, const pack<float, V> &p, float keep, float take)
 {
     if (!e.ema)
         return;
@@ -142,12 +150,14 @@ template <int V> __device__ static inline void average(const entry &e, int64_t i
 }
 
 __global__ static void __launch_bounds__(CUDA_THREADS)
-sgd_kernel(__grid_constant__ const table t, const float *lr_at, const float *scale_at, __grid_constant__ const sgd_attrs at)
+    sgd_kernel(__grid_constant__ const table t, const float *lr_at, const float *scale_at,
+               __grid_constant__ const sgd_attrs at)
 {
     const entry &e = t.at[table_find(t)];
     const double rate = scalar(lr_at, 0), by = scalar(scale_at, 1);
     const float lr = (float)rate, scale = (float)by, momentum = (float)at.momentum;
-    const float keep = at.decoupled ? (float)(1 - rate * at.weight_decay) : 1, decay = at.decoupled ? 0 : (float)at.weight_decay;
+    const float keep = at.decoupled ? (float)(1 - rate * at.weight_decay) : 1,
+                decay = at.decoupled ? 0 : (float)at.weight_decay;
     if (!is_finite(by))
         return;
     for_chunk((int64_t)blockIdx.x - e.chunk, e.n, e.wide, [&](int64_t i, auto width) {
@@ -180,8 +190,9 @@ static void sgd_run(const kernel_args *a)
         for (; k < a->n_in && t.n < ENTRIES; k += SGD_TUPLE)
             table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + SGD_MOMENTUM, a->n_in, k + SGD_PLACE);
         if (t.chunks)
-            LAUNCH(sgd_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t, (const float *)data_of(a, UPDATE_LR),
-                   (const float *)data_of(a, UPDATE_SCALE), *(const sgd_attrs *)a->attr);
+            LAUNCH(sgd_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t,
+                   (const float *)data_of(a, UPDATE_LR), (const float *)data_of(a, UPDATE_SCALE),
+                   *(const sgd_attrs *)a->attr);
     }
 }
 
@@ -212,7 +223,8 @@ __global__ static void adam_step_kernel(adam_step *out, const float *lr_at, cons
     *out = s;
 }
 
-__global__ static void __launch_bounds__(CUDA_THREADS) adam_kernel(__grid_constant__ const table t, const adam_step *made)
+__global__ static void __launch_bounds__(CUDA_THREADS)
+    adam_kernel(__grid_constant__ const table t, const adam_step *made)
 {
     const entry &e = t.at[table_find(t)];
     const adam_step s = *made;
@@ -243,7 +255,8 @@ static size_t adam_workspace(const kernel_args *a)
 static void adam_run(const kernel_args *a)
 {
     LAUNCH(adam_step_kernel, 1, 1, 0, a->queue, (adam_step *)a->work, (const float *)data_of(a, UPDATE_LR),
-           (const float *)data_of(a, UPDATE_SCALE), (const float *)data_of(a, UPDATE_STEP), *(const adam_attrs *)a->attr);
+           (const float *)data_of(a, UPDATE_SCALE), (const float *)data_of(a, UPDATE_STEP),
+           *(const adam_attrs *)a->attr);
     for (int k = ADAM_HEAD; k < a->n_in;) {
         table t = {.n = 0};
         for (; k < a->n_in && t.n < ENTRIES; k += ADAM_TUPLE)
@@ -253,7 +266,8 @@ static void adam_run(const kernel_args *a)
     }
 }
 
-__global__ static void __launch_bounds__(CUDA_THREADS) accumulate_kernel(__grid_constant__ const entry e, const float *share_at)
+__global__ static void __launch_bounds__(CUDA_THREADS)
+    accumulate_kernel(__grid_constant__ const entry e, const float *share_at)
 {
     const float share = share_at ? *share_at : 1;
     for_chunk((int64_t)blockIdx.x, e.n, e.wide, [&](int64_t i, auto width) {
@@ -271,7 +285,8 @@ static void accumulate_run(const kernel_args *a)
     table t = {.n = 0};
     table_add(&t, a, ACCUMULATE_SUM, ACCUMULATE_GRAD, a->n_in, a->n_in, a->n_in, ACCUMULATE_PLACE);
     if (t.chunks)
-        LAUNCH(accumulate_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t.at[0], (const float *)data_of(a, ACCUMULATE_SHARE));
+        LAUNCH(accumulate_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t.at[0],
+               (const float *)data_of(a, ACCUMULATE_SHARE));
 }
 
 __global__ static void clear_kernel(__grid_constant__ const tensor_table t)
@@ -307,7 +322,8 @@ __device__ static inline double block_sum_double(double v, double *part)
     return v;
 }
 
-__global__ static void __launch_bounds__(CUDA_THREADS) squares_kernel(double *out, __grid_constant__ const tensor_table t)
+__global__ static void __launch_bounds__(CUDA_THREADS)
+    squares_kernel(double *out, __grid_constant__ const tensor_table t)
 {
     __shared__ double part[CUDA_THREADS / 32];
     const tensor_entry &e = t.at[table_find(t)];
@@ -361,8 +377,9 @@ static void grad_norm_run(const kernel_args *a)
             LAUNCH(squares_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, work, t);
         work += t.chunks;
     }
-    LAUNCH(norm_kernel, 1, CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, a->n_out > 1 ? (float *)a->out[1].data : (float *)NULL,
-           (const double *)a->work, all_chunks(a), ((const grad_norm_attrs *)a->attr)->max_norm);
+    LAUNCH(norm_kernel, 1, CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
+           a->n_out > 1 ? (float *)a->out[1].data : (float *)NULL, (const double *)a->work, all_chunks(a),
+           ((const grad_norm_attrs *)a->attr)->max_norm);
 }
 
 CUDA_TABLE(update) = {
