@@ -202,6 +202,15 @@ __global__ static void any_kernel(conv_sizes s, float *y, const float *x, const 
     }
 }
 
+/* The first tap of axis i that may lie at pixel `at`, and from one such to the next. */
+__device__ static inline int first_tap(const conv_sizes &s, int i, int at)
+{
+    return s.dilation[i] == 1 && s.stride[i] > 1 ? (at + s.pad[i]) % s.stride[i] : 0;
+}
+__device__ static inline int next_tap(const conv_sizes &s, int i)
+{
+    return s.dilation[i] == 1 ? s.stride[i] : 1;
+}
 /* The window of axis i whose tap t lies at pixel `at`; -1: none. */
 __device__ static inline int window_at(const conv_sizes &s, int i, int at, int t)
 {
@@ -226,11 +235,12 @@ __global__ static void any_data_kernel(conv_sizes s, float *dx, const float *dy,
         const float *from = dy + (image * s.outputs + (int64_t)channel * each) * volume(s.out);
         const float *tap = w + (int64_t)channel * each * taps;
         float sum = bias ? bias[channel] : 0;
-        for (int a = 0; a < s.kernel[0]; a++) {
+        const int first_h = first_tap(s, 1, y), first_w = first_tap(s, 2, x);
+        for (int a = first_tap(s, 0, z); a < s.kernel[0]; a += next_tap(s, 0)) {
             const int d = window_at(s, 0, z, a);
-            for (int b = 0; d >= 0 && b < s.kernel[1]; b++) {
+            for (int b = first_h; d >= 0 && b < s.kernel[1]; b += next_tap(s, 1)) {
                 const int h = window_at(s, 1, y, b);
-                for (int c = 0; h >= 0 && c < s.kernel[2]; c++) {
+                for (int c = first_w; h >= 0 && c < s.kernel[2]; c += next_tap(s, 2)) {
                     const int v = window_at(s, 2, x, c);
                     const int64_t at = ((int64_t)d * s.out[1] + h) * s.out[2] + v;
                     const int t = (a * s.kernel[1] + b) * s.kernel[2] + c;
