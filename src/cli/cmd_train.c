@@ -7,6 +7,7 @@
 #include "cli/summary.h"
 #include "deploy/prove.h"
 #include "deploy/report.h"
+#include "matrix/runner.h"
 #include "onnx/export.h"
 #include "train/job_spec.h"
 #include "train/loop.h"
@@ -121,6 +122,15 @@ static void recomputed_line(text *t, const recomputation *again)
                     human_bytes((double)again->saved, a), again->nodes, human_count(again->macs, b));
 }
 
+/* Of a device with memory of its own: what this job has taken there, and what is left. */
+static void device_room(text *t, backend *b)
+{
+    size_t available, all;
+    char a[24], f[24];
+    if (b->remote && b->remote->memory(b, &available, &all) == ST_OK)
+        text_printf(t, "; %s of it taken by this job, %s free", human_bytes((double)b->taken, a), human_bytes((double)available, f));
+}
+
 static status print_plan(job_run *x)
 {
     const session *s = &x->s;
@@ -171,6 +181,7 @@ static status print_plan(job_run *x)
     memory_line(&t, "variants that train, the largest", variant);
     memory_line(&t, "program and libraries", program);
     text_printf(&t, "  device   %s", x->device.s);
+    device_room(&t, s->b);
     status st = t.st;
     if (st == ST_OK)
         log_info("%s", t.s);
@@ -202,13 +213,15 @@ static status write_run(job_run *x, const char *state, const char *reason)
     bool exported = io_exists(x->model) && hash_sha256_file(x->model, sha) == ST_OK;
     const file_info files[] = {{"data", s->info->path, s->info->sha256, -1},
                                {"job", x->c->o.student, NULL, file_bytes(x->c->o.student)}};
+    char host_cpu[80];
     const char *cpu = strstr(x->device.s, "cpu: ");
+    cpu = cpu ? cpu + 5 : runner_cpu_name(host_cpu, sizeof host_cpu);
     run_info r = {.name = strrchr(x->dir, '/') ? strrchr(x->dir, '/') + 1 : x->dir, .status = state, .reason = reason,
                   .version = DISTILL_VERSION, .build = DISTILL_COMMIT, .folder = cwd, .started = x->started,
                   .device = x->device.s, .command = (const char *const *)x->c->argv, .n_command = (size_t)x->c->argc,
                   .seconds = clock_seconds() - x->began, .seed = (uint64_t)s->j->train.seed,
                   .threads = s->b->threads, .cores = (int)sysconf(_SC_NPROCESSORS_ONLN), .system = system,
-                  .cpu = cpu ? cpu + 5 : NULL,
+                  .cpu = cpu,
                   .memory = (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE),
                   .steps = (int64_t)s->steps, .steps_done = (int64_t)x->loop.steps_done, .batch = s->j->train.batch,
                   .samples = s->info->part[DATA_TRAIN].n, .labelled = s->info->part[DATA_TRAIN].labelled,
