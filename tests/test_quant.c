@@ -395,7 +395,7 @@ START_TEST(the_operator_form_gives_the_bits_of_the_qdq_form)
         for (node_id k = 1; k < back->n_node; k++) {
             const node *n = graph_node(back, k);
             const value *y = graph_value(back, n->out[0]);
-            ck_assert_msg(n->op != OP_CONV && n->op != OP_GEMM, "a product stayed float: %s", n->name);
+            ck_assert_msg(n->op != OP_CONV && n->op != OP_GEMM && n->op != OP_QGEMM, "a product stayed float, or is QGemm: %s", n->name);
             if (y->type != DTYPE_I8 && y->type != DTYPE_U8)
                 continue;
             const char *end = strstr(y->name, "_quantized");

@@ -5,7 +5,8 @@
 
 #include "graph/graph.h"
 
-/* Changes g. What is in no group (graph/fuse_qdq.c) stays in QDQ form. An integer value NAME becomes NAME_quantized, with constants
+/* Changes g. What is in no group (graph/fuse_qdq.c) stays in QDQ form. A product of matrices with a result of bytes becomes a convolution of
+ * one pixel (OpenCV before 4.7 has no QGemm). An integer value NAME becomes NAME_quantized, with constants
  * NAME_scale and NAME_zero_point, as ONNX Runtime's quantiser writes them: OpenCV before 4.7 finds the parameters by these names. */
 MUST_USE status operator_form(graph *g);
 /* Writes that form of g, which stays as it is. */
