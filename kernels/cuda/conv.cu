@@ -18,13 +18,13 @@ typedef struct geometry {
     int step[3], base[3], tap_step[3], limit[3];
     int first[3], jump[3];
     int tap_first[3], tap_jump[3];
-    divisor all, across, wide; /* taps in all, of the two inner axes, of the innermost */
+    divider all, across, wide; /* taps in all, of the two inner axes, of the innermost */
 } geometry;
 __host__ __device__ static inline void set_divisors(geometry *g)
 {
-    g->all = divisor_of(volume(g->taps));
-    g->across = divisor_of(g->taps[1] * g->taps[2]);
-    g->wide = divisor_of(g->taps[2]);
+    g->all = divider_of(volume(g->taps));
+    g->across = divider_of(g->taps[1] * g->taps[2]);
+    g->wide = divider_of(g->taps[2]);
 }
 
 static geometry forward_geometry(const conv_sizes &s)
@@ -169,7 +169,7 @@ template <class T> struct pixel_side {
     static constexpr int STEP = T::THREADS / T::K, EACH = T::M / STEP;
     const float *p; /* first image, the group's first output */
     int64_t first, rows, image_size;
-    divisor plane;
+    divider plane;
     float v[EACH];
 
     __device__ void load(int64_t k, int64_t end)
@@ -180,7 +180,7 @@ template <class T> struct pixel_side {
         UNROLL
         for (int i = 0; i < EACH; i++) {
             int64_t r = first + (int)threadIdx.x / T::K + i * STEP;
-            v[i] = at < end && r < rows ? from[r * plane.by] : 0;
+            v[i] = at < end && r < rows ? from[r * plane.d] : 0;
         }
     }
     __device__ void store(float *to) const
@@ -201,13 +201,13 @@ template <class T> struct tap_side {
     const tap_place *place;
     const conv_sizes &s;
     int64_t image_size;
-    divisor plane, wide, across;
+    divider plane, wide, across;
     float v[EACH];
 
     /* place: T::N of shared memory. Ends behind a barrier. */
     __device__ tap_side(const conv_sizes &sizes, const float *x, tap_place *shared, int64_t col0, int64_t columns)
         : p(x), place(shared), s(sizes), image_size((int64_t)sizes.channels * volume(sizes.in)),
-          plane(divisor_of(volume(sizes.out))), wide(divisor_of(sizes.out[2])), across(divisor_of(sizes.out[1] * sizes.out[2]))
+          plane(divider_of(volume(sizes.out))), wide(divider_of(sizes.out[2])), across(divider_of(sizes.out[1] * sizes.out[2]))
     {
         const int taps = volume(s.kernel);
         for (int i = (int)threadIdx.x; i < T::N; i += T::THREADS) {
@@ -389,7 +389,7 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) weight_kernel(co
     const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
     const int64_t plane = volume(s.out);
     for (int64_t group = blockIdx.y; group < s.group; group += gridDim.y) {
-        pixel_side<T> a = {dy + group * p.m * plane, row0, p.m, s.outputs * plane, divisor_of(plane), {}};
+        pixel_side<T> a = {dy + group * p.m * plane, row0, p.m, s.outputs * plane, divider_of(plane), {}};
         tap_side<T> b(s, x + group * (s.channels / s.group) * volume(s.in), taps, col0, p.n);
         float sum[T::TM][T::TN];
         tile_product<T>(a, b, begin, end, place, sum);

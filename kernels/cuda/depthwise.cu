@@ -4,7 +4,7 @@
  * of a row (forward: several rows), reads a row of data once, 16 bytes at a time where it may, and holds the kernel in
  * registers. Other kernels: a thread a result. */
 #include "kernels/cuda/conv.cuh"
-#include "kernels/cuda/divisor.cuh"
+#include "kernels/cuda/index.cuh"
 
 /* ---- a strip: four neighbouring windows of a row ---- */
 
@@ -40,7 +40,7 @@ template <int K, int S> struct strip {
 typedef struct strip_sizes {
     int outputs, channels, each;           /* each: outputs of a channel */
     int in_h, in_w, out_h, out_w, pad_h, pad_w;
-    divisor strips, rows;                  /* of a plane: along the row; groups of rows */
+    divider strips, rows;                  /* of a plane: along the row; groups of rows */
     int64_t count;                         /* all strips */
     bool vector_in, vector_out;
 } strip_sizes;
@@ -293,8 +293,8 @@ static int strip_width(const conv_sizes &s, bool data)
 static strip_sizes strips_of(const conv_sizes &s, int rows)
 {
     strip_sizes r = {s.outputs, s.channels, s.outputs / s.channels, s.in[1], s.in[2], s.out[1], s.out[2], s.pad[1], s.pad[2],
-                     divisor_of((s.out[2] + 3) / 4), divisor_of((s.out[1] + rows - 1) / rows), 0, false, false};
-    r.count = (int64_t)s.n * s.outputs * r.rows.by * r.strips.by;
+                     divider_of((s.out[2] + 3) / 4), divider_of((s.out[1] + rows - 1) / rows), 0, false, false};
+    r.count = (int64_t)s.n * s.outputs * r.rows.d * r.strips.d;
     return r;
 }
 

@@ -12,7 +12,7 @@ typedef struct divider {
     uint32_t magic, shift;
     int64_t d;
 } divider;
-static inline divider divider_of(int64_t d)
+__host__ __device__ static inline divider divider_of(int64_t d)
 {
     divider v = {.magic = 1, .shift = 0, .d = d < 1 ? 1 : d};
     if (v.d > INT32_MAX)
@@ -29,6 +29,13 @@ __device__ static inline uint32_t quotient(uint32_t n, const divider &v)
 __device__ static inline int64_t quotient(int64_t n, const divider &v)
 {
     return n / v.d;
+}
+/* i / v.d of a narrow i; *rest = i % v.d */
+__device__ static inline int divide(int i, const divider &v, int *rest)
+{
+    const int q = (int)quotient((uint32_t)i, v);
+    *rest = i - q * (int)v.d;
+    return q;
 }
 /* n becomes the quotient; returns the rest. */
 template <class I> __device__ static inline I split_off(I *n, const divider &v)

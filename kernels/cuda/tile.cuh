@@ -11,7 +11,7 @@
 #define DISTILL_KERNELS_CUDA_TILE_CUH
 
 #include "kernels/cuda/cuda.cuh"
-#include "kernels/cuda/divisor.cuh"
+#include "kernels/cuda/index.cuh"
 
 #ifdef CUDA_EMULATED
 #define NO_UNROLL
