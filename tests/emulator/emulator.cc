@@ -41,7 +41,7 @@ lane lanes[1024];
 uint3 place[1024]; /* of the threads of a block of `placed` */
 dim3 placed(0, 0, 0);
 fiber host;
-std::vector<worker *> idle, all_workers;
+std::vector<worker *> &idle = *new std::vector<worker *>, &all_workers = *new std::vector<worker *>; /* until the program ends */
 worker *on_turn; /* whose stack this is */
 int current;
 int begin_order[32], n_begin, begun; /* the warp's threads that have not begun */
