@@ -70,9 +70,14 @@ typedef struct cuda_queue {
     const char *failed_where; /* static text: the kernel or call */
     bool deterministic;       /* only kernels that give the same bits in every run */
     bool tf32;                /* products of float32 may be rounded to TF32 */
-    const struct cuda_blas *blas; /* cuBLASLt; NULL: it could not be opened (blas.h) */
-    const struct cuda_dnn *dnn;   /* cuDNN; likewise (dnn.h) */
+    struct cuda_blas *blas; /* cuBLASLt; NULL: it could not be opened (blas.h) */
+    struct cuda_dnn *dnn;   /* cuDNN; likewise (dnn.h) */
 } cuda_queue;
+
+/* Failures of the libraries have codes beyond those of CUDA's run time. */
+#define CUDA_LIBRARY_CODES  (1 << 20)
+#define CUDA_BLAS_CODE(s)   ((s) == 0 ? 0 : CUDA_LIBRARY_CODES + (s))
+#define CUDA_DNN_CODE(s)    ((s) == 0 ? 0 : 2 * CUDA_LIBRARY_CODES + (s))
 
 /* Keeps the first failure. Returns whether `code` is 0. */
 static inline bool cuda_note(cuda_queue *q, const char *where, int code)

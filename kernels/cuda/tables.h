@@ -1,5 +1,8 @@
-/* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. */
+/* tables.h - the kernel tables of the CUDA backend: one line a family, one file kernels/cuda/NAME.cu. Of rows that take a node the
+ * first one runs: the libraries' (blas, dnn) stand before our own. */
 #define CUDA_TABLES(X) \
+    X(blas) \
+    X(dnn) \
     X(attention) \
     X(batch_norm) \
     X(binary) \

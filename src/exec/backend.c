@@ -1,6 +1,7 @@
 /* backend.c - the list of devices that this build can use. */
 #include "exec/backend.h"
 #include "base/log.h"
+#include "exec/cuda_libs.h"
 #include "exec/internal.h"
 #include "kernels/cuda/api.h"
 #include "kernels/cuda/tables.h"
@@ -26,7 +27,7 @@ static status open_cuda(const backend_options *o, int index, backend **out)
 #define LIST_DEVICE(name)    LIST(name, device)
     CUDA_TABLES(DECLARE_DEVICE)
     static const kernel_row *const tables[] = {CUDA_TABLES(LIST_DEVICE) NULL};
-    return cuda_open(&cuda_device_api, tables, o, index, out);
+    return cuda_open(&cuda_device_api, tables, cuda_libs_open, o, index, out);
 #else
     (void)o;
     (void)index;
@@ -57,14 +58,31 @@ void backend_survey(backend_teller tell, void *ctx)
 }
 
 #ifdef DISTILL_EMULATOR /* test builds */
-static status open_emulated(const backend_options *o, int index, backend **out)
+static status open_emulator(open_libs_fn *libs, const backend_options *o, int index, backend **out)
 {
     extern const cuda_api emulator_api;
 #define DECLARE_EMULATED(name) DECLARE(name, emulated)
 #define LIST_EMULATED(name)    LIST(name, emulated)
     CUDA_TABLES(DECLARE_EMULATED)
     static const kernel_row *const tables[] = {CUDA_TABLES(LIST_EMULATED) NULL};
-    return cuda_open(&emulator_api, tables, o, index, out);
+    return cuda_open(&emulator_api, tables, libs, o, index, out);
+}
+
+static status open_emulated(const backend_options *o, int index, backend **out)
+{
+    return open_emulator(NULL, o, index, out);
+}
+
+/* With twins of cuBLASLt and cuDNN. */
+static status give_fakes(cuda_libs **out)
+{
+    extern const blas_api fake_blas_api;
+    extern const dnn_api fake_dnn_api;
+    return cuda_libs_given(&fake_blas_api, &fake_dnn_api, out);
+}
+static status open_emulated_libs(const backend_options *o, int index, backend **out)
+{
+    return open_emulator(give_fakes, o, index, out);
 }
 #endif
 
@@ -76,6 +94,7 @@ static const struct {
     {"cuda", open_cuda},
 #ifdef DISTILL_EMULATOR
     {"emulated", open_emulated},
+    {"emulated-libs", open_emulated_libs},
 #endif
 };
 

@@ -3,6 +3,7 @@
  * Every call goes through the table of kernels/cuda/api.h, so that the same code runs on a device, on the emulator of the
  * tests, and on a table that fails. Kernels and copies are put on one stream; what an executor does in a phase is captured
  * once and launched as one graph. */
+#include "exec/cuda_libs.h"
 #include "exec/internal.h"
 #include "kernels/cuda/api.h"
 
@@ -16,6 +17,7 @@ typedef struct cuda_backend {
     backend base;
     cuda_queue queue;
     cuda_device_info info;
+    cuda_libs *libs; /* NULL: none were looked for */
     const kernel_row *row[OP_COUNT][MOST_ROWS]; /* candidates of every operator, best first, NULL-terminated */
 } cuda_backend;
 
@@ -26,7 +28,8 @@ static cuda_backend *of(backend *b)
 
 static status cuda_fault(const cuda_queue *q, const char *where, int code)
 {
-    return fail(ST_OOM, "cuda:%d: %s: %s (error %d)", q->device, where, q->api->text(code), code);
+    const char *library = cuda_libs_text(code);
+    return fail(ST_OOM, "cuda:%d: %s: %s (error %d)", q->device, where, library ? library : q->api->text(code), code);
 }
 
 #define CUDA(q, name, ...)                                                                                        \
@@ -206,6 +209,9 @@ static void cuda_identify(const backend *b, text *out)
 static void cuda_close(backend *b)
 {
     cuda_backend *c = of(b);
+    cuda_blas_close(c->queue.blas);
+    cuda_dnn_close(c->queue.dnn);
+    cuda_libs_close(c->libs);
     if (c->queue.stream)
         c->queue.api->stream_free(c->queue.stream);
     mem_free(c);
@@ -242,6 +248,20 @@ static status open_queue(cuda_backend *c, int index)
     return ST_OK;
 }
 
+/* A library that is there and cannot be used (its first call fails) is an error: without it everything would be slower, and
+ * nobody would know why. */
+static status open_libraries(cuda_backend *c)
+{
+    cuda_queue *q = &c->queue;
+    const blas_api *blas = cuda_libs_blas(c->libs);
+    const dnn_api *dnn = cuda_libs_dnn(c->libs);
+    int code = blas ? cuda_blas_open(blas, &q->blas) : 0;
+    if (code != 0)
+        return cuda_fault(q, "cublasLtCreate", CUDA_BLAS_CODE(code));
+    code = dnn ? cuda_dnn_open(dnn, q->stream, &q->dnn) : 0;
+    return code != 0 ? cuda_fault(q, "cudnnCreate", CUDA_DNN_CODE(code)) : ST_OK;
+}
+
 static status add_rows(cuda_backend *c, const kernel_row *const *tables)
 {
     for (; *tables; tables++)
@@ -256,7 +276,8 @@ static status add_rows(cuda_backend *c, const kernel_row *const *tables)
     return ST_OK;
 }
 
-status cuda_open(const cuda_api *api, const kernel_row *const *tables, const backend_options *o, int index, backend **out)
+status cuda_open(const cuda_api *api, const kernel_row *const *tables, open_libs_fn *open_libs, const backend_options *o, int index,
+                 backend **out)
 {
     cuda_backend *c;
     status st = ST_OK;
@@ -268,6 +289,9 @@ status cuda_open(const cuda_api *api, const kernel_row *const *tables, const bac
                         .identify = cuda_identify, .describe = cuda_describe, .close = cuda_close};
     TRY_DONE(add_rows(c, tables));
     TRY_DONE(open_queue(c, index));
+    if (open_libs)
+        TRY_DONE(open_libs(&c->libs));
+    TRY_DONE(open_libraries(c));
     *out = &c->base;
     return ST_OK;
 done:

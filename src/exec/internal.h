@@ -36,10 +36,13 @@ MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
 /* The type by which rows are chosen: of the first present input, of the first output when there is none. */
 dtype kernel_type(const kernel_args *a);
 
-/* cuda.c: a device through a table of calls and kernel tables (NULL-terminated); both are borrowed. */
+/* cuda.c: a device through a table of calls and kernel tables (NULL-terminated), both borrowed. open_libs is asked for the
+ * libraries once there is a device; NULL: none. */
 struct cuda_api;
-MUST_USE status cuda_open(const struct cuda_api *api, const kernel_row *const *tables, const backend_options *o, int index,
-                          backend **out);
+struct cuda_libs;
+typedef status open_libs_fn(struct cuda_libs **out);
+MUST_USE status cuda_open(const struct cuda_api *api, const kernel_row *const *tables, open_libs_fn *open_libs,
+                          const backend_options *o, int index, backend **out);
 bool cuda_has_driver(const struct cuda_api *api);
 /* cuda_survey.c */
 void cuda_survey(const struct cuda_api *api, backend_teller tell, void *ctx);

@@ -191,6 +191,8 @@ static inline int __dp4a(int a, int b, int c)
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) { return (unsigned long long)((unsigned __int128)a * b >> 64); }
 
+/* Puts work that is no kernel (a library's) on a stream. */
+void emulator_enqueue(void *stream, std::function<void()> work);
 /* Does the launch, or records it while the queue captures. */
 void emulator_launch(cuda_queue *q, const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                      std::function<void()> body);

@@ -111,6 +111,11 @@ void emulator_submit(void *stream, emulator_launch_of l)
     submit(stream, [launch = std::move(l)] { return emulator_run(&launch); });
 }
 
+void emulator_enqueue(void *stream, std::function<void()> work)
+{
+    submit(stream, [f = std::move(work)] { return f(), 0; });
+}
+
 extern "C" const emulator_counts *emulator_count(void) { return &counts; }
 
 static int driver_now = 13000;

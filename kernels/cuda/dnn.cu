@@ -1,0 +1,218 @@
+/* dnn.cu - Conv, its gradients and ConvTranspose through cuDNN (dnn.h), float32, images as they lie ([N, C, ...]). Bias,
+ * residual and relu are fused where the library has an engine for it, else one pass after the convolution. */
+#include "kernels/cuda/cuda.cuh"
+extern "C" {
+#include "kernels/cuda/dnn.h"
+}
+
+/* y [N, M, pixels] + residual + bias[channel], relu */
+__global__ static void finish_kernel(float *y, const float *bias, const float *residual, int64_t n, int64_t channels, int64_t pixels,
+                                     bool relu)
+{
+    GRID_STRIDE(i, n)
+    {
+        float v = y[i];
+        if (residual)
+            v += residual[i];
+        if (bias)
+            v += bias[i / pixels % channels];
+        y[i] = relu && v < 0 ? 0 : v;
+    }
+}
+__global__ static void finish_vector_kernel(float4 *y, const float *bias, const float4 *residual, int64_t n4, int64_t channels,
+                                            int64_t pixels4, bool relu)
+{
+    GRID_STRIDE(i, n4)
+    {
+        float4 v = y[i];
+        if (residual) {
+            const float4 r = residual[i];
+            v = make_float4(v.x + r.x, v.y + r.y, v.z + r.z, v.w + r.w);
+        }
+        if (bias) {
+            const float b = bias[i / pixels4 % channels];
+            v = make_float4(v.x + b, v.y + b, v.z + b, v.w + b);
+        }
+        if (relu)
+            v = make_float4(v.x < 0 ? 0 : v.x, v.y < 0 ? 0 : v.y, v.z < 0 ? 0 : v.z, v.w < 0 ? 0 : v.w);
+        y[i] = v;
+    }
+}
+
+static void finish(const kernel_args *a, const void *bias, const void *residual, bool relu)
+{
+    float *y = (float *)a->out[0].data;
+    const shape *s = &a->out[0].sh;
+    const int64_t n = shape_count(s), pixels = n / (s->dim[0] * s->dim[1]);
+    if (pixels % 4 == 0 && is_vector(y) && is_vector(residual))
+        LAUNCH(finish_vector_kernel, grid_for(a->queue, n / 4, 1), CUDA_THREADS, 0, a->queue, (float4 *)y, (const float *)bias,
+               (const float4 *)residual, n / 4, s->dim[1], pixels / 4, relu);
+    else
+        LAUNCH(finish_kernel, grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, y, (const float *)bias, (const float *)residual, n,
+               s->dim[1], pixels, relu);
+}
+
+static inline bool is_there(const kernel_args *a, int i)
+{
+    return a->n_in > i && a->in[i].type != DTYPE_NONE;
+}
+
+/* One spatial axis becomes the second of two. */
+static void copy_dims(int64_t *to, const shape *s)
+{
+    const int shift = s->rank == 3;
+    to[0] = s->dim[0];
+    to[1] = s->dim[1];
+    to[2] = 1;
+    for (int i = 2; i < s->rank; i++)
+        to[i + shift] = s->dim[i];
+}
+
+static bool is_empty(const shape *s)
+{
+    return shape_count(s) < 1;
+}
+
+static dnn_key key_of(const kernel_args *a, dnn_kind kind, const shape *x, const shape *w, const shape *y)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    const int spatial = x->rank - 2, shift = spatial == 1;
+    dnn_key k;
+    memset(&k, 0, sizeof k);
+    k.kind = kind;
+    k.type = DNN_FLOAT;
+    k.axes = spatial + shift;
+    k.exact = at->exact != 0;
+    k.tf32 = a->queue->tf32 && !k.exact;
+    k.deterministic = a->queue->deterministic;
+    copy_dims(k.x, x);
+    copy_dims(k.w, w);
+    copy_dims(k.y, y);
+    k.stride[0] = k.dilation[0] = 1;
+    for (int i = 0; i < spatial; i++) {
+        k.stride[i + shift] = at->strides.v[i];
+        k.dilation[i + shift] = at->dilations.v[i];
+        k.before[i + shift] = at->pads.v[i];
+        k.after[i + shift] = at->pads.v[i + spatial];
+    }
+    return k;
+}
+
+/* ---- forward ---- */
+
+struct forward_way {
+    const dnn_plan *plan;
+    bool fused;
+};
+
+static const dnn_plan *usable(const dnn_plan *p)
+{
+    return p && p->usable ? p : NULL;
+}
+
+static forward_way forward_ways(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    forward_way f = {};
+    if (!a->queue->dnn || is_empty(&a->in[0].sh) || is_empty(&a->in[1].sh) || is_empty(&a->out[0].sh))
+        return f;
+    dnn_key k = key_of(a, DNN_CONV_FORWARD, &a->in[0].sh, &a->in[1].sh, &a->out[0].sh), plain = k;
+    k.bias = is_there(a, 2);
+    k.residual = is_there(a, 3);
+    k.relu = at->relu != 0;
+    f.plan = usable(cuda_dnn_plan(a->queue, &k));
+    f.fused = f.plan != NULL;
+    if (!f.plan)
+        f.plan = usable(cuda_dnn_plan(a->queue, &plain));
+    return f;
+}
+static bool forward_takes(const kernel_args *a)
+{
+    return forward_ways(a).plan != NULL;
+}
+static size_t forward_workspace(const kernel_args *a)
+{
+    const dnn_plan *p = forward_ways(a).plan;
+    return p ? p->workspace : 0;
+}
+static void forward_run(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    const forward_way f = forward_ways(a);
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->in[0].data;
+    operand[DNN_W] = a->in[1].data;
+    operand[DNN_Y] = a->out[0].data;
+    operand[DNN_BIAS] = is_there(a, 2) ? a->in[2].data : NULL;
+    operand[DNN_RESIDUAL] = is_there(a, 3) ? a->in[3].data : NULL;
+    cuda_dnn_run(a->queue, f.plan, operand, a->work);
+    if (!f.fused)
+        finish(a, operand[DNN_BIAS], operand[DNN_RESIDUAL], at->relu != 0);
+}
+
+/* ---- with respect to the data: ConvGradData (dy, w), ConvTranspose (x, w, bias) ---- */
+
+static const dnn_plan *data_plan(const kernel_args *a)
+{
+    if (!a->queue->dnn || is_empty(&a->in[0].sh) || is_empty(&a->in[1].sh) || is_empty(&a->out[0].sh))
+        return NULL;
+    const dnn_key k = key_of(a, DNN_CONV_DATA, &a->out[0].sh, &a->in[1].sh, &a->in[0].sh);
+    return usable(cuda_dnn_plan(a->queue, &k));
+}
+static bool data_takes(const kernel_args *a)
+{
+    return data_plan(a) != NULL;
+}
+static size_t data_workspace(const kernel_args *a)
+{
+    const dnn_plan *p = data_plan(a);
+    return p ? p->workspace : 0;
+}
+static void data_run(const kernel_args *a)
+{
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->out[0].data;
+    operand[DNN_W] = a->in[1].data;
+    operand[DNN_Y] = a->in[0].data;
+    cuda_dnn_run(a->queue, data_plan(a), operand, a->work);
+    if (is_there(a, 2))
+        finish(a, a->in[2].data, NULL, false);
+}
+
+/* ---- with respect to the weight: (x, dy) ---- */
+
+static const dnn_plan *weight_plan(const kernel_args *a)
+{
+    if (!a->queue->dnn || is_empty(&a->in[0].sh) || is_empty(&a->in[1].sh) || is_empty(&a->out[0].sh))
+        return NULL;
+    const dnn_key k = key_of(a, DNN_CONV_WEIGHT, &a->in[0].sh, &a->out[0].sh, &a->in[1].sh);
+    return usable(cuda_dnn_plan(a->queue, &k));
+}
+static bool weight_takes(const kernel_args *a)
+{
+    return weight_plan(a) != NULL;
+}
+static size_t weight_workspace(const kernel_args *a)
+{
+    const dnn_plan *p = weight_plan(a);
+    return p ? p->workspace : 0;
+}
+static void weight_run(const kernel_args *a)
+{
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->in[0].data;
+    operand[DNN_W] = a->out[0].data;
+    operand[DNN_Y] = a->in[1].data;
+    cuda_dnn_run(a->queue, weight_plan(a), operand, a->work);
+}
+
+CUDA_TABLE(dnn) = {
+    {.op = OP_CONV, .type = DTYPE_F32, .name = "conv cuDNN", .run = forward_run, .workspace = forward_workspace,
+     .takes = forward_takes},
+    {.op = OP_CONV_GRAD_DATA, .type = DTYPE_F32, .name = "conv grad data cuDNN", .run = data_run, .workspace = data_workspace,
+     .takes = data_takes},
+    {.op = OP_CONV_GRAD_WEIGHT, .type = DTYPE_F32, .name = "conv grad weight cuDNN", .run = weight_run,
+     .workspace = weight_workspace, .takes = weight_takes},
+    {.op = OP_CONV_TRANSPOSE, .type = DTYPE_F32, .name = "conv transpose cuDNN", .run = data_run, .workspace = data_workspace,
+     .takes = data_takes},
+    KERNEL_END};

@@ -1,0 +1,124 @@
+/* dnn.h - convolutions by cuDNN's graph interface: the functions used, and plans of convolutions with what is fused to them.
+ *
+ * The library (cuDNN 9) is opened while the program runs (exec/cuda_libs.h fills the table; tests fill it with a twin on the
+ * host). What is used of its interface is declared here, as facts of cudnn_graph.h; tests/test_cudnn_plans.c compares them with
+ * the header where there is one. Everything is a descriptor: created, given attributes, finalised. All functions return 0 or a
+ * status (cudnnStatus_t). */
+#ifndef DISTILL_KERNELS_CUDA_DNN_H
+#define DISTILL_KERNELS_CUDA_DNN_H
+
+#include "kernels/cuda/api.h"
+
+/* X(field, name in the library, parameters, arguments) */
+#define DNN_API(X)                                                                                                     \
+    X(create, cudnnCreate, (void **handle), (handle))                                                                  \
+    X(destroy, cudnnDestroy, (void *handle), (handle))                                                                 \
+    X(set_stream, cudnnSetStream, (void *handle, void *stream), (handle, stream))                                      \
+    X(make, cudnnBackendCreateDescriptor, (int kind, void **out), (kind, out))                                         \
+    X(unmake, cudnnBackendDestroyDescriptor, (void *d), (d))                                                           \
+    X(set, cudnnBackendSetAttribute, (void *d, int attribute, int type, int64_t n, const void *from),                  \
+      (d, attribute, type, n, from))                                                                                   \
+    X(get, cudnnBackendGetAttribute, (void *d, int attribute, int type, int64_t most, int64_t *n, void *to),           \
+      (d, attribute, type, most, n, to))                                                                               \
+    X(finalize, cudnnBackendFinalize, (void *d), (d))                                                                  \
+    X(execute, cudnnBackendExecute, (void *handle, void *plan, void *variant), (handle, plan, variant))
+
+typedef struct dnn_api {
+#define DNN_API_FIELD(field, name, parameters, arguments) int (*field) parameters;
+    DNN_API(DNN_API_FIELD)
+#undef DNN_API_FIELD
+} dnn_api;
+
+enum { /* of enums in cudnn_graph.h: kinds of descriptors */
+    DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5,
+    DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_GRAPH = 15, DNN_VARIANT = 16,
+    DNN_TENSOR = 17, DNN_DEVICE = 38
+};
+enum { /* types of attributes */
+    DNN_T_HANDLE = 0, DNN_T_DATA_TYPE = 1, DNN_T_BOOL = 2, DNN_T_I64 = 3, DNN_T_FLOAT = 4, DNN_T_POINTER = 6,
+    DNN_T_CONV_MODE = 7, DNN_T_HEURISTIC_MODE = 8, DNN_T_NUMERICAL_NOTE = 11, DNN_T_POINTWISE_MODE = 14,
+    DNN_T_DESCRIPTOR = 15, DNN_T_BEHAVIOR_NOTE = 19, DNN_T_CHAR = 24
+};
+enum { /* attributes */
+    DNN_POINTWISE_MODE = 0, DNN_POINTWISE_TYPE = 1,
+    DNN_CONV_TYPE = 100, DNN_CONV_MODE, DNN_CONV_DILATIONS, DNN_CONV_STRIDES, DNN_CONV_PADS_AFTER, DNN_CONV_PADS_BEFORE, DNN_CONV_AXES,
+    DNN_HEURISTIC_MODE = 200, DNN_HEURISTIC_GRAPH, DNN_HEURISTIC_RESULTS, DNN_HEURISTIC_DEVICE = 204,
+    DNN_CONFIG_ENGINE = 300,
+    DNN_PLAN_HANDLE = 400, DNN_PLAN_CONFIG, DNN_PLAN_WORKSPACE, DNN_PLAN_DEVICE = 407,
+    DNN_FORWARD_ALPHA = 700, DNN_FORWARD_BETA, DNN_FORWARD_CONV, DNN_FORWARD_W, DNN_FORWARD_X, DNN_FORWARD_Y,
+    DNN_DATA_ALPHA, DNN_DATA_BETA, DNN_DATA_CONV, DNN_DATA_W, DNN_DATA_DX, DNN_DATA_DY,
+    DNN_WEIGHT_ALPHA, DNN_WEIGHT_BETA, DNN_WEIGHT_CONV, DNN_WEIGHT_DW, DNN_WEIGHT_X, DNN_WEIGHT_DY,
+    DNN_OP_POINTWISE_HOW = 750, DNN_OP_POINTWISE_X, DNN_OP_POINTWISE_B, DNN_OP_POINTWISE_Y,
+    DNN_GRAPH_HANDLE = 800, DNN_GRAPH_OPS,
+    DNN_TENSOR_ALIGNMENT = 900, DNN_TENSOR_TYPE, DNN_TENSOR_DIMS, DNN_TENSOR_STEPS, DNN_TENSOR_ID = 906, DNN_TENSOR_VIRTUAL,
+    DNN_VARIANT_IDS = 1000, DNN_VARIANT_POINTERS, DNN_VARIANT_WORKSPACE = 1003,
+    DNN_ENGINE_INDEX = 1301, DNN_ENGINE_NUMERICAL = 1303, DNN_ENGINE_BEHAVIOR = 1305,
+    DNN_DEVICE_JSON = 2702
+};
+enum { /* values */
+    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_RELU = 100,
+    DNN_MODE_B = 1, DNN_MODE_FALLBACK = 2, DNN_MODE_A = 3,
+    DNN_NOTE_TENSOR_CORE = 0, DNN_NOTE_DOWN_CONVERT = 1, DNN_NOTE_REDUCED_PRECISION = 2, DNN_NOTE_FFT = 3, DNN_NOTE_NONDETERMINISTIC = 4,
+    DNN_NOTE_WINOGRAD = 5, DNN_NOTE_RUNTIME_COMPILATION = 0, DNN_STATUS_DRIVER = 5001
+};
+
+typedef enum dnn_kind {
+    DNN_CONV_FORWARD, /* y = conv(x, w), then + residual, + bias, relu */
+    DNN_CONV_DATA,    /* x from y and w */
+    DNN_CONV_WEIGHT   /* w from x and y */
+} dnn_kind;
+
+/* What decides how a convolution is done. Compared byte by byte: start from zeros. x [N, C, ...], w [M, C/group, ...],
+ * y [N, M, ...]; one spatial axis is two, the first of length 1. */
+typedef struct dnn_key {
+    int32_t kind, type, axes;  /* dnn_kind; DNN_FLOAT, DNN_HALF, DNN_BFLOAT16; spatial axes: 2 or 3 */
+    int32_t channels_last;
+    int32_t bias, residual, relu;
+    int32_t exact;             /* sums of products as they stand */
+    int32_t tf32, deterministic;
+    int64_t x[5], w[5], y[5];
+    int64_t stride[3], dilation[3], before[3], after[3]; /* pads */
+} dnn_key;
+
+enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_OPERANDS }; /* what tensors are called in a plan */
+
+#define DNN_MOST_PARTS 24
+typedef struct dnn_plan {
+    dnn_key key;
+    void *part[DNN_MOST_PARTS]; /* every descriptor of it, in order of making */
+    int n_part;
+    void *graph, *plan;         /* among the parts */
+    size_t workspace;
+    int64_t engine;             /* its number in the library */
+    int mode, configs;          /* heuristic that found it; how many proposals were looked at */
+    bool runtime_compiled, usable;
+    int code;                   /* where not usable: the last status */
+} dnn_plan;
+
+typedef struct cuda_dnn {
+    const dnn_api *api;
+    void *handle; /* NULL: plans are made for a device that is described only */
+    void *device; /* its description */
+    dnn_plan **plan;
+    size_t n_plan;
+} cuda_dnn;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* 0 and *out, or the library's status (-1: no memory). */
+int cuda_dnn_open(const dnn_api *api, void *stream, cuda_dnn **out);
+/* Without a device: one that JSON describes (as DNN_DEVICE_JSON gives it). Plans can be made, not run; what the library
+ * compiles counts as made when only the driver refuses it. */
+int cuda_dnn_open_described(const dnn_api *api, const char *json, cuda_dnn **out);
+void cuda_dnn_close(cuda_dnn *d); /* NULL allowed */
+/* The plan for such a convolution, made when it is asked for the first time and kept; never NULL but without memory or
+ * library. `usable` says whether the library has an engine. */
+const dnn_plan *cuda_dnn_plan(cuda_queue *q, const dnn_key *key);
+/* Puts it on the queue's stream. operand: [DNN_OPERANDS], by name; those that the key does not have are not looked at. */
+void cuda_dnn_run(cuda_queue *q, const dnn_plan *p, void *const *operand, void *work);
+#ifdef __cplusplus
+}
+#endif
+
+#endif

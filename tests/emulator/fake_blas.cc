@@ -1,0 +1,204 @@
+/* fake_blas.cc - a twin of cuBLASLt on the host: keeps what was asked of it and computes just that, column-major, with the
+ * transpositions, steps, batches and epilogues that the descriptors say. What the real library refuses, it refuses. */
+extern "C" {
+#include "kernels/cuda/blas.h"
+}
+#include "emulator.h"
+#include "fake.h"
+
+#include <vector>
+
+static long fail_at, calls, alive;
+static bool failed;
+extern "C" void fake_fail_at(long n)
+{
+    fail_at = n;
+    calls = 0;
+    failed = false;
+}
+extern "C" long fake_calls() { return calls; }
+extern "C" bool fake_failed() { return failed; }
+extern "C" long fake_alive() { return alive; }
+bool fake_fails()
+{
+    bool now = ++calls == fail_at;
+    failed = failed || now;
+    return now;
+}
+void fake_count(long made) { alive += made; }
+
+enum { NOT_SUPPORTED = 15, INVALID = 7, INTERNAL = 14 };
+#define MAY_FAIL()                                                                                                     \
+    if (fake_fails())                                                                                                  \
+    return INTERNAL
+
+namespace {
+const uint64_t MAGIC = 0xB1A5;
+const size_t WORKSPACE = 640;
+
+struct layout {
+    int type;
+    int64_t rows, cols, step, batch_step;
+    int32_t count;
+};
+struct product {
+    int compute;
+    int32_t transposed_a, transposed_b, epilogue;
+    const float *bias;
+    float *aux;
+    int64_t aux_step;
+};
+
+float load(const void *p, int type, int64_t i)
+{
+    if (type == BLAS_R_32F)
+        return ((const float *)p)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* As the library checks: sizes go together, steps are large enough, types are a combination that it has. */
+bool fits(const product &p, const layout &a, const layout &b, const layout &c, const layout &d)
+{
+    int64_t m = p.transposed_a ? a.cols : a.rows, k = p.transposed_a ? a.rows : a.cols, n = p.transposed_b ? b.rows : b.cols;
+    if ((p.transposed_b ? b.cols : b.rows) != k || d.rows != m || d.cols != n || c.rows != m || c.cols != n)
+        return false;
+    if (a.step < a.rows || b.step < b.rows || c.step < m || d.step < m || a.type != b.type || d.type != BLAS_R_32F || c.type != d.type)
+        return false;
+    if (a.count != b.count || a.count != d.count || a.count != c.count)
+        return false;
+    if (a.type == BLAS_R_16BF && p.compute != BLAS_COMPUTE_32F)
+        return false;
+    if ((p.epilogue & BLAS_EPILOGUE_BIAS && !p.bias) || (p.epilogue & BLAS_EPILOGUE_AUX && (!p.aux || p.aux_step % 8 || p.aux_step < m)))
+        return false;
+    return true;
+}
+
+void multiply(product p, float alpha, const void *a, layout la, const void *b, layout lb, float beta, const float *c, layout lc, float *d,
+              layout ld)
+{
+    int64_t k = p.transposed_a ? la.rows : la.cols;
+    for (int32_t i = 0; i < ld.count; i++)
+        for (int64_t col = 0; col < ld.cols; col++)
+            for (int64_t row = 0; row < ld.rows; row++) {
+                float sum = 0;
+                for (int64_t j = 0; j < k; j++)
+                    sum += load(a, la.type, i * la.batch_step + (p.transposed_a ? row * la.step + j : j * la.step + row)) *
+                           load(b, lb.type, i * lb.batch_step + (p.transposed_b ? j * lb.step + col : col * lb.step + j));
+                float v = alpha * sum;
+                if (beta != 0)
+                    v += beta * c[i * lc.batch_step + col * lc.step + row];
+                if (p.epilogue & BLAS_EPILOGUE_BIAS)
+                    v += p.bias[row];
+                if (p.epilogue & BLAS_EPILOGUE_AUX)
+                    p.aux[col * p.aux_step + row] = v;
+                if (p.epilogue & BLAS_EPILOGUE_RELU)
+                    v = v < 0 ? 0 : v;
+                if (p.epilogue & BLAS_EPILOGUE_GELU_TANH)
+                    v = 0.5f * v * (1 + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
+                d[i * ld.batch_step + col * ld.step + row] = v;
+            }
+}
+
+template <class T> int make(void **out, T what)
+{
+    MAY_FAIL();
+    *out = new T(what);
+    fake_count(1);
+    return 0;
+}
+template <class T> int unmake(void *p)
+{
+    delete (T *)p;
+    fake_count(-1);
+    return 0;
+}
+
+int blas_create(void **handle) { return make(handle, (int)0); }
+int blas_destroy(void *handle) { return unmake<int>(handle); }
+int blas_product_create(void **out, int compute, int scale)
+{
+    return scale == BLAS_R_32F ? make(out, product{compute, 0, 0, BLAS_EPILOGUE_NONE, nullptr, nullptr, 0}) : (int)INVALID;
+}
+int blas_product_destroy(void *p) { return unmake<product>(p); }
+int blas_product_set(void *to, int attribute, const void *from, size_t bytes)
+{
+    product *p = (product *)to;
+    MAY_FAIL();
+#define TAKE(which, field)                                                                                             \
+    case which:                                                                                                        \
+        if (bytes != sizeof p->field)                                                                                  \
+            return INVALID;                                                                                            \
+        memcpy(&p->field, from, bytes);                                                                                \
+        return 0
+    switch (attribute) {
+        TAKE(BLAS_PRODUCT_TRANSA, transposed_a);
+        TAKE(BLAS_PRODUCT_TRANSB, transposed_b);
+        TAKE(BLAS_PRODUCT_EPILOGUE, epilogue);
+        TAKE(BLAS_PRODUCT_BIAS_POINTER, bias);
+        TAKE(BLAS_PRODUCT_AUX_POINTER, aux);
+        TAKE(BLAS_PRODUCT_AUX_LD, aux_step);
+    }
+    return INVALID;
+#undef TAKE
+}
+int blas_layout_create(void **out, int type, uint64_t rows, uint64_t cols, int64_t step)
+{
+    return make(out, layout{type, (int64_t)rows, (int64_t)cols, step, 0, 1});
+}
+int blas_layout_destroy(void *p) { return unmake<layout>(p); }
+int blas_layout_set(void *to, int attribute, const void *from, size_t bytes)
+{
+    layout *l = (layout *)to;
+    MAY_FAIL();
+    if (attribute == BLAS_LAYOUT_BATCH_COUNT && bytes == sizeof l->count)
+        memcpy(&l->count, from, bytes);
+    else if (attribute == BLAS_LAYOUT_BATCH_STEP && bytes == sizeof l->batch_step)
+        memcpy(&l->batch_step, from, bytes);
+    else
+        return INVALID;
+    return 0;
+}
+int blas_preference_create(void **out) { return make(out, (int)0); }
+int blas_preference_destroy(void *p) { return unmake<int>(p); }
+int blas_preference_set(void *, int attribute, const void *, size_t bytes)
+{
+    MAY_FAIL();
+    return bytes == (attribute == BLAS_PREFER_WORKSPACE ? 8u : 4u) ? 0 : (int)INVALID;
+}
+int blas_choose(void *, void *what, void *a, void *b, void *c, void *d, void *, int wanted, blas_choice *out, int *n)
+{
+    MAY_FAIL();
+    *n = 0;
+    if (wanted < 1 || !fits(*(product *)what, *(layout *)a, *(layout *)b, *(layout *)c, *(layout *)d))
+        return NOT_SUPPORTED;
+    *out = {};
+    out->algorithm[0] = MAGIC;
+    out->workspace = WORKSPACE;
+    *n = 1;
+    return 0;
+}
+int blas_multiply(void *, void *what, const void *alpha, const void *a, void *la, const void *b, void *lb, const void *beta, const void *c,
+                  void *lc, void *d, void *ld, const uint64_t *algorithm, void *work, size_t work_size, void *stream)
+{
+    MAY_FAIL();
+    const product p = *(product *)what;
+    const layout A = *(layout *)la, B = *(layout *)lb, C = *(layout *)lc, D = *(layout *)ld;
+    const float x = *(const float *)alpha, y = *(const float *)beta;
+    if (algorithm[0] != MAGIC || work_size < WORKSPACE || !work || ((uintptr_t)work & 15) || !fits(p, A, B, C, D))
+        return INVALID;
+    emulator_enqueue(stream, [=] {
+        memset(work, 0xEE, WORKSPACE);
+        multiply(p, x, a, A, b, B, y, (const float *)c, C, (float *)d, D);
+    });
+    return 0;
+}
+} // namespace
+
+extern "C" const blas_api fake_blas_api = {
+#define FIELD(field, name, parameters, arguments) .field = blas_##field,
+    BLAS_API(FIELD)
+#undef FIELD
+};

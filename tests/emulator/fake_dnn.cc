@@ -1,0 +1,360 @@
+/* fake_dnn.cc - a twin of cuDNN's graph interface on the host: descriptors keep their attributes, a finalised plan is the
+ * operation graph, and execution computes what the graph says (dims, steps, pads, virtual tensors between operations). */
+extern "C" {
+#include "kernels/cuda/dnn.h"
+}
+#include "emulator.h"
+#include "fake.h"
+
+#include <map>
+#include <memory>
+#include <vector>
+
+enum { NOT_SUPPORTED = 3000, BAD_PARAM = 2000, INTERNAL = 4000 };
+#define MAY_FAIL()                                                                                                     \
+    if (fake_fails())                                                                                                  \
+    return INTERNAL
+
+namespace {
+const size_t WORKSPACE = 832;
+
+struct attribute {
+    int type;
+    std::vector<unsigned char> bytes;
+    int64_t n;
+};
+struct content {
+    int kind;
+    bool final;
+    std::map<int, attribute> has;
+    std::map<int, std::vector<std::shared_ptr<content>>> refers;
+};
+typedef std::shared_ptr<content> ref;
+struct descriptor {
+    ref c;
+};
+
+size_t size_of(int type)
+{
+    switch (type) {
+    case DNN_T_BOOL:
+    case DNN_T_CHAR:
+        return 1;
+    case DNN_T_I64:
+    case DNN_T_HANDLE:
+    case DNN_T_POINTER:
+    case DNN_T_DESCRIPTOR:
+        return 8;
+    default:
+        return 4;
+    }
+}
+
+template <class T> std::vector<T> all(const ref &c, int which)
+{
+    auto i = c->has.find(which);
+    std::vector<T> v;
+    if (i != c->has.end() && i->second.bytes.size() >= sizeof(T) * (size_t)i->second.n) {
+        v.resize((size_t)i->second.n);
+        memcpy(v.data(), i->second.bytes.data(), v.size() * sizeof(T));
+    }
+    return v;
+}
+template <class T> T one(const ref &c, int which, T otherwise)
+{
+    std::vector<T> v = all<T>(c, which);
+    return v.empty() ? otherwise : v[0];
+}
+ref at(const ref &c, int which)
+{
+    auto i = c->refers.find(which);
+    return i == c->refers.end() || i->second.empty() ? nullptr : i->second[0];
+}
+
+/* ---- what may be finalised ---- */
+
+struct conv_parts {
+    ref conv, x, w, y;
+};
+conv_parts parts_of(const ref &op)
+{
+    switch (op->kind) {
+    case DNN_OP_FORWARD:
+        return {at(op, DNN_FORWARD_CONV), at(op, DNN_FORWARD_X), at(op, DNN_FORWARD_W), at(op, DNN_FORWARD_Y)};
+    case DNN_OP_DATA:
+        return {at(op, DNN_DATA_CONV), at(op, DNN_DATA_DX), at(op, DNN_DATA_W), at(op, DNN_DATA_DY)};
+    default:
+        return {at(op, DNN_WEIGHT_CONV), at(op, DNN_WEIGHT_X), at(op, DNN_WEIGHT_DW), at(op, DNN_WEIGHT_DY)};
+    }
+}
+bool is_conv(const ref &op) { return op->kind == DNN_OP_FORWARD || op->kind == DNN_OP_DATA || op->kind == DNN_OP_WEIGHT; }
+
+bool tensor_is_whole(const ref &t)
+{
+    auto dim = all<int64_t>(t, DNN_TENSOR_DIMS), step = all<int64_t>(t, DNN_TENSOR_STEPS);
+    return t && t->final && dim.size() >= 4 && dim.size() == step.size() && t->has.count(DNN_TENSOR_TYPE) &&
+           t->has.count(DNN_TENSOR_ID) && one<int64_t>(t, DNN_TENSOR_ALIGNMENT, 0) == 16;
+}
+
+/* Channels, groups and the number of windows go together, as cuDNN demands it. */
+bool conv_is_whole(const ref &op)
+{
+    const conv_parts p = parts_of(op);
+    if (!p.conv || !p.x || !p.w || !p.y || !p.conv->final || !tensor_is_whole(p.x) || !tensor_is_whole(p.w) || !tensor_is_whole(p.y))
+        return false;
+    auto x = all<int64_t>(p.x, DNN_TENSOR_DIMS), w = all<int64_t>(p.w, DNN_TENSOR_DIMS), y = all<int64_t>(p.y, DNN_TENSOR_DIMS);
+    auto stride = all<int64_t>(p.conv, DNN_CONV_STRIDES), dilation = all<int64_t>(p.conv, DNN_CONV_DILATIONS);
+    auto before = all<int64_t>(p.conv, DNN_CONV_PADS_BEFORE), after = all<int64_t>(p.conv, DNN_CONV_PADS_AFTER);
+    size_t axes = (size_t)one<int64_t>(p.conv, DNN_CONV_AXES, 0);
+    if (axes + 2 != x.size() || stride.size() != axes || dilation.size() != axes || before.size() != axes || after.size() != axes)
+        return false;
+    if (x[0] != y[0] || w[0] != y[1] || w[1] < 1 || x[1] % w[1] || y[1] % (x[1] / w[1]))
+        return false;
+    for (size_t i = 0; i < axes; i++)
+        if (y[2 + i] != (x[2 + i] + before[i] + after[i] - (w[2 + i] - 1) * dilation[i] - 1) / stride[i] + 1)
+            return false;
+    return true;
+}
+
+int check(const ref &c)
+{
+    switch (c->kind) {
+    case DNN_TENSOR: {
+        c->final = true;
+        bool ok = tensor_is_whole(c);
+        c->final = ok;
+        return ok ? 0 : (int)BAD_PARAM;
+    }
+    case DNN_OP_FORWARD:
+    case DNN_OP_DATA:
+    case DNN_OP_WEIGHT:
+        return conv_is_whole(c) ? 0 : (int)BAD_PARAM;
+    case DNN_OP_POINTWISE:
+        return at(c, DNN_OP_POINTWISE_HOW) && at(c, DNN_OP_POINTWISE_X) && at(c, DNN_OP_POINTWISE_Y) ? 0 : (int)BAD_PARAM;
+    case DNN_GRAPH:
+        return c->refers.count(DNN_GRAPH_OPS) ? 0 : (int)BAD_PARAM;
+    case DNN_HEURISTIC:
+        return at(c, DNN_HEURISTIC_GRAPH) ? 0 : (int)BAD_PARAM;
+    case DNN_PLAN:
+        return at(c, DNN_PLAN_CONFIG) && at(c, DNN_PLAN_CONFIG)->refers.count(DNN_HEURISTIC_GRAPH) ? 0 : (int)BAD_PARAM;
+    default:
+        return 0;
+    }
+}
+
+/* ---- computing ---- */
+
+struct view {
+    float *p;
+    std::vector<int64_t> dim, step;
+    /* Where index i (of any tensor with as many axes) lies; axes of length 1 repeat. */
+    float &operator()(const std::vector<int64_t> &i) const
+    {
+        int64_t o = 0;
+        for (size_t k = 0; k < dim.size(); k++)
+            o += (dim[k] == 1 ? 0 : i[k]) * step[k];
+        return p[o];
+    }
+};
+typedef std::map<int64_t, void *> operands;
+typedef std::map<int64_t, std::vector<float>> scratch;
+
+view view_of(const ref &t, const operands &given, scratch &own)
+{
+    view v = {nullptr, all<int64_t>(t, DNN_TENSOR_DIMS), all<int64_t>(t, DNN_TENSOR_STEPS)};
+    int64_t id = one<int64_t>(t, DNN_TENSOR_ID, -1), n = 1;
+    if (!one<unsigned char>(t, DNN_TENSOR_VIRTUAL, 0)) {
+        v.p = (float *)given.at(id);
+        return v;
+    }
+    for (int64_t d : v.dim)
+        n *= d;
+    own[id].resize((size_t)n);
+    v.p = own[id].data();
+    return v;
+}
+
+bool next(std::vector<int64_t> &i, const std::vector<int64_t> &dim)
+{
+    for (size_t k = dim.size(); k-- > 0;) {
+        if (++i[k] < dim[k])
+            return true;
+        i[k] = 0;
+    }
+    return false;
+}
+
+void clear(const view &v)
+{
+    std::vector<int64_t> i(v.dim.size(), 0);
+    do
+        v(i) = 0;
+    while (next(i, v.dim));
+}
+
+/* Every product of the convolution once: y, x and w of a tap, with the result among them growing. */
+void convolve(const ref &op, const operands &given, scratch &own)
+{
+    const conv_parts p = parts_of(op);
+    view x = view_of(p.x, given, own), w = view_of(p.w, given, own), y = view_of(p.y, given, own);
+    auto stride = all<int64_t>(p.conv, DNN_CONV_STRIDES), dilation = all<int64_t>(p.conv, DNN_CONV_DILATIONS),
+         before = all<int64_t>(p.conv, DNN_CONV_PADS_BEFORE);
+    const int64_t per_group = y.dim[1] / (x.dim[1] / w.dim[1]);
+    clear(op->kind == DNN_OP_FORWARD ? y : op->kind == DNN_OP_DATA ? x : w);
+    std::vector<int64_t> o(y.dim.size(), 0);
+    do {
+        std::vector<int64_t> tap_dim(w.dim.begin() + 1, w.dim.end()), tap(tap_dim.size(), 0);
+        do {
+            std::vector<int64_t> i = o, k(1, o[1]);
+            bool inside = true;
+            k.insert(k.end(), tap.begin(), tap.end());
+            i[1] = o[1] / per_group * w.dim[1] + tap[0];
+            for (size_t s = 0; s + 2 < o.size(); s++) {
+                i[2 + s] = o[2 + s] * stride[s] + tap[1 + s] * dilation[s] - before[s];
+                inside = inside && i[2 + s] >= 0 && i[2 + s] < x.dim[2 + s];
+            }
+            if (!inside)
+                continue;
+            if (op->kind == DNN_OP_FORWARD)
+                y(o) += w(k) * x(i);
+            else if (op->kind == DNN_OP_DATA)
+                x(i) += w(k) * y(o);
+            else
+                w(k) += y(o) * x(i);
+        } while (next(tap, tap_dim));
+    } while (next(o, y.dim));
+}
+
+void pointwise(const ref &op, const operands &given, scratch &own)
+{
+    int mode = one<int>(at(op, DNN_OP_POINTWISE_HOW), DNN_POINTWISE_MODE, -1);
+    view x = view_of(at(op, DNN_OP_POINTWISE_X), given, own), y = view_of(at(op, DNN_OP_POINTWISE_Y), given, own), b = x;
+    if (at(op, DNN_OP_POINTWISE_B))
+        b = view_of(at(op, DNN_OP_POINTWISE_B), given, own);
+    std::vector<int64_t> i(y.dim.size(), 0);
+    do
+        y(i) = mode == DNN_ADD ? x(i) + b(i) : x(i) < 0 ? 0 : x(i);
+    while (next(i, y.dim));
+}
+
+void run_graph(const ref &graph, const operands &given)
+{
+    scratch own;
+    for (const ref &op : graph->refers[DNN_GRAPH_OPS])
+        is_conv(op) ? convolve(op, given, own) : pointwise(op, given, own);
+}
+
+/* ---- the calls ---- */
+
+struct handle {
+    void *stream;
+};
+
+int dnn_create(void **out)
+{
+    MAY_FAIL();
+    *out = new handle{nullptr};
+    fake_count(1);
+    return 0;
+}
+int dnn_destroy(void *h)
+{
+    delete (handle *)h;
+    fake_count(-1);
+    return 0;
+}
+int dnn_set_stream(void *h, void *stream)
+{
+    MAY_FAIL();
+    ((handle *)h)->stream = stream;
+    return 0;
+}
+int dnn_make(int kind, void **out)
+{
+    MAY_FAIL();
+    *out = new descriptor{std::make_shared<content>(content{kind, false, {}, {}})};
+    fake_count(1);
+    return 0;
+}
+int dnn_unmake(void *d)
+{
+    delete (descriptor *)d;
+    fake_count(-1);
+    return 0;
+}
+int dnn_set(void *d, int which, int type, int64_t n, const void *from)
+{
+    const ref &c = ((descriptor *)d)->c;
+    MAY_FAIL();
+    if (c->final || n < 1 || !from)
+        return BAD_PARAM;
+    if (type == DNN_T_DESCRIPTOR) {
+        for (int64_t i = 0; i < n; i++) {
+            descriptor *other = ((descriptor *const *)from)[i];
+            if (!other || !other->c->final)
+                return BAD_PARAM;
+            c->refers[which].push_back(other->c);
+        }
+        return 0;
+    }
+    attribute a = {type, {}, n};
+    a.bytes.assign((const unsigned char *)from, (const unsigned char *)from + (size_t)n * size_of(type));
+    c->has[which] = a;
+    return 0;
+}
+int dnn_get(void *d, int which, int type, int64_t most, int64_t *n, void *to)
+{
+    const ref &c = ((descriptor *)d)->c;
+    MAY_FAIL();
+    if (!c->final || (type == DNN_T_DESCRIPTOR) != (which == DNN_HEURISTIC_RESULTS || which == DNN_CONFIG_ENGINE))
+        return BAD_PARAM;
+    *n = 0;
+    if (which == DNN_HEURISTIC_RESULTS) { /* one proposal in mode A, unless nobody could run the graph */
+        descriptor *config = ((descriptor **)to)[0];
+        if (one<int>(c, DNN_HEURISTIC_MODE, -1) != DNN_MODE_A || most < 1)
+            return 0;
+        config->c->refers[DNN_HEURISTIC_GRAPH] = c->refers[DNN_HEURISTIC_GRAPH];
+        config->c->final = true;
+        *n = 1;
+    } else if (which == DNN_CONFIG_ENGINE) {
+        (*(descriptor **)to)->c->final = true;
+        *n = 1;
+    } else if (which == DNN_ENGINE_INDEX || which == DNN_PLAN_WORKSPACE) {
+        *(int64_t *)to = which == DNN_PLAN_WORKSPACE ? (int64_t)WORKSPACE : 7;
+        *n = 1;
+    }
+    return 0;
+}
+int dnn_finalize(void *d)
+{
+    MAY_FAIL();
+    int code = check(((descriptor *)d)->c);
+    ((descriptor *)d)->c->final = code == 0;
+    return code;
+}
+int dnn_execute(void *h, void *plan, void *variant)
+{
+    MAY_FAIL();
+    const ref p = ((descriptor *)plan)->c, v = ((descriptor *)variant)->c;
+    auto id = all<int64_t>(v, DNN_VARIANT_IDS);
+    auto pointer = all<void *>(v, DNN_VARIANT_POINTERS);
+    void *work = one<void *>(v, DNN_VARIANT_WORKSPACE, nullptr);
+    if (!p->final || !v->final || id.size() != pointer.size() || !work)
+        return BAD_PARAM;
+    operands given;
+    for (size_t i = 0; i < id.size(); i++)
+        given[id[i]] = pointer[i];
+    const ref graph = at(at(p, DNN_PLAN_CONFIG), DNN_HEURISTIC_GRAPH);
+    emulator_enqueue(((handle *)h)->stream, [=] {
+        memset(work, 0xEE, WORKSPACE);
+        run_graph(graph, given);
+    });
+    return 0;
+}
+} // namespace
+
+extern "C" const dnn_api fake_dnn_api = {
+#define FIELD(field, name, parameters, arguments) .field = dnn_##field,
+    DNN_API(FIELD)
+#undef FIELD
+};
