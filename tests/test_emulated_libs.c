@@ -1,0 +1,134 @@
+/* test_emulated_libs.c - the rows over cuBLASLt and cuDNN, on twins of these libraries on the host (tests/emulator/fake_*.cc): they
+ * compute what our descriptors ask for, so every case row of products and convolutions proves the descriptors; and each of
+ * their calls fails once: the job ends with an error or runs on other kernels, and nothing leaks. */
+#include "emulator/fake.h"
+#include "exec/exec.h"
+#include "harness.h"
+#include "op_case.h"
+
+#include <stdio.h>
+
+#define DEVICE "emulated-libs"
+
+START_TEST(matmul_rows)
+{
+    int failed = op_cases_run("matmul", op_cases_matmul, DEVICE);
+    ck_assert_msg(failed == 0, "%d rows of family matmul failed", failed);
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
+START_TEST(conv_rows)
+{
+    int failed = op_cases_run("conv", op_cases_conv, DEVICE);
+    ck_assert_msg(failed == 0, "%d rows of family conv failed", failed);
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
+/* ---- a graph that both libraries run ---- */
+
+/* A convolution with bias and relu, and a Linear layer with bias, residual and relu on its rows: [8, 4] [4, 6]. */
+static status make_graph(graph **out, value_id *y)
+{
+    static const float numbers[512] = {1, -2, 3, 0.5f, -0.25f, 4, -1, 2};
+    const conv_attrs conv = {.kernel_shape = {2, (const int64_t[]){3, 3}}, .strides = {2, (const int64_t[]){1, 1}},
+                             .dilations = {2, (const int64_t[]){1, 1}}, .pads = {4, (const int64_t[]){1, 1, 1, 1}}, .group = 1,
+                             .relu = 1};
+    const linear_attrs linear = {.alpha = 0.5, .activation = ACTIVATION_RELU};
+    const shape shapes[] = {SHAPE(1, 3, 4, 4), SHAPE(2, 3, 3, 3), SHAPE(2), SHAPE(4, 6), SHAPE(6), SHAPE(1, 2, 4, 6)};
+    enum { X, W, B, V, C, R, ALL };
+    value_id in[ALL], c;
+    TRY(graph_new(out));
+    for (int i = 0; i < ALL; i++) {
+        char name[2] = {(char)('a' + i), 0};
+        TRY(graph_add_data(*out, name, VALUE_CONST, DTYPE_F32, shapes[i], numbers + i, &in[i]));
+    }
+    TRY(graph_add(*out, OP_CONV, &conv, (value_id[]){in[X], in[W], in[B]}, 3, &c, 1));
+    TRY(graph_add(*out, OP_LINEAR, &linear, (value_id[]){c, in[V], in[C], in[R]}, 4, y, 1));
+    return graph_add_output(*out, *y);
+}
+
+typedef struct outcome {
+    float y[48];
+    bool blas, dnn; /* the libraries' rows ran */
+} outcome;
+
+/* The graph on the device, closed again whatever happens. */
+static status run(const char *device, const graph *g, value_id y, outcome *o)
+{
+    const backend_options none = {.threads = 1};
+    backend *b = NULL;
+    plan *p = NULL;
+    exec *e = NULL;
+    status st = ST_OK;
+    TRY_DONE(backend_open(device, &none, &b));
+    TRY_DONE(plan_make(g, b, &p));
+    for (size_t k = 1; k < g->n_node; k++) {
+        o->blas = o->blas || strstr(p->kernel[k]->name, "cuBLASLt");
+        o->dnn = o->dnn || strstr(p->kernel[k]->name, "cuDNN");
+    }
+    TRY_DONE(exec_open(g, b, NULL, 0, &e));
+    TRY_DONE(exec_run(e, PHASE_MAIN));
+    TRY_DONE(exec_get(e, y, o->y, sizeof o->y));
+done:
+    exec_close(e);
+    plan_free(p);
+    backend_close(b);
+    return st;
+}
+
+static void check_close(const outcome *a, const outcome *b)
+{
+    for (size_t i = 0; i < sizeof a->y / sizeof *a->y; i++)
+        ck_assert_msg(a->y[i] - b->y[i] < 1e-4f && b->y[i] - a->y[i] < 1e-4f, "element %zu: %g and %g", i, (double)a->y[i],
+                      (double)b->y[i]);
+}
+
+START_TEST(libraries_run)
+{
+    outcome cpu = {0}, libs = {0};
+    graph *g = NULL;
+    value_id y;
+    OK(make_graph(&g, &y));
+    OK(run("cpu", g, y, &cpu));
+    OK(run(DEVICE, g, y, &libs));
+    ck_assert(libs.blas && libs.dnn && !cpu.blas && !cpu.dnn);
+    check_close(&libs, &cpu);
+    ck_assert_int_eq(fake_alive(), 0);
+    graph_free(g);
+}
+END_TEST
+
+/* Every call of the libraries fails once: an error, or another kernel and the right result; everything is given back. */
+START_TEST(every_call_fails)
+{
+    outcome cpu = {0};
+    graph *g = NULL;
+    value_id y;
+    long n = 0, errors = 0, others = 0;
+    OK(make_graph(&g, &y));
+    OK(run("cpu", g, y, &cpu));
+    for (bool failed = true; failed; n += failed) {
+        outcome libs = {0};
+        fake_fail_at(n + 1);
+        status st = run(DEVICE, g, y, &libs);
+        failed = fake_failed();
+        fake_fail_at(0);
+        ck_assert_msg(fake_alive() == 0, "call %ld failed: %ld things were not given back", n + 1, fake_alive());
+        if (st == ST_OK)
+            check_close(&libs, &cpu);
+        else if (!strstr(status_message(), "no kernel")) /* own kernels take what the libraries do not */
+            ck_assert_msg(st == ST_OOM && strstr(status_message(), "cu"), "call %ld failed: status %d, %s", n + 1, (int)st,
+                          status_message());
+        errors += st != ST_OK;
+        others += st == ST_OK && failed;
+    }
+    printf("libraries: each of %ld calls failed once: %ld errors, %ld times other kernels\n", n, errors, others);
+    ck_assert_int_gt(n, 60);
+    ck_assert_int_gt(errors, 3);
+    graph_free(g);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(matmul_rows), TEST(conv_rows), TEST(libraries_run), TEST(every_call_fails), {0}};
