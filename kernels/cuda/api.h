@@ -75,9 +75,11 @@ typedef struct cuda_queue {
 } cuda_queue;
 
 /* Failures of the libraries have codes beyond those of CUDA's run time. */
-#define CUDA_LIBRARY_CODES  (1 << 20)
-#define CUDA_BLAS_CODE(s)   ((s) == 0 ? 0 : CUDA_LIBRARY_CODES + (s))
-#define CUDA_DNN_CODE(s)    ((s) == 0 ? 0 : 2 * CUDA_LIBRARY_CODES + (s))
+enum { CUDA_BLAS_CODES = 1 << 20, CUDA_DNN_CODES = 2 << 20 };
+static inline int cuda_library_code(int codes, int library_status)
+{
+    return library_status ? codes + library_status : 0;
+}
 
 /* Keeps the first failure. Returns whether `code` is 0. */
 static inline bool cuda_note(cuda_queue *q, const char *where, int code)

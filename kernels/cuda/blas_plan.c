@@ -144,14 +144,14 @@ void cuda_blas_run(cuda_queue *q, const blas_plan *p, const blas_operands *o)
         return;
     if (p->key.epilogue & BLAS_EPILOGUE_BIAS &&
         !cuda_note(q, "cublasLtMatmulDescSetAttribute",
-                   CUDA_BLAS_CODE(api->product_set(p->product, BLAS_PRODUCT_BIAS_POINTER, &o->bias, sizeof o->bias))))
+                   cuda_library_code(CUDA_BLAS_CODES, api->product_set(p->product, BLAS_PRODUCT_BIAS_POINTER, &o->bias, sizeof o->bias))))
         return;
     if (p->key.epilogue & BLAS_EPILOGUE_AUX &&
         !cuda_note(q, "cublasLtMatmulDescSetAttribute",
-                   CUDA_BLAS_CODE(api->product_set(p->product, BLAS_PRODUCT_AUX_POINTER, &o->aux, sizeof o->aux))))
+                   cuda_library_code(CUDA_BLAS_CODES, api->product_set(p->product, BLAS_PRODUCT_AUX_POINTER, &o->aux, sizeof o->aux))))
         return;
     cuda_note(q, "cublasLtMatmul",
-              CUDA_BLAS_CODE(api->multiply(q->blas->handle, p->product, &o->alpha, o->b, p->b, o->a, p->a, &beta,
+              cuda_library_code(CUDA_BLAS_CODES, api->multiply(q->blas->handle, p->product, &o->alpha, o->b, p->b, o->a, p->a, &beta,
                                            p->key.adds ? o->c : o->y, p->y, o->y, p->y, p->choice.algorithm, o->work,
                                            p->choice.workspace, q->stream)));
 }

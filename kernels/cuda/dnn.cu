@@ -68,9 +68,12 @@ static void copy_dims(int64_t *to, const shape *s)
         to[i + shift] = s->dim[i];
 }
 
-static bool is_empty(const shape *s)
+/* Left to our own kernels: nothing to do, and a channel a group, where the library is slow in float32. */
+static bool is_ours(const kernel_args *a, const shape *w)
 {
-    return shape_count(s) < 1;
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    return !a->queue->dnn || shape_count(&a->in[0].sh) < 1 || shape_count(&a->in[1].sh) < 1 || shape_count(&a->out[0].sh) < 1 ||
+           (at->group > 1 && w->dim[1] == 1);
 }
 
 static dnn_key key_of(const kernel_args *a, dnn_kind kind, const shape *x, const shape *w, const shape *y)
@@ -114,7 +117,7 @@ static forward_way forward_ways(const kernel_args *a)
 {
     const conv_attrs *at = (const conv_attrs *)a->attr;
     forward_way f = {};
-    if (!a->queue->dnn || is_empty(&a->in[0].sh) || is_empty(&a->in[1].sh) || is_empty(&a->out[0].sh))
+    if (is_ours(a, &a->in[1].sh))
         return f;
     dnn_key k = key_of(a, DNN_CONV_FORWARD, &a->in[0].sh, &a->in[1].sh, &a->out[0].sh), plain = k;
     k.bias = is_there(a, 2);
@@ -154,7 +157,7 @@ static void forward_run(const kernel_args *a)
 
 static const dnn_plan *data_plan(const kernel_args *a)
 {
-    if (!a->queue->dnn || is_empty(&a->in[0].sh) || is_empty(&a->in[1].sh) || is_empty(&a->out[0].sh))
+    if (is_ours(a, &a->in[1].sh))
         return NULL;
     const dnn_key k = key_of(a, DNN_CONV_DATA, &a->out[0].sh, &a->in[1].sh, &a->in[0].sh);
     return usable(cuda_dnn_plan(a->queue, &k));
@@ -183,7 +186,7 @@ static void data_run(const kernel_args *a)
 
 static const dnn_plan *weight_plan(const kernel_args *a)
 {
-    if (!a->queue->dnn || is_empty(&a->in[0].sh) || is_empty(&a->in[1].sh) || is_empty(&a->out[0].sh))
+    if (is_ours(a, &a->out[0].sh))
         return NULL;
     const dnn_key k = key_of(a, DNN_CONV_WEIGHT, &a->in[0].sh, &a->out[0].sh, &a->in[1].sh);
     return usable(cuda_dnn_plan(a->queue, &k));

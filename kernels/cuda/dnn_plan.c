@@ -372,7 +372,7 @@ void cuda_dnn_run(cuda_queue *q, const dnn_plan *p, void *const *operand, void *
             id[n] = i;
             at[n++] = operand[i];
         }
-    if (!cuda_note(q, "cudnnBackendCreateDescriptor", CUDA_DNN_CODE(api->make(DNN_VARIANT, &variant))))
+    if (!cuda_note(q, "cudnnBackendCreateDescriptor", cuda_library_code(CUDA_DNN_CODES, api->make(DNN_VARIANT, &variant))))
         return;
     int code = api->set(variant, DNN_VARIANT_IDS, DNN_T_I64, n, id);
     if (code == 0)
@@ -381,7 +381,7 @@ void cuda_dnn_run(cuda_queue *q, const dnn_plan *p, void *const *operand, void *
         code = api->set(variant, DNN_VARIANT_WORKSPACE, DNN_T_POINTER, 1, &work);
     if (code == 0)
         code = api->finalize(variant);
-    if (cuda_note(q, "cudnnBackendFinalize", CUDA_DNN_CODE(code)))
-        cuda_note(q, "cudnnBackendExecute", CUDA_DNN_CODE(api->execute(q->dnn->handle, p->plan, variant)));
+    if (cuda_note(q, "cudnnBackendFinalize", cuda_library_code(CUDA_DNN_CODES, code)))
+        cuda_note(q, "cudnnBackendExecute", cuda_library_code(CUDA_DNN_CODES, api->execute(q->dnn->handle, p->plan, variant)));
     api->unmake(variant);
 }

@@ -257,9 +257,9 @@ static status open_libraries(cuda_backend *c)
     const dnn_api *dnn = cuda_libs_dnn(c->libs);
     int code = blas ? cuda_blas_open(blas, &q->blas) : 0;
     if (code != 0)
-        return cuda_fault(q, "cublasLtCreate", CUDA_BLAS_CODE(code));
+        return cuda_fault(q, "cublasLtCreate", cuda_library_code(CUDA_BLAS_CODES, code));
     code = dnn ? cuda_dnn_open(dnn, q->stream, &q->dnn) : 0;
-    return code != 0 ? cuda_fault(q, "cudnnCreate", CUDA_DNN_CODE(code)) : ST_OK;
+    return code != 0 ? cuda_fault(q, "cudnnCreate", cuda_library_code(CUDA_DNN_CODES, code)) : ST_OK;
 }
 
 static status add_rows(cuda_backend *c, const kernel_row *const *tables)

@@ -268,17 +268,17 @@ const char *cuda_libs_text(int code)
         int code;
         const char *text;
     } said[] = {
-        {CUDA_BLAS_CODE(-1), "no memory for cuBLASLt"},     {CUDA_BLAS_CODE(1), "cuBLASLt is not initialised"},
-        {CUDA_BLAS_CODE(3), "cuBLASLt could not allocate"}, {CUDA_BLAS_CODE(7), "cuBLASLt refuses a value"},
-        {CUDA_BLAS_CODE(8), "cuBLASLt does not know this device"}, {CUDA_BLAS_CODE(13), "cuBLASLt: execution failed"},
-        {CUDA_BLAS_CODE(14), "cuBLASLt: internal error"},   {CUDA_BLAS_CODE(15), "cuBLASLt does not support this"},
-        {CUDA_DNN_CODE(-1), "no memory for cuDNN"},         {CUDA_DNN_CODE(1001), "cuDNN is not initialised"},
-        {CUDA_DNN_CODE(5000), "cuDNN: execution failed"},   {CUDA_DNN_CODE(5001), "cuDNN: the driver failed"},
+        {CUDA_BLAS_CODES - 1, "no memory for cuBLASLt"},     {CUDA_BLAS_CODES + 1, "cuBLASLt is not initialised"},
+        {CUDA_BLAS_CODES + 3, "cuBLASLt could not allocate"}, {CUDA_BLAS_CODES + 7, "cuBLASLt refuses a value"},
+        {CUDA_BLAS_CODES + 8, "cuBLASLt does not know this device"}, {CUDA_BLAS_CODES + 13, "cuBLASLt: execution failed"},
+        {CUDA_BLAS_CODES + 14, "cuBLASLt: internal error"},   {CUDA_BLAS_CODES + 15, "cuBLASLt does not support this"},
+        {CUDA_DNN_CODES - 1, "no memory for cuDNN"},         {CUDA_DNN_CODES + 1001, "cuDNN is not initialised"},
+        {CUDA_DNN_CODES + 5000, "cuDNN: execution failed"},   {CUDA_DNN_CODES + 5001, "cuDNN: the driver failed"},
     };
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (said[i].code == code)
             return said[i].text;
-    return code >= 2 * CUDA_LIBRARY_CODES - 1   ? "cuDNN failed (the code less 2097152 is its status)"
-           : code >= CUDA_LIBRARY_CODES - 1     ? "cuBLASLt failed (the code less 1048576 is its status)"
+    return code >= CUDA_DNN_CODES - 1   ? "cuDNN failed (the code less 2097152 is its status)"
+           : code >= CUDA_BLAS_CODES - 1     ? "cuBLASLt failed (the code less 1048576 is its status)"
                                                 : NULL;
 }

@@ -22,7 +22,7 @@ const blas_api *cuda_libs_blas(const cuda_libs *l); /* NULL: it is not there; so
 const dnn_api *cuda_libs_dnn(const cuda_libs *l);
 /* One line a library: its version and file, or what is missing and how to get it. */
 void cuda_libs_describe(const cuda_libs *l, text *out);
-/* What a status of theirs (CUDA_BLAS_CODE, CUDA_DNN_CODE) means; static text, NULL for other codes. */
+/* What a status of theirs (CUDA_BLAS_CODES, CUDA_DNN_CODES) means; static text, NULL for other codes. */
 const char *cuda_libs_text(int code);
 
 #endif
