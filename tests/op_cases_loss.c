@@ -17,6 +17,8 @@
 #define T(...)      {F32(__VA_ARGS__), .no_grad = true}
 #define TOTAL       .loss_outs = 1
 
+static const double few_weights[600] = {[0] = 1, [100] = 2, [200] = .5, [511] = 3, [512] = .25, [599] = 1.5};
+
 const op_case op_cases_loss[] = {
     {OP_KD_LOSS, "CE and KL as PyTorch", .in = {LOGITS, TEACHER, LABELS(3, 1, 0), ABSENT, ABSENT, WEIGHTS(.5, .9, 4)},
      .n_out = 6, KD(.label_smoothing = 0), TOTAL, .fwd_tol = 1e-6, .bwd_tol = 1e-6,
@@ -65,6 +67,17 @@ const op_case op_cases_loss[] = {
     {OP_KD_LOSS, "one class more",
      .in = {{F32(33, 65)}, T(33, 65), {I64(33), .lo = -1, .hi = 65}, ABSENT, ABSENT, WEIGHTS(.6, .4, 1)},
      KD(.label_smoothing = .1), .n_out = 6, TOTAL, .fwd_tol = 1e-6, .bwd_tol = 1e-6},
+    {OP_KD_LOSS, "class weights by the hundreds",
+     .in = {{F32(21, 600)}, T(21, 600), {I64(21), .lo = -1, .hi = 600}, {I64(21), FIXED(0, 511, 512, 599)},
+            {F32(21), .lo = 0, .hi = 1, .no_grad = true}, WEIGHTS(.6, .4, 2)},
+     .n_out = 6, KD(.label_smoothing = .1, .per_labelled = 1, .class_weights = {600, few_weights}), TOTAL, .fwd_tol = 2e-6, .bwd_tol = 1e-6},
+    {OP_KD_LOSS, "more classes than a warp takes", .in = {{F32(5, 2000), .lo = -8, .hi = 8}, {F32(5, 2000), .lo = -8, .hi = 8, .no_grad = true},
+     {I64(5), .lo = -1, .hi = 2000}, ABSENT, ABSENT, WEIGHTS(.3, .7, 3)}, .n_out = 6, KD(.label_smoothing = .1), TOTAL, .fwd_tol = 2e-6,
+     .bwd_tol = 1e-6},
+    {OP_KD_LOSS, "a vocabulary", .in = {{F32(3, 4500), .lo = -8, .hi = 8}, {F32(3, 4500), .lo = -8, .hi = 8, .no_grad = true},
+     {I64(3), FIXED(0, 4499, 7)}, ABSENT, ABSENT, WEIGHTS(.3, .7, 3)}, .n_out = 6, KD(.label_smoothing = 0), TOTAL, .fwd_tol = 2e-6, .bwd_tol = 1e-6},
+    {OP_KD_LOSS, "a vocabulary, labels alone", .in = {{F32(3, 4501), .lo = -8, .hi = 8}, ABSENT, {I64(3), FIXED(0, 4500, -1)}, ABSENT, ABSENT,
+     WEIGHTS(1, 0, 1)}, .n_out = 5, KD(.label_smoothing = .1), TOTAL, .fwd_tol = 2e-6, .bwd_tol = 1e-6},
     {OP_KD_LOSS, "rows of a sequence", .in = {{F32(2, 5, 6)}, T(2, 5, 6), {I64(2, 5), .lo = -1, .hi = 6}, ABSENT, ABSENT, WEIGHTS(1, 1, 2)},
      .n_out = 6, KD(.label_smoothing = 0), TOTAL, .fwd_tol = 1e-6, .bwd_tol = 1e-6},
     {OP_KD_LOSS, "huge logits", .in = {{F32(2, 3), FIXED(1e4, -1e4, 9999, -1e4, 1e4, -9999)},

@@ -1,8 +1,10 @@
 /* op_run.c - runs a graph node by node, every operand and workspace between guard bytes. */
 #include "op_run.h"
+#include "emulator/emulator_control.h"
 #include "exec/internal.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -98,6 +100,9 @@ static void operands(const op_run *r, const node *n, kernel_tensor *in, kernel_t
             in[i].data = NULL;
 }
 
+static bool is_far(const backend *b);
+static status run_far(op_run *r, const kernel_row *row, const kernel_args *a, guarded *to);
+
 static status choose(op_run *r, size_t k)
 {
     const node *n = &r->g->node[k];
@@ -120,7 +125,10 @@ static status choose(op_run *r, size_t k)
     size_t bytes = r->row[k]->prepared ? r->row[k]->prepared(&a) : 0;
     if (bytes) {
         TRY(guarded_make(&r->prepared[k], bytes));
-        r->row[k]->prepare(&a, r->prepared[k].data);
+        if (is_far(r->b))
+            TRY(run_far(r, r->row[k], &a, &r->prepared[k]));
+        else
+            r->row[k]->prepare(&a, r->prepared[k].data);
         if (!guarded_intact(&r->prepared[k]))
             return fail(ST_INTERNAL, "node '%s' (%s): wrote outside what it prepares", n->name, r->row[k]->name);
     }
@@ -164,6 +172,94 @@ void op_run_close(op_run *r)
     *r = (op_run){0};
 }
 
+/* ---- a device that does not see these buffers ---- */
+
+/* Whether kernels need copies of the operands. DISTILL_OP_FAR=1: also on the emulator, to try this path. */
+static bool is_far(const backend *b)
+{
+    return b->remote && (b->queue->api != &emulator_api || getenv("DISTILL_OP_FAR"));
+}
+
+typedef struct moved { /* a buffer and its guards on the device */
+    void *host, *there;
+    size_t bytes;
+} moved;
+typedef struct moving {
+    backend *b;
+    moved at[2 * OPERANDS + 2];
+    int n;
+} moving;
+
+/* *p becomes the address on the device of the guarded buffer there; the same buffer moves once. */
+static status move_there(moving *m, void **p, size_t bytes)
+{
+    if (!*p)
+        return ST_OK;
+    for (int i = 0; i < m->n; i++)
+        if (m->at[i].host == *p) {
+            *p = (char *)m->at[i].there + GUARD;
+            return ST_OK;
+        }
+    moved *x = &m->at[m->n];
+    *x = (moved){.host = *p, .bytes = bytes};
+    TRY(m->b->alloc(m->b, bytes + 2 * GUARD, &x->there));
+    m->n++;
+    TRY(m->b->remote->copy(m->b, x->there, (char *)x->host - GUARD, bytes + 2 * GUARD, COPY_TO_DEVICE));
+    *p = (char *)x->there + GUARD;
+    return ST_OK;
+}
+
+static status move_back(moving *m)
+{
+    for (int i = 0; i < m->n; i++)
+        TRY(m->b->remote->copy(m->b, (char *)m->at[i].host - GUARD, m->at[i].there, m->at[i].bytes + 2 * GUARD, COPY_TO_HOST));
+    return m->b->remote->wait(m->b);
+}
+
+static size_t operand_bytes(const kernel_tensor *t)
+{
+    return (size_t)kernel_elements(t) * dtype_of(t->type)->size;
+}
+
+/* As row->run, or with `to` as row->prepare, on copies of everything with its guards. */
+static status run_far(op_run *r, const kernel_row *row, const kernel_args *a, guarded *to)
+{
+    kernel_tensor in[OPERANDS], out[OPERANDS];
+    kernel_args there = *a;
+    moving m = {.b = (backend *)(uintptr_t)r->b};
+    void *made = to ? to->data : NULL, *prepared = NULL;
+    status st = ST_OK;
+    there.in = in;
+    there.out = out;
+    for (int i = 0; i < a->n_in; i++) {
+        in[i] = a->in[i];
+        TRY_DONE(move_there(&m, &in[i].data, operand_bytes(&in[i])));
+    }
+    for (int i = 0; i < a->n_out; i++) {
+        out[i] = a->out[i];
+        TRY_DONE(move_there(&m, &out[i].data, operand_bytes(&out[i])));
+    }
+    TRY_DONE(move_there(&m, &there.work, a->work_size));
+    for (size_t k = 1; a->prepared && k < r->g->n_node; k++)
+        if (r->prepared[k].data == a->prepared) {
+            prepared = r->prepared[k].data;
+            TRY_DONE(move_there(&m, &prepared, r->prepared[k].bytes));
+        }
+    there.prepared = prepared;
+    if (to) {
+        TRY_DONE(move_there(&m, &made, to->bytes));
+        row->prepare(&there, made);
+    } else {
+        row->run(&there);
+    }
+    TRY_DONE(m.b->remote->wait(m.b));
+    TRY_DONE(move_back(&m));
+done:
+    for (int i = 0; i < m.n; i++)
+        m.b->free(m.b, m.at[i].there, m.at[i].bytes + 2 * GUARD);
+    return st;
+}
+
 /* A workspace of exactly the size that was asked for. */
 static status run_row(op_run *r, const kernel_row *row, kernel_args *a)
 {
@@ -175,6 +271,8 @@ static status run_row(op_run *r, const kernel_row *row, kernel_args *a)
     fill_garbage(r->work.data, want);
     a->work = r->work.data;
     a->work_size = want;
+    if (is_far(r->b))
+        return run_far(r, row, a, NULL);
     row->run(a);
     return r->b->remote ? r->b->remote->wait((backend *)(uintptr_t)r->b) : ST_OK; /* a launch may have failed */
 }

@@ -1,8 +1,10 @@
 /* cuda_survey.c - what `distill doctor` says of GPUs: driver, run time, every device with its free memory. */
+#include "exec/cuda_libs.h"
 #include "exec/internal.h"
 #include "kernels/cuda/api.h"
 
 #include <stdio.h>
+#include <string.h>
 
 bool cuda_has_driver(const cuda_api *api)
 {
@@ -29,6 +31,26 @@ static void survey_device(const cuda_api *api, int index, backend_teller tell, v
     tell(ctx, name, code == 0, line);
 }
 
+/* One line a library, "NAME: what". */
+static void survey_libraries(backend_teller tell, void *ctx)
+{
+    cuda_libs *l = NULL;
+    text t = {0};
+    if (cuda_libs_open(&l) == ST_OK)
+        cuda_libs_describe(l, &t);
+    for (char *line = t.s, *end; t.st == ST_OK && line && *line; line = end) {
+        char *what = strstr(line, ": ");
+        end = line + strcspn(line, "\n");
+        end += *end ? (*end = 0, 1) : 0;
+        if (what) {
+            *what = 0;
+            tell(ctx, line, true, what + 2);
+        }
+    }
+    text_free(&t);
+    cuda_libs_close(l);
+}
+
 void cuda_survey(const cuda_api *api, backend_teller tell, void *ctx)
 {
     int driver = 0, runtime = 0, n = 0;
@@ -52,4 +74,6 @@ void cuda_survey(const cuda_api *api, backend_teller tell, void *ctx)
     }
     for (int i = 0; i < n; i++)
         survey_device(api, i, tell, ctx);
+    if (n > 0)
+        survey_libraries(tell, ctx);
 }
