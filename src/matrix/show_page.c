@@ -65,9 +65,30 @@ static void put_tally(text *t, const matrix *m)
     text_add(t, "</p>\n");
 }
 
-static void put_head(text *t, const matrix *m)
+/* How long measuring took, and how much of it was done in the last making. */
+static void put_effort(text *t, const matrix *m)
 {
     char took[24];
+    double seconds = 0;
+    size_t ran = 0, cached = 0;
+    for (size_t i = 0; i < m->n_rows * m->n_columns; i++) {
+        const matrix_cell *c = &m->cells[i];
+        if (c->state == CELL_NOT_RUN || c->state == CELL_UNSUPPORTED)
+            continue;
+        ran++;
+        cached += c->cached;
+        seconds += isfinite(c->seconds) ? c->seconds : 0;
+    }
+    if (ran == 0)
+        return;
+    text_printf(t, " Measuring took %s in all", human_seconds(seconds, took));
+    if (cached > 0)
+        text_printf(t, "; %zu of %zu cells came from the cache when it was made last", cached, ran);
+    text_add(t, ".");
+}
+
+static void put_head(text *t, const matrix *m)
+{
     page_heading(t, "matrix", "Deployment matrix");
     text_printf(t, "<p>%zu runtime%s, %zu variant%s of the models, ", m->n_rows, m->n_rows == 1 ? "" : "s", m->n_columns,
                 m->n_columns == 1 ? "" : "s");
@@ -81,9 +102,8 @@ static void put_head(text *t, const matrix *m)
         put_words(t, m->cpu);
         if (m->cores > 0)
             text_printf(t, ", %d core%s", m->cores, m->cores == 1 ? "" : "s");
-        if (isfinite(m->seconds) && m->seconds > 0)
-            text_printf(t, ", in %s", human_seconds(m->seconds, took));
         text_add(t, ".");
+        put_effort(t, m);
     }
     text_add(t, "</p>\n");
     put_tally(t, m);
