@@ -389,7 +389,7 @@ static void has_state(json_t *m, const char *runtime, const char *state, const c
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-#define RUNNER_MEMORY "matrix.memory_limit=1000" /* a runner of ours brings the sanitizer's shadow along */
+#define RUNNER_MEMORY "matrix.memory_limit=500" /* a runner of ours brings the sanitizer's shadow along */
 #else
 #define RUNNER_MEMORY "matrix.memory_limit=300"
 #endif
