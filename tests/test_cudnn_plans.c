@@ -66,6 +66,14 @@ START_TEST(headers_agree)
     SAME(DNN_T_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR);
     SAME(DNN_T_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE);
     SAME(DNN_T_CHAR, CUDNN_TYPE_CHAR);
+    SAME(DNN_KNOB, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    SAME(DNN_T_KNOB, CUDNN_TYPE_KNOB_TYPE);
+    SAME(DNN_CONFIG_KNOBS, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES);
+    SAME(DNN_KNOB_TYPE, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE);
+    SAME(DNN_KNOB_VALUE, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE);
+    SAME(DNN_ENGINE_GRAPH, CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
+    SAME(DNN_ENGINE_DEVICE, CUDNN_ATTR_ENGINE_DEVICEPROP);
+    ck_assert_int_le(CUDNN_KNOB_TYPE_COUNTS, DNN_MOST_KNOBS);
     SAME(DNN_POINTWISE_MODE, CUDNN_ATTR_POINTWISE_MODE);
     SAME(DNN_POINTWISE_TYPE, CUDNN_ATTR_POINTWISE_MATH_PREC);
     SAME(DNN_CONV_TYPE, CUDNN_ATTR_CONVOLUTION_COMP_TYPE);
@@ -272,7 +280,7 @@ static bool plan_row(cuda_queue *q, const conv_row *r, what k, size_t type)
     ck_assert_ptr_nonnull(p);
     printf("%-22s %-4s %-24s ", r->net, types[type].name, whats[k].name);
     if (p->usable)
-        printf("engine %4lld  %9zu bytes  %c  mode %c  %4.1f s\n", (long long)p->engine, p->workspace, p->runtime_compiled ? 'r' : 'p',
+        printf("engine %4lld  %9zu bytes  %c  mode %c  %4.1f s\n", (long long)p->choice.engine, p->workspace, p->runtime_compiled ? 'r' : 'p',
                p->mode == DNN_MODE_A ? 'A' : p->mode == DNN_MODE_B ? 'B' : 'F', clock_seconds() - begin);
     else
         printf("none of %d proposals (status %d)  %4.1f s\n", p->configs, p->code, clock_seconds() - begin);
@@ -324,6 +332,50 @@ START_TEST(deterministic_plans)
 }
 END_TEST
 
+static bool recall_one(void *ctx, const dnn_key *key, dnn_choice *out)
+{
+    (void)key;
+    *out = *(const dnn_choice *)ctx;
+    return true;
+}
+
+/* What is kept of a plan (engine, knobs) makes the same plan again, without asking a heuristic; what no engine knows does not. */
+START_TEST(choices_make_plans_again)
+{
+    cuda_libs *libs = NULL;
+    cuda_queue q = {0}, again = {0};
+    int knobs = 0, remade = 0;
+    if (open_described(&libs, &q.dnn)) {
+        for (size_t i = 0; i < 6; i++) {
+            dnn_key key = key_of(&rows[1 + i / 3], (what)(i % 3 + (i % 3 > 1)), i % 3 == 1 ? 1 : 0);
+            const dnn_plan *p = cuda_dnn_plan(&q, &key), *r;
+            if (!p->usable)
+                continue;
+            dnn_choice kept = p->choice;
+            ck_assert_int_ge(kept.n_knob, 0);
+            ck_assert_int_eq(cuda_dnn_open_described(cuda_libs_dnn(libs), h200, &again.dnn), 0);
+            again.dnn->memory = (dnn_memory){.ctx = &kept, .recall = recall_one};
+            r = cuda_dnn_plan(&again, &key);
+            ck_assert_msg(r->usable && r->mode == DNN_MODE_REMEMBERED && r->configs == 1, "row %zu: mode %d", i, r->mode);
+            ck_assert(r->choice.engine == kept.engine && r->workspace == p->workspace && r->settled);
+            cuda_dnn_close(again.dnn);
+            remade++;
+            knobs += kept.n_knob;
+            kept.engine += 100000;
+            ck_assert_int_eq(cuda_dnn_open_described(cuda_libs_dnn(libs), h200, &again.dnn), 0);
+            again.dnn->memory = (dnn_memory){.ctx = &kept, .recall = recall_one};
+            r = cuda_dnn_plan(&again, &key);
+            ck_assert(r->usable && r->mode != DNN_MODE_REMEMBERED && r->choice.engine == p->choice.engine);
+            cuda_dnn_close(again.dnn);
+        }
+        printf("%d plans made again of engine and knobs (%d knobs)\n", remade, knobs);
+        ck_assert_int_gt(remade, 3);
+    }
+    cuda_dnn_close(q.dnn);
+    cuda_libs_close(libs);
+}
+END_TEST
+
 START_TEST(libraries_are_described)
 {
     cuda_libs *libs = NULL;
@@ -339,4 +391,4 @@ START_TEST(libraries_are_described)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(headers_agree), TEST(plans), TEST(deterministic_plans), TEST(libraries_are_described), {0}};
+const test_entry test_table[] = {TEST(headers_agree), TEST(plans), TEST(deterministic_plans), TEST(choices_make_plans_again), TEST(libraries_are_described), {0}};

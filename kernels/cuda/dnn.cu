@@ -135,8 +135,7 @@ static bool forward_takes(const kernel_args *a)
 }
 static size_t forward_workspace(const kernel_args *a)
 {
-    const dnn_plan *p = forward_ways(a).plan;
-    return p ? p->workspace : 0;
+    return cuda_dnn_workspace(a->queue, forward_ways(a).plan);
 }
 static void forward_run(const kernel_args *a)
 {
@@ -168,8 +167,7 @@ static bool data_takes(const kernel_args *a)
 }
 static size_t data_workspace(const kernel_args *a)
 {
-    const dnn_plan *p = data_plan(a);
-    return p ? p->workspace : 0;
+    return cuda_dnn_workspace(a->queue, data_plan(a));
 }
 static void data_run(const kernel_args *a)
 {
@@ -197,8 +195,7 @@ static bool weight_takes(const kernel_args *a)
 }
 static size_t weight_workspace(const kernel_args *a)
 {
-    const dnn_plan *p = weight_plan(a);
-    return p ? p->workspace : 0;
+    return cuda_dnn_workspace(a->queue, weight_plan(a));
 }
 static void weight_run(const kernel_args *a)
 {

@@ -30,21 +30,22 @@ typedef struct dnn_api {
 } dnn_api;
 
 enum { /* of enums in cudnn_graph.h: kinds of descriptors */
-    DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5,
+    DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5, DNN_KNOB = 7,
     DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_GRAPH = 15, DNN_VARIANT = 16,
     DNN_TENSOR = 17, DNN_DEVICE = 38
 };
 enum { /* types of attributes */
     DNN_T_HANDLE = 0, DNN_T_DATA_TYPE = 1, DNN_T_BOOL = 2, DNN_T_I64 = 3, DNN_T_FLOAT = 4, DNN_T_POINTER = 6,
-    DNN_T_CONV_MODE = 7, DNN_T_HEURISTIC_MODE = 8, DNN_T_NUMERICAL_NOTE = 11, DNN_T_POINTWISE_MODE = 14,
+    DNN_T_CONV_MODE = 7, DNN_T_HEURISTIC_MODE = 8, DNN_T_KNOB = 9, DNN_T_NUMERICAL_NOTE = 11, DNN_T_POINTWISE_MODE = 14,
     DNN_T_DESCRIPTOR = 15, DNN_T_BEHAVIOR_NOTE = 19, DNN_T_CHAR = 24
 };
 enum { /* attributes */
     DNN_POINTWISE_MODE = 0, DNN_POINTWISE_TYPE = 1,
     DNN_CONV_TYPE = 100, DNN_CONV_MODE, DNN_CONV_DILATIONS, DNN_CONV_STRIDES, DNN_CONV_PADS_AFTER, DNN_CONV_PADS_BEFORE, DNN_CONV_AXES,
     DNN_HEURISTIC_MODE = 200, DNN_HEURISTIC_GRAPH, DNN_HEURISTIC_RESULTS, DNN_HEURISTIC_DEVICE = 204,
-    DNN_CONFIG_ENGINE = 300,
+    DNN_CONFIG_ENGINE = 300, DNN_CONFIG_KNOBS = 302,
     DNN_PLAN_HANDLE = 400, DNN_PLAN_CONFIG, DNN_PLAN_WORKSPACE, DNN_PLAN_DEVICE = 407,
+    DNN_KNOB_TYPE = 600, DNN_KNOB_VALUE,
     DNN_FORWARD_ALPHA = 700, DNN_FORWARD_BETA, DNN_FORWARD_CONV, DNN_FORWARD_W, DNN_FORWARD_X, DNN_FORWARD_Y,
     DNN_DATA_ALPHA, DNN_DATA_BETA, DNN_DATA_CONV, DNN_DATA_W, DNN_DATA_DX, DNN_DATA_DY,
     DNN_WEIGHT_ALPHA, DNN_WEIGHT_BETA, DNN_WEIGHT_CONV, DNN_WEIGHT_DW, DNN_WEIGHT_X, DNN_WEIGHT_DY,
@@ -52,7 +53,7 @@ enum { /* attributes */
     DNN_GRAPH_HANDLE = 800, DNN_GRAPH_OPS,
     DNN_TENSOR_ALIGNMENT = 900, DNN_TENSOR_TYPE, DNN_TENSOR_DIMS, DNN_TENSOR_STEPS, DNN_TENSOR_ID = 906, DNN_TENSOR_VIRTUAL,
     DNN_VARIANT_IDS = 1000, DNN_VARIANT_POINTERS, DNN_VARIANT_WORKSPACE = 1003,
-    DNN_ENGINE_INDEX = 1301, DNN_ENGINE_NUMERICAL = 1303, DNN_ENGINE_BEHAVIOR = 1305,
+    DNN_ENGINE_GRAPH = 1300, DNN_ENGINE_INDEX = 1301, DNN_ENGINE_NUMERICAL = 1303, DNN_ENGINE_BEHAVIOR = 1305, DNN_ENGINE_DEVICE = 1307,
     DNN_DEVICE_JSON = 2702
 };
 enum { /* values */
@@ -82,16 +83,36 @@ typedef struct dnn_key {
 
 enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_OPERANDS }; /* what tensors are called in a plan */
 
-#define DNN_MOST_PARTS 24
+/* An engine with all that it can be told: enough to make its plan again. */
+#define DNN_MOST_KNOBS 48
+typedef struct dnn_choice {
+    int64_t engine;                 /* its number in the library */
+    int32_t n_knob;                 /* -1: not known */
+    int32_t knob[DNN_MOST_KNOBS];   /* in the library's order */
+    int64_t value[DNN_MOST_KNOBS];
+    double seconds;                 /* of one run on the device; 0: not measured */
+} dnn_choice;
+
+/* What was measured in earlier runs (exec/dnn_cache.h). Both are called while a graph is planned. */
+typedef struct dnn_memory {
+    void *ctx;
+    bool (*recall)(void *ctx, const dnn_key *key, dnn_choice *out); /* false: nothing is known */
+    void (*remember)(void *ctx, const dnn_key *key, const dnn_choice *c);
+} dnn_memory;
+
+#define DNN_MODE_REMEMBERED (-1) /* dnn_plan.mode: no heuristic was asked */
+#define DNN_MOST_PARTS      96
 typedef struct dnn_plan {
     dnn_key key;
     void *part[DNN_MOST_PARTS]; /* every descriptor of it, in order of making */
     int n_part;
-    void *graph, *plan;         /* among the parts */
-    size_t workspace;
-    int64_t engine;             /* its number in the library */
+    void *graph, *plan;         /* among the parts; plan NULL: there is none */
+    size_t workspace;           /* of the plan as it stands: cuda_dnn_workspace */
+    dnn_choice choice;
     int mode, configs;          /* heuristic that found it; how many proposals were looked at */
+    int timed;                  /* how many were measured */
     bool runtime_compiled, usable;
+    bool settled;               /* it changes no more */
     int code;                   /* where not usable: the last status */
 } dnn_plan;
 
@@ -99,9 +120,20 @@ typedef struct cuda_dnn {
     const dnn_api *api;
     void *handle; /* NULL: plans are made for a device that is described only */
     void *device; /* its description */
+    bool measure; /* which engine is fastest; else the library's first proposal is taken */
+    dnn_memory memory; /* functions NULL: there is none */
+    bool recording; /* work becomes a program instead of being done: nothing can be measured now */
+    double spent; /* seconds on measuring so far */
     dnn_plan **plan;
     size_t n_plan;
 } cuda_dnn;
+
+/* Measuring ends where it would take longer than this on the host, for one graph and for all of a process (seconds); what was
+ * not measured then is chosen by heuristics, and measured by a later run. */
+#define DNN_MEASURE_EACH 2.0
+#define DNN_MEASURE_ALL  60.0
+/* Engines that want more bytes of workspace are taken only where there is no other. */
+#define DNN_WORKSPACE ((size_t)512 << 20)
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,9 +144,12 @@ int cuda_dnn_open(const dnn_api *api, void *stream, cuda_dnn **out);
  * compiles counts as made when only the driver refuses it. */
 int cuda_dnn_open_described(const dnn_api *api, const char *json, cuda_dnn **out);
 void cuda_dnn_close(cuda_dnn *d); /* NULL allowed */
-/* The plan for such a convolution, made when it is asked for the first time and kept; never NULL but without memory or
- * library. `usable` says whether the library has an engine. */
+/* The plan for such a graph, made when it is asked for the first time and kept; never NULL but without memory or library.
+ * `usable` says whether the library has an engine: the remembered one, else its first proposal that serves. */
 const dnn_plan *cuda_dnn_plan(cuda_queue *q, const dnn_key *key);
+/* Settles which engine runs the plan, by measuring where that is wanted, and says how many bytes of workspace it needs. To be
+ * asked for every plan that is to run (a row's `workspace`), before it is recorded; p NULL: 0. */
+size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *p);
 /* Puts it on the queue's stream. operand: [DNN_OPERANDS], by name; those that the key does not have are not looked at. */
 void cuda_dnn_run(cuda_queue *q, const dnn_plan *p, void *const *operand, void *work);
 #ifdef __cplusplus

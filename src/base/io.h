@@ -76,6 +76,10 @@ MUST_USE status io_lock(const char *path, int *fd);
 /* Names in a folder, sorted bytewise, without "." and "..", at most `limit`. Caller frees with io_list_free. */
 MUST_USE status io_list(const char *dir, size_t limit, char ***names, size_t *n);
 void io_list_free(char **names, size_t n);
+/* The folder for what runs remember: `configured`, else (NULL or "") distill below $XDG_CACHE_HOME, else below ~/.cache; it may
+ * not exist yet. ST_CONFIG without a home. *out lives in mem (an arena of mem.h). */
+struct arena;
+MUST_USE status io_cache_folder(const char *configured, struct arena *mem, const char **out);
 /* Bytes free for this user on the file system that holds `path`; 0 when unknown. */
 uint64_t io_free_bytes(const char *path);
 

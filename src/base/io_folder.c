@@ -226,3 +226,15 @@ uint64_t io_free_bytes(const char *path)
     CALL(rc, statvfs(path, &vfs));
     return rc < 0 ? 0 : (uint64_t)vfs.f_bavail * vfs.f_frsize;
 }
+
+status io_cache_folder(const char *configured, arena *mem, const char **out)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (configured && *configured)
+        return arena_strdup(mem, out, configured);
+    if (xdg && *xdg == '/')
+        return arena_printf(mem, out, "%s/distill", xdg);
+    if (home && *home == '/')
+        return arena_printf(mem, out, "%s/.cache/distill", home);
+    return fail(ST_CONFIG, "no folder to remember things in: there is neither XDG_CACHE_HOME nor HOME; set cache.dir");
+}

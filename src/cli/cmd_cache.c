@@ -1,4 +1,5 @@
 /* cmd_cache.c - `distill cache`: the teacher outputs that runs keep on disk: what there is, and away with it. */
+#include "base/io.h"
 #include "cli/cli.h"
 #include "distill/cache_file.h"
 
@@ -107,7 +108,7 @@ status cmd_cache(cli *c)
     if (c->o.list == c->o.clean)
         return fail(ST_USAGE, "distill cache --list, or distill cache --clean");
     TRY_DONE(cli_load_job(c, c->o.student != NULL, &j));
-    TRY_DONE(cache_folder(j->cache.dir, &mem, &dir));
+    TRY_DONE(io_cache_folder(j->cache.dir, &mem, &dir));
     if (c->o.clean) {
         st = clean(dir, c->o.json);
         goto done;

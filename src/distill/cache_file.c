@@ -296,15 +296,3 @@ done:
     arena_free(&mem);
     return st;
 }
-
-status cache_folder(const char *configured, arena *mem, const char **out)
-{
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (configured && *configured)
-        return arena_strdup(mem, out, configured);
-    if (xdg && *xdg == '/')
-        return arena_printf(mem, out, "%s/distill", xdg);
-    if (home && *home == '/')
-        return arena_printf(mem, out, "%s/.cache/distill", home);
-    return fail(ST_CONFIG, "no folder for teacher outputs: there is neither XDG_CACHE_HOME nor HOME; set cache.dir");
-}

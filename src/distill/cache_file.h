@@ -54,7 +54,5 @@ typedef struct cache_entry {
 MUST_USE status cache_list(const char *dir, arena *mem, cache_entry **at, size_t *n);
 /* Removes all that nobody has open. */
 MUST_USE status cache_clean(const char *dir, size_t *removed, uint64_t *bytes, size_t *kept);
-/* The folder a job means: `configured`, else distill below $XDG_CACHE_HOME, else below ~/.cache. ST_CONFIG without a home. */
-MUST_USE status cache_folder(const char *configured, arena *mem, const char **out);
 
 #endif

@@ -19,6 +19,8 @@ typedef struct backend_options {
     const char *method; /* rows of this method first ("reference": no row that has a method); NULL: the best row */
     layout_choice layout;
     bool deterministic, tf32; /* of a CUDA device: exec.deterministic, exec.tf32 */
+    bool measure;             /* likewise: which of a library's engines is fastest (exec.cudnn_plans), unless deterministic */
+    const char *cache;        /* folder where what was measured is kept, "": the user's; NULL: nowhere */
 } backend_options;
 
 typedef struct backend backend;

@@ -4,7 +4,9 @@
  * tests, and on a table that fails. Kernels and copies are put on one stream; what an executor does in a phase is captured
  * once and launched as one graph. */
 #include "exec/cuda_libs.h"
+#include "exec/dnn_cache.h"
 #include "exec/internal.h"
+#include "base/log.h"
 #include "kernels/cuda/api.h"
 
 #include <inttypes.h>
@@ -18,6 +20,7 @@ typedef struct cuda_backend {
     cuda_queue queue;
     cuda_device_info info;
     cuda_libs *libs; /* NULL: none were looked for */
+    dnn_cache *measured; /* NULL: nothing is remembered */
     const kernel_row *row[OP_COUNT][MOST_ROWS]; /* candidates of every operator, best first, NULL-terminated */
 } cuda_backend;
 
@@ -135,7 +138,10 @@ static status cuda_record(backend *b)
 {
     cuda_queue *q = &of(b)->queue;
     TRY(cuda_queue_status(q));
+    dnn_cache_save(of(b)->measured); /* a run that comes so far has made its plans */
     CUDA(q, capture_begin, q->stream);
+    if (q->dnn)
+        q->dnn->recording = true;
     return ST_OK;
 }
 
@@ -143,6 +149,8 @@ static status cuda_recorded(backend *b, void **program)
 {
     cuda_queue *q = &of(b)->queue;
     *program = NULL;
+    if (q->dnn)
+        q->dnn->recording = false;
     int code = q->api->capture_end(q->stream, program);
     if (q->failed || code != 0) {
         if (*program)
@@ -210,6 +218,7 @@ static void cuda_close(backend *b)
 {
     cuda_backend *c = of(b);
     cuda_blas_close(c->queue.blas);
+    dnn_cache_close(c->measured);
     cuda_dnn_close(c->queue.dnn);
     cuda_libs_close(c->libs);
     if (c->queue.stream)
@@ -248,9 +257,26 @@ static status open_queue(cuda_backend *c, int index)
     return ST_OK;
 }
 
+/* How cuDNN's engines are chosen. Without a folder they are measured in every run. */
+static status choose_plans(cuda_backend *c, const backend_options *o)
+{
+    char device[320];
+    c->queue.dnn->measure = o->measure && !o->deterministic;
+    if (!c->queue.dnn->measure || !o->cache)
+        return ST_OK;
+    snprintf(device, sizeof device, "%s, sm_%d", c->info.name, c->info.level);
+    status st = dnn_cache_open(o->cache, device, cuda_libs_dnn_version(c->libs), &c->measured);
+    c->queue.dnn->memory = dnn_cache_memory(c->measured);
+    if (st == ST_OOM)
+        return st;
+    if (st != ST_OK)
+        log_warn("%s; cuDNN's engines are measured in every run", status_message());
+    return ST_OK;
+}
+
 /* A library that is there and cannot be used (its first call fails) is an error: without it everything would be slower, and
  * nobody would know why. */
-static status open_libraries(cuda_backend *c)
+static status open_libraries(cuda_backend *c, const backend_options *o)
 {
     cuda_queue *q = &c->queue;
     const blas_api *blas = cuda_libs_blas(c->libs);
@@ -259,7 +285,9 @@ static status open_libraries(cuda_backend *c)
     if (code != 0)
         return cuda_fault(q, "cublasLtCreate", cuda_library_code(CUDA_BLAS_CODES, code));
     code = dnn ? cuda_dnn_open(dnn, q->stream, &q->dnn) : 0;
-    return code != 0 ? cuda_fault(q, "cudnnCreate", cuda_library_code(CUDA_DNN_CODES, code)) : ST_OK;
+    if (code != 0)
+        return cuda_fault(q, "cudnnCreate", cuda_library_code(CUDA_DNN_CODES, code));
+    return q->dnn ? choose_plans(c, o) : ST_OK;
 }
 
 static status add_rows(cuda_backend *c, const kernel_row *const *tables)
@@ -291,7 +319,7 @@ status cuda_open(const cuda_api *api, const kernel_row *const *tables, open_libs
     TRY_DONE(open_queue(c, index));
     if (open_libs)
         TRY_DONE(open_libs(&c->libs));
-    TRY_DONE(open_libraries(c));
+    TRY_DONE(open_libraries(c, o));
     *out = &c->base;
     return ST_OK;
 done:

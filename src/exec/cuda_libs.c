@@ -242,6 +242,11 @@ const dnn_api *cuda_libs_dnn(const cuda_libs *l)
     return !l ? NULL : l->has_dnn ? &l->dnn : l->given_dnn;
 }
 
+size_t cuda_libs_dnn_version(const cuda_libs *l)
+{
+    return l && l->has_dnn ? l->version[LIB_DNN] : 0;
+}
+
 void cuda_libs_describe(const cuda_libs *l, text *out)
 {
     for (int k = 0; k < LIBRARIES; k++) {

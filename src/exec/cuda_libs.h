@@ -20,6 +20,7 @@ void cuda_libs_close(cuda_libs *l); /* NULL allowed */
 
 const blas_api *cuda_libs_blas(const cuda_libs *l); /* NULL: it is not there; so for l NULL */
 const dnn_api *cuda_libs_dnn(const cuda_libs *l);
+size_t cuda_libs_dnn_version(const cuda_libs *l); /* 91900: 9.19.0; 0: not known */
 /* One line a library: its version and file, or what is missing and how to get it. */
 void cuda_libs_describe(const cuda_libs *l, text *out);
 /* What a status of theirs (CUDA_BLAS_CODES, CUDA_DNN_CODES) means; static text, NULL for other codes. */

@@ -99,7 +99,7 @@ static status give_up(store *s, status st, const char *consequence)
 status store_path(const char *configured, arena *mem, const char **out)
 {
     const char *dir;
-    TRY(cache_folder(configured, mem, &dir));
+    TRY(io_cache_folder(configured, mem, &dir));
     return arena_printf(mem, out, "%s/matrix.sqlite", dir);
 }
 

@@ -29,6 +29,8 @@ backend_options job_backend_options(const job *j)
                              .method = methods[j->exec.conv],
                              .layout = layouts[j->exec.layout],
                              .deterministic = j->exec.deterministic,
+                             .measure = j->exec.cudnn_plans == EXEC_CUDNN_PLANS_MEASURE,
+                             .cache = j->cache.dir ? j->cache.dir : "",
                              .tf32 = j->exec.tf32};
 }
 

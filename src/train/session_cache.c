@@ -1,4 +1,5 @@
 /* session_cache.c - what the teacher's outputs of a job depend on, and where they are kept. */
+#include "base/io.h"
 #include "base/log.h"
 #include "train/job_spec.h"
 #include "train/session.h"
@@ -87,7 +88,7 @@ static status choose_folder(session *s)
     const job_cache *c = &s->j->cache;
     if (!c->disk)
         return ST_OK;
-    if (cache_folder(c->dir, &s->mem, &s->cache_dir) != ST_OK) {
+    if (io_cache_folder(c->dir, &s->mem, &s->cache_dir) != ST_OK) {
         log_warn("%s; teacher outputs are kept in memory only", status_message());
         s->cache_dir = NULL;
     }

@@ -30,6 +30,7 @@ struct stream_state {
 struct event_state {
     stream_state *of = nullptr;
     size_t waiting = 0; /* records that have not happened */
+    double at = 0;      /* when the last one happened */
 };
 
 std::vector<stream_state *> streams;
@@ -39,6 +40,7 @@ struct block_of {
 };
 std::map<void *, block_of> blocks;
 emulator_counts counts;
+double clock_now; /* seconds; what work takes is said by emulator_pass */
 
 void drain(stream_state *s)
 {
@@ -115,6 +117,8 @@ void emulator_enqueue(void *stream, std::function<void()> work)
 {
     submit(stream, [f = std::move(work)] { return f(), 0; });
 }
+
+void emulator_pass(double seconds) { clock_now += seconds; }
 
 extern "C" const emulator_counts *emulator_count(void) { return &counts; }
 
@@ -204,7 +208,7 @@ static int emulated_event_record(void *event, void *stream)
     e->of = (stream_state *)stream;
     if (!e->of->capturing)
         e->waiting++;
-    return submit(stream, [=] { return e->waiting -= e->waiting > 0, 0; });
+    return submit(stream, [=] { return e->at = clock_now, e->waiting -= e->waiting > 0, 0; });
 }
 /* A stream that waits for an event does the other stream's work up to it. */
 static int emulated_event_wait(void *stream, void *event)
@@ -220,7 +224,12 @@ static int emulated_event_wait(void *stream, void *event)
         return 0;
     });
 }
-static int emulated_event_seconds(void *from, void *to, double *out) { return (void)from, (void)to, *out = 0, 0; }
+static int emulated_event_seconds(void *from, void *to, double *out)
+{
+    if (((event_state *)from)->waiting || ((event_state *)to)->waiting)
+        return EMULATED_NOT_READY;
+    return *out = ((event_state *)to)->at - ((event_state *)from)->at, 0;
+}
 static int emulated_capture_begin(void *stream)
 {
     stream_state *s = (stream_state *)stream;
@@ -265,6 +274,7 @@ static const char *emulated_text(int code)
            : code == EMULATED_BAD_VALUE         ? "invalid argument"
            : code == EMULATED_BAD_CONFIGURATION ? "invalid configuration argument"
            : code == EMULATED_NO_DEVICE         ? "invalid device ordinal"
+           : code == EMULATED_NOT_READY         ? "device not ready"
            : code == EMULATED_FAULT             ? "a failure that the test asked for"
            : code == EMULATED_LAUNCH_FAILURE    ? emulator_message()
                                                 : "emulated failure";

@@ -15,6 +15,7 @@ enum {
     EMULATED_NO_MEMORY = 2,
     EMULATED_BAD_CONFIGURATION = 9,
     EMULATED_NO_DEVICE = 101,
+    EMULATED_NOT_READY = 600,
     EMULATED_BAD_CAPTURE = 901,
     EMULATED_FAULT = 999,
     EMULATED_LAUNCH_FAILURE = 719
@@ -30,6 +31,7 @@ struct emulator_launch_of {
 };
 int emulator_run(const emulator_launch_of *l); /* now */
 void emulator_submit(void *stream, emulator_launch_of l);
+void emulator_pass(double seconds); /* the device's clock, which events read, goes on: said by work of a stream */
 const char *emulator_message(); /* of the last failed launch */
 
 #endif

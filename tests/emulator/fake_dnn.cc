@@ -1,14 +1,14 @@
 /* fake_dnn.cc - a twin of cuDNN's graph interface on the host: descriptors keep their attributes, a finalised plan is the
  * operation graph, and execution computes what the graph says (dims, steps, pads, virtual tensors between operations). */
-extern "C" {
-#include "kernels/cuda/dnn.h"
-}
-#include "emulator.h"
-#include "fake.h"
-
 #include <map>
 #include <memory>
 #include <vector>
+
+extern "C" {
+#include "kernels/cuda/dnn.h"
+}
+#include "emulator_inside.h"
+#include "fake.h"
 
 enum { NOT_SUPPORTED = 3000, BAD_PARAM = 2000, INTERNAL = 4000 };
 #define MAY_FAIL()                                                                                                     \
@@ -16,7 +16,10 @@ enum { NOT_SUPPORTED = 3000, BAD_PARAM = 2000, INTERNAL = 4000 };
     return INTERNAL
 
 namespace {
-const size_t WORKSPACE = 832;
+const fake_engine usual[] = {{7, 0, DNN_MODE_A, 1e-6, 832, false, false, 0}};
+const fake_engine *engines = usual;
+int n_engines = 1;
+fake_dnn_asked asked;
 
 struct attribute {
     int type;
@@ -28,6 +31,7 @@ struct content {
     bool final;
     std::map<int, attribute> has;
     std::map<int, std::vector<std::shared_ptr<content>>> refers;
+    int64_t number = -1, knob = 0; /* of engines and configurations */
 };
 typedef std::shared_ptr<content> ref;
 struct descriptor {
@@ -116,6 +120,14 @@ bool conv_is_whole(const ref &op)
     return true;
 }
 
+const fake_engine *engine_of(const ref &config)
+{
+    for (int i = 0; i < n_engines; i++)
+        if (engines[i].number == config->number && engines[i].knob == config->knob)
+            return &engines[i];
+    return nullptr;
+}
+
 int check(const ref &c)
 {
     switch (c->kind) {
@@ -135,8 +147,27 @@ int check(const ref &c)
         return c->refers.count(DNN_GRAPH_OPS) ? 0 : (int)BAD_PARAM;
     case DNN_HEURISTIC:
         return at(c, DNN_HEURISTIC_GRAPH) ? 0 : (int)BAD_PARAM;
+    case DNN_ENGINE:
+        c->number = one<int64_t>(c, DNN_ENGINE_INDEX, -1);
+        c->refers[DNN_HEURISTIC_GRAPH] = c->refers[DNN_ENGINE_GRAPH];
+        for (int i = 0; i < n_engines && at(c, DNN_ENGINE_GRAPH); i++)
+            if (engines[i].number == c->number)
+                return 0;
+        return NOT_SUPPORTED;
+    case DNN_KNOB:
+        return one<int>(c, DNN_KNOB_TYPE, -1) == 1 && c->has.count(DNN_KNOB_VALUE) ? 0 : (int)BAD_PARAM;
+    case DNN_ENGINE_CONFIG:
+        if (!at(c, DNN_CONFIG_ENGINE))
+            return BAD_PARAM;
+        c->number = at(c, DNN_CONFIG_ENGINE)->number;
+        c->knob = at(c, DNN_CONFIG_KNOBS) ? one<int64_t>(at(c, DNN_CONFIG_KNOBS), DNN_KNOB_VALUE, 0) : 0;
+        c->refers[DNN_HEURISTIC_GRAPH] = at(c, DNN_CONFIG_ENGINE)->refers[DNN_HEURISTIC_GRAPH];
+        return 0;
     case DNN_PLAN:
-        return at(c, DNN_PLAN_CONFIG) && at(c, DNN_PLAN_CONFIG)->refers.count(DNN_HEURISTIC_GRAPH) ? 0 : (int)BAD_PARAM;
+        asked.plans++;
+        return !at(c, DNN_PLAN_CONFIG) || !at(c, DNN_PLAN_CONFIG)->refers.count(DNN_HEURISTIC_GRAPH) ? (int)BAD_PARAM
+               : !engine_of(at(c, DNN_PLAN_CONFIG)) || engine_of(at(c, DNN_PLAN_CONFIG))->broken    ? (int)NOT_SUPPORTED
+                                                                                                       : 0;
     default:
         return 0;
     }
@@ -272,7 +303,7 @@ int dnn_set_stream(void *h, void *stream)
 int dnn_make(int kind, void **out)
 {
     MAY_FAIL();
-    *out = new descriptor{std::make_shared<content>(content{kind, false, {}, {}})};
+    *out = new descriptor{std::make_shared<content>(content{kind, false, {}, {}, -1, 0})};
     fake_count(1);
     return 0;
 }
@@ -302,35 +333,70 @@ int dnn_set(void *d, int which, int type, int64_t n, const void *from)
     c->has[which] = a;
     return 0;
 }
-int dnn_get(void *d, int which, int type, int64_t most, int64_t *n, void *to)
-{
-    const ref &c = ((descriptor *)d)->c;
-    MAY_FAIL();
-    if (!c->final || (type == DNN_T_DESCRIPTOR) != (which == DNN_HEURISTIC_RESULTS || which == DNN_CONFIG_ENGINE))
-        return BAD_PARAM;
-    *n = 0;
-    if (which == DNN_HEURISTIC_RESULTS) { /* one proposal in mode A, unless nobody could run the graph */
-        descriptor *config = ((descriptor **)to)[0];
-        if (one<int>(c, DNN_HEURISTIC_MODE, -1) != DNN_MODE_A || most < 1)
-            return 0;
-        config->c->refers[DNN_HEURISTIC_GRAPH] = c->refers[DNN_HEURISTIC_GRAPH];
-        config->c->final = true;
-        *n = 1;
-    } else if (which == DNN_CONFIG_ENGINE) {
-        (*(descriptor **)to)->c->final = true;
-        *n = 1;
-    } else if (which == DNN_ENGINE_INDEX || which == DNN_PLAN_WORKSPACE) {
-        *(int64_t *)to = which == DNN_PLAN_WORKSPACE ? (int64_t)WORKSPACE : 7;
-        *n = 1;
-    }
-    return 0;
-}
 int dnn_finalize(void *d)
 {
     MAY_FAIL();
     int code = check(((descriptor *)d)->c);
     ((descriptor *)d)->c->final = code == 0;
     return code;
+}
+int dnn_get(void *d, int which, int type, int64_t most, int64_t *n, void *to)
+{
+    const ref &c = ((descriptor *)d)->c;
+    MAY_FAIL();
+    if (!c->final || (type == DNN_T_DESCRIPTOR) != (which == DNN_HEURISTIC_RESULTS || which == DNN_CONFIG_ENGINE || which == DNN_CONFIG_KNOBS))
+        return BAD_PARAM;
+    *n = 0;
+    if (which == DNN_HEURISTIC_RESULTS) {
+        asked.heuristics++;
+        for (int i = 0; i < n_engines && *n < most; i++) {
+            if (engines[i].mode != one<int>(c, DNN_HEURISTIC_MODE, -1))
+                continue;
+            const ref &config = ((descriptor **)to)[(*n)++]->c;
+            config->refers[DNN_HEURISTIC_GRAPH] = c->refers[DNN_HEURISTIC_GRAPH];
+            config->number = engines[i].number;
+            config->knob = engines[i].knob;
+            config->final = true;
+        }
+        return 0;
+    }
+    if (most < 1)
+        return 0;
+    *n = 1;
+    switch (which) {
+    case DNN_CONFIG_ENGINE:
+        (*(descriptor **)to)->c->number = c->number;
+        (*(descriptor **)to)->c->knob = c->knob;
+        (*(descriptor **)to)->c->final = true;
+        break;
+    case DNN_CONFIG_KNOBS: {
+        const int type = 1;
+        void *knob = *(void **)to;
+        int code = dnn_set(knob, DNN_KNOB_TYPE, DNN_T_KNOB, 1, &type);
+        code = code ? code : dnn_set(knob, DNN_KNOB_VALUE, DNN_T_I64, 1, &c->knob);
+        return code ? code : dnn_finalize(knob);
+    }
+    case DNN_KNOB_TYPE:
+        *(int *)to = one<int>(c, which, -1);
+        break;
+    case DNN_KNOB_VALUE:
+        *(int64_t *)to = one<int64_t>(c, which, -1);
+        break;
+    case DNN_ENGINE_INDEX:
+        *(int64_t *)to = c->number;
+        break;
+    case DNN_PLAN_WORKSPACE:
+        *(int64_t *)to = (int64_t)engine_of(at(c, DNN_PLAN_CONFIG))->workspace;
+        break;
+    case DNN_ENGINE_NUMERICAL:
+        *n = engine_of(c) && engine_of(c)->note ? 1 : 0;
+        if (*n)
+            *(int *)to = engine_of(c)->note - 1;
+        break;
+    default:
+        *n = 0;
+    }
+    return 0;
 }
 int dnn_execute(void *h, void *plan, void *variant)
 {
@@ -345,13 +411,26 @@ int dnn_execute(void *h, void *plan, void *variant)
     for (size_t i = 0; i < id.size(); i++)
         given[id[i]] = pointer[i];
     const ref graph = at(at(p, DNN_PLAN_CONFIG), DNN_HEURISTIC_GRAPH);
+    const fake_engine e = *engine_of(at(p, DNN_PLAN_CONFIG));
+    asked.runs++;
+    if (e.stops)
+        return INTERNAL;
     emulator_enqueue(((handle *)h)->stream, [=] {
-        memset(work, 0xEE, WORKSPACE);
+        memset(work, 0xEE, e.workspace);
         run_graph(graph, given);
+        emulator_pass(e.seconds);
     });
     return 0;
 }
 } // namespace
+
+extern "C" void fake_dnn_engines(const fake_engine *e, int n)
+{
+    engines = n ? e : usual;
+    n_engines = n ? n : 1;
+    asked = {};
+}
+extern "C" const fake_dnn_asked *fake_dnn_count(void) { return &asked; }
 
 extern "C" const dnn_api fake_dnn_api = {
 #define FIELD(field, name, parameters, arguments) .field = dnn_##field,

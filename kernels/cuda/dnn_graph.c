@@ -1,0 +1,159 @@
+/* dnn_graph.c - from a key to cuDNN's graph: tensors, the convolution and what is fused to it, as descriptors. */
+#include "kernels/cuda/dnn_inside.h"
+
+#define VIRTUAL_ID 100 /* of the first value that only the graph has */
+
+/* The first failure is kept in the plan, calls after it do nothing. */
+
+typedef struct maker {
+    const cuda_dnn *d;
+    dnn_plan *p;
+    int64_t next; /* number of the next virtual tensor */
+} maker;
+
+static void *make(maker *m, int kind)
+{
+    void *out = NULL;
+    if (m->p->code == 0 && m->p->n_part == DNN_MOST_PARTS)
+        m->p->code = -1;
+    if (m->p->code != 0 || (m->p->code = m->d->api->make(kind, &out)) != 0)
+        return NULL;
+    m->p->part[m->p->n_part++] = out;
+    return out;
+}
+static void set(maker *m, void *to, int attribute, int type, int64_t n, const void *from)
+{
+    if (m->p->code == 0)
+        m->p->code = m->d->api->set(to, attribute, type, n, from);
+}
+static void set_one(maker *m, void *to, int attribute, void *descriptor)
+{
+    set(m, to, attribute, DNN_T_DESCRIPTOR, 1, &descriptor);
+}
+static void *finish(maker *m, void *d)
+{
+    if (m->p->code == 0)
+        m->p->code = m->d->api->finalize(d);
+    return d;
+}
+
+/* A tensor of these dimensions, dense, in the key's order of axes. id 0: a virtual one. */
+static void *tensor(maker *m, int64_t id, int type, const int64_t *dim)
+{
+    const dnn_key *k = &m->p->key;
+    int n = k->axes + 2;
+    int64_t step[5], each = 1, alignment = 16;
+    const bool is_virtual = id == 0;
+    void *t = make(m, DNN_TENSOR);
+    if (k->channels_last) {
+        step[1] = 1;
+        each = dim[1];
+    }
+    for (int i = n - 1; i >= 0; i--) {
+        if (k->channels_last && i == 1)
+            continue;
+        step[i] = each;
+        each *= dim[i];
+    }
+    if (is_virtual)
+        id = VIRTUAL_ID + m->next++;
+    set(m, t, DNN_TENSOR_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    set(m, t, DNN_TENSOR_DIMS, DNN_T_I64, n, dim);
+    set(m, t, DNN_TENSOR_STEPS, DNN_T_I64, n, step);
+    set(m, t, DNN_TENSOR_ID, DNN_T_I64, 1, &id);
+    set(m, t, DNN_TENSOR_ALIGNMENT, DNN_T_I64, 1, &alignment);
+    if (is_virtual)
+        set(m, t, DNN_TENSOR_VIRTUAL, DNN_T_BOOL, 1, &is_virtual);
+    return finish(m, t);
+}
+
+static void *convolution(maker *m)
+{
+    const dnn_key *k = &m->p->key;
+    const int type = DNN_FLOAT, mode = DNN_CROSS_CORRELATION;
+    const int64_t axes = k->axes;
+    void *c = make(m, DNN_CONVOLUTION);
+    set(m, c, DNN_CONV_AXES, DNN_T_I64, 1, &axes);
+    set(m, c, DNN_CONV_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    set(m, c, DNN_CONV_MODE, DNN_T_CONV_MODE, 1, &mode);
+    set(m, c, DNN_CONV_PADS_BEFORE, DNN_T_I64, axes, k->before);
+    set(m, c, DNN_CONV_PADS_AFTER, DNN_T_I64, axes, k->after);
+    set(m, c, DNN_CONV_DILATIONS, DNN_T_I64, axes, k->dilation);
+    set(m, c, DNN_CONV_STRIDES, DNN_T_I64, axes, k->stride);
+    return finish(m, c);
+}
+
+static void *convolve(maker *m, void *x, void *w, void *y)
+{
+    static const struct {
+        int kind, conv, x, w, y, alpha, beta;
+    } ops[] = {
+        [DNN_CONV_FORWARD] = {DNN_OP_FORWARD, DNN_FORWARD_CONV, DNN_FORWARD_X, DNN_FORWARD_W, DNN_FORWARD_Y, DNN_FORWARD_ALPHA,
+                              DNN_FORWARD_BETA},
+        [DNN_CONV_DATA] = {DNN_OP_DATA, DNN_DATA_CONV, DNN_DATA_DX, DNN_DATA_W, DNN_DATA_DY, DNN_DATA_ALPHA, DNN_DATA_BETA},
+        [DNN_CONV_WEIGHT] = {DNN_OP_WEIGHT, DNN_WEIGHT_CONV, DNN_WEIGHT_X, DNN_WEIGHT_DW, DNN_WEIGHT_DY, DNN_WEIGHT_ALPHA,
+                             DNN_WEIGHT_BETA},
+    };
+    const float one = 1, zero = 0;
+    const int kind = m->p->key.kind;
+    void *c = convolution(m), *o = make(m, ops[kind].kind);
+    set_one(m, o, ops[kind].conv, c);
+    set_one(m, o, ops[kind].x, x);
+    set_one(m, o, ops[kind].w, w);
+    set_one(m, o, ops[kind].y, y);
+    set(m, o, ops[kind].alpha, DNN_T_FLOAT, 1, &one);
+    set(m, o, ops[kind].beta, DNN_T_FLOAT, 1, &zero);
+    return finish(m, o);
+}
+
+/* y = x + b (mode DNN_ADD), y = max(x, 0) (DNN_RELU, b NULL) */
+static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
+{
+    const int type = DNN_FLOAT;
+    void *how = make(m, DNN_POINTWISE), *o;
+    set(m, how, DNN_POINTWISE_MODE, DNN_T_POINTWISE_MODE, 1, &mode);
+    set(m, how, DNN_POINTWISE_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    finish(m, how);
+    o = make(m, DNN_OP_POINTWISE);
+    set_one(m, o, DNN_OP_POINTWISE_HOW, how);
+    set_one(m, o, DNN_OP_POINTWISE_X, x);
+    if (b)
+        set_one(m, o, DNN_OP_POINTWISE_B, b);
+    set_one(m, o, DNN_OP_POINTWISE_Y, y);
+    return finish(m, o);
+}
+
+/* The convolution and what follows it: + residual, + bias, relu (the order of cuDNN's fused engines). */
+static void make_graph_of(maker *m)
+{
+    const dnn_key *k = &m->p->key;
+    const int64_t of_bias[5] = {1, k->y[1], 1, 1, 1};
+    int more = (k->residual != 0) + (k->bias != 0) + (k->relu != 0);
+    void *op[4], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, k->type, k->w);
+    int64_t n = 0;
+    void *at = tensor(m, more ? 0 : DNN_Y, more ? DNN_FLOAT : k->type, k->y);
+    op[n++] = convolve(m, x, w, at);
+    for (int part = 0; part < 3; part++) {
+        if (!(part == 0 ? k->residual : part == 1 ? k->bias : k->relu))
+            continue;
+        void *b = part == 0   ? tensor(m, DNN_RESIDUAL, k->type, k->y)
+                  : part == 1 ? tensor(m, DNN_BIAS, k->type, of_bias)
+                              : NULL;
+        void *to = --more ? tensor(m, 0, DNN_FLOAT, k->y) : tensor(m, DNN_Y, k->type, k->y);
+        op[n++] = pointwise(m, part == 2 ? DNN_RELU : DNN_ADD, at, b, to);
+        at = to;
+    }
+    m->p->graph = make(m, DNN_GRAPH);
+    set(m, m->p->graph, DNN_GRAPH_OPS, DNN_T_DESCRIPTOR, n, op);
+    if (m->d->handle)
+        set(m, m->p->graph, DNN_GRAPH_HANDLE, DNN_T_HANDLE, 1, &m->d->handle);
+    finish(m, m->p->graph);
+}
+
+void dnn_make_graph(const cuda_dnn *d, dnn_plan *p)
+{
+    maker m = {.d = d, .p = p};
+    make_graph_of(&m);
+    if (p->code != 0)
+        p->graph = NULL;
+}
