@@ -63,6 +63,7 @@ typedef struct worst {
 typedef struct engine {
     backend *b[VARIANTS]; /* NULL: this CPU lacks it */
     backend *device;      /* rows run on it alone; NULL: on the variants of the CPU */
+    dtype narrow;         /* in which it computes */
     worst worst[OP_COUNT];
 } engine;
 
@@ -444,6 +445,8 @@ static status check_level(engine *e, const built *t, size_t variant, const op_ru
     const char *method = variants[variant].method;
     bool winograd = !e->device && variants[variant].layout == LAYOUT_BLOCKED && (!method || strcmp(method, "winograd") == 0);
     double fwd_tol = c->fwd_tol, bwd_tol = c->bwd_tol;
+    if (e->narrow)
+        fwd_tol = bwd_tol = e->narrow == DTYPE_F16 ? 1e-2 : 6e-2;
     if (winograd && c->winograd_tol > 0)
         fwd_tol = bwd_tol = c->winograd_tol;
     for (int pass = 0; pass < 2; pass++)
@@ -530,6 +533,8 @@ static status check_device(engine *e, const built *t, const numbers *x, const op
     for (size_t i = 0; i < ORDERS; i++) {
         emulator_order(orders[i].order);
         TRY_DONE(run_all(t, x, e->device, 1, i ? &again : &first));
+        if (e->narrow && first.g->n_node == t->g->n_node)
+            goto done; /* no node computes in it */
         if (i == 0)
             TRY_DONE(check_level(e, t, 0, &first, exact));
         else if (check_same(t, &again, &first) != ST_OK)
@@ -582,7 +587,14 @@ static status check_refused(const op_case *c, const numbers *x)
     return ST_OK;
 }
 
-static status make_inputs(const op_case *c, numbers *x)
+/* Numbers that the narrow type holds. */
+static void round_to(dtype t, double *x, int64_t n)
+{
+    for (int64_t i = 0; t && i < n; i++)
+        x[i] = as_type(t, x[i]);
+}
+
+static status make_inputs(const op_case *c, dtype narrow, numbers *x)
 {
     for (int i = 0; i < count_inputs(c); i++) {
         rng r = rng_make(name_seed(op_of(c->op)->name), RNG_TEST, name_seed(c->note) & 0xffffffff, (uint32_t)i);
@@ -590,11 +602,13 @@ static status make_inputs(const op_case *c, numbers *x)
         TRY(mem_alloc(&x->in[i], (size_t)(n > 0 ? n : 1), sizeof **x->in));
         if (c->in[i].type != DTYPE_NONE && n > 0)
             TRY(make_numbers(&c->in[i], &r, x->in[i]));
+        if (c->in[i].type == DTYPE_F32)
+            round_to(narrow, x->in[i], n);
     }
     return ST_OK;
 }
 
-static status make_weights(const built *t, numbers *x)
+static status make_weights(const built *t, dtype narrow, numbers *x)
 {
     for (int k = 0; k < t->n_out; k++) {
         if (!t->weight[k])
@@ -603,6 +617,7 @@ static status make_weights(const built *t, numbers *x)
         op_input in = {.type = DTYPE_F32, .sh = t->g->value[t->weight[k]].sh, .lo = -1, .hi = 1};
         TRY(mem_alloc(&x->weight[k], (size_t)shape_count(&in.sh) + 1, sizeof **x->weight));
         TRY(make_numbers(&in, &r, x->weight[k]));
+        round_to(narrow, x->weight[k], shape_count(&in.sh));
     }
     return ST_OK;
 }
@@ -613,14 +628,14 @@ static status run_case(engine *e, const op_case *c)
     numbers x = {{0}};
     op_run exact = {0};
     status st = ST_OK;
-    TRY_DONE(make_inputs(c, &x));
+    TRY_DONE(make_inputs(c, e->narrow, &x));
     if (c->refuse) {
         st = check_refused(c, &x);
         goto done;
     }
     TRY_DONE(build(&t, c, x.in));
     TRY_DONE(build(&wide, c, x.in));
-    TRY_DONE(make_weights(&t, &x));
+    TRY_DONE(make_weights(&t, e->narrow, &x));
     TRY_DONE(pass_to_double(wide.g));
     TRY_DONE(graph_validate(wide.g));
     TRY_DONE(run_all(&wide, &x, e->b[ISA_REF], 1, &exact));
@@ -677,6 +692,10 @@ static status reopen_device(engine *e, const char *device)
     e->device = NULL;
     TRY(backend_open(device, &o, &e->device));
     e->device->records_first = true; /* what runs once is to be recorded and replayed too */
+    if (!e->narrow)
+        return ST_OK;
+    TRY(backend_narrow(e->device, e->narrow));
+    e->device->layout = LAYOUT_BLOCKED; /* every node that can */
     return ST_OK;
 }
 
@@ -687,12 +706,12 @@ static status open_device(engine *e, const char *device)
     return reopen_device(e, device);
 }
 
-int op_cases_run(const char *family, const op_case *rows, const char *device)
+int op_cases_run(const char *family, const op_case *rows, const char *device, dtype narrow)
 {
     static engine e; /* too large for the stack; every call starts it anew */
     const char *only = getenv("DISTILL_OP_CASE");
     int failed = 0;
-    e = (engine){0};
+    e = (engine){.narrow = narrow};
     if ((device ? open_device(&e, device) : open_backends(&e, family)) != ST_OK) {
         printf("FAIL %s: %s\n", family, status_message());
         return 1;
@@ -724,7 +743,7 @@ status op_cases_cover(const op_case *rows, bool *seen, bool *graded)
         numbers x = {{0}};
         if (c->refuse)
             continue;
-        st = make_inputs(c, &x);
+        st = make_inputs(c, DTYPE_NONE, &x);
         if (st == ST_OK)
             st = build(&t, c, x.in);
         if (st == ST_OK) {

@@ -74,7 +74,7 @@ static void guarded_free(guarded *b)
 static size_t bytes_of(const value *v)
 {
     kernel_tensor t = {.sh = v->sh, .block = v->block};
-    return (size_t)kernel_elements(&t) * dtype_of(v->type)->size;
+    return (size_t)kernel_elements(&t) * dtype_of(value_lies_in(v))->size;
 }
 
 /* Whether what was prepared stands for input i. */
@@ -321,7 +321,7 @@ static status check_all_in_place(op_run *r, const node *n, const kernel_row *row
             continue;
         for (int j = 0; j < n->n_in; j++)
             reads += n->in[j] == n->in[i];
-        if (n->in[i] && reads == 1 && x->type == y->type && shape_equal(&x->sh, &y->sh) && x->block == y->block)
+        if (n->in[i] && reads == 1 && x->type == y->type && shape_equal(&x->sh, &y->sh) && x->block == y->block && x->narrow == y->narrow)
             TRY(check_in_place(r, n, row, i));
     }
     return ST_OK;

@@ -8,7 +8,7 @@
 #define FAMILY(name)                                                                                              \
     START_TEST(family_##name)                                                                                     \
     {                                                                                                             \
-        int failed = op_cases_run(#name, op_cases_##name, "emulated");                                            \
+        int failed = op_cases_run(#name, op_cases_##name, "emulated", DTYPE_NONE);                                \
         ck_assert_msg(failed == 0, "%d rows of family " #name " failed", failed);                                 \
     }                                                                                                             \
     END_TEST

@@ -43,9 +43,9 @@ static const op_case bad[][2] = {
 
 START_TEST(wrong_rows_fail)
 {
-    ck_assert_int_eq(op_cases_run("good", good, NULL), 0);
+    ck_assert_int_eq(op_cases_run("good", good, NULL, DTYPE_NONE), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        ck_assert_msg(op_cases_run("expected failure", bad[i], NULL) == 1, "row '%s' passed", bad[i][0].note);
+        ck_assert_msg(op_cases_run("expected failure", bad[i], NULL, DTYPE_NONE) == 1, "row '%s' passed", bad[i][0].note);
 }
 END_TEST
 

@@ -12,7 +12,7 @@ const op_excuse op_excuses[] = {{OP_REORDER, "test_layout.c", true},
 #define FAMILY(name)                                                                                              \
     START_TEST(family_##name)                                                                                     \
     {                                                                                                             \
-        int failed = op_cases_run(#name, op_cases_##name, NULL);                                                        \
+        int failed = op_cases_run(#name, op_cases_##name, NULL, DTYPE_NONE);                                                        \
         ck_assert_msg(failed == 0, "%d rows of family " #name " failed", failed);                                 \
     }                                                                                                             \
     END_TEST

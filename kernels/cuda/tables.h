@@ -22,6 +22,7 @@
     X(qconv) \
     X(quant) \
     X(reduce) \
+    X(reorder) \
     X(resize) \
     X(shape) \
     X(softmax) \

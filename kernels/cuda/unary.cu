@@ -194,7 +194,11 @@ CUDA_TABLE(unary) = {
 #define ROWS(E, object)                                                                                                \
     {.op = OP_##E, .type = DTYPE_F32, .name = #object, .run = object##_run},                                           \
     {.op = OP_##E, .type = DTYPE_F16, .name = #object " float16", .run = half_##object<__half>},                       \
-    {.op = OP_##E, .type = DTYPE_BF16, .name = #object " bfloat16", .run = half_##object<__nv_bfloat16>},
+    {.op = OP_##E, .type = DTYPE_BF16, .name = #object " bfloat16", .run = half_##object<__nv_bfloat16>},              \
+    {.op = OP_##E, .type = DTYPE_F16, .name = #object " float16", .run = half_##object<__half>, .blocked_in = 1,       \
+     .blocked_out = 1},                                                                                                \
+    {.op = OP_##E, .type = DTYPE_BF16, .name = #object " bfloat16", .run = half_##object<__nv_bfloat16>, .blocked_in = 1, \
+     .blocked_out = 1},
 #define UNARY(E, object, text, flags, types, A, rows, ...) ROWS(E, object)
 #define UNARY_FLAT(E, object, text, types, ...)            ROWS(E, object)
 #define UNARY_GRAD(E, object, text, reads, A, rows, ...)                                                               \

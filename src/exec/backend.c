@@ -119,6 +119,14 @@ void backend_close(backend *b)
         b->close(b);
 }
 
+status backend_narrow(backend *b, dtype t)
+{
+    if (b->set_narrow)
+        return b->set_narrow(b, t);
+    return t == DTYPE_NONE ? ST_OK
+                           : fail(ST_UNAVAILABLE, "%s does not compute in %s; CUDA does", b->name, dtype_of(t)->name);
+}
+
 bool backend_has_bf16(const backend *b)
 {
     const linear_attrs at = {.alpha = 1, .precision = PRECISION_BF16};

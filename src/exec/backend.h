@@ -5,6 +5,8 @@
 
 #include "kernels/kernel.h"
 
+#define BLOCK_ALL INT32_MAX
+
 /* Whether nodes that have kernels for blocked layout (kernel.h) use them. */
 typedef enum layout_choice {
     LAYOUT_AUTO,   /* where it pays */
@@ -45,7 +47,8 @@ struct backend {
     const char *name;
     int threads;
     isa level; /* the best instruction set in use */
-    int32_t block; /* channels in a block of blocked layout; 0: there is none */
+    int32_t block; /* channels in a block of blocked layout; BLOCK_ALL: all of a tensor (channels last); 0: there is none */
+    dtype narrow;  /* float32 operands lie in this type where they are blocked (backend_narrow); DTYPE_NONE: as float32 */
     layout_choice layout;
     /* The row that runs a node on these operands (data pointers may be NULL), or NULL when there is none. */
     const kernel_row *(*find)(const backend *b, op_id op, const kernel_args *a);
@@ -60,6 +63,7 @@ struct backend {
     bool records_first; /* tests: also what runs for the first time is recorded; else libraries may then still prepare themselves */
     size_t taken; /* bytes of that memory that were given out and not given back */
     struct cuda_queue *queue; /* given to its kernels; NULL on the CPU */
+    status (*set_narrow)(backend *b, dtype t); /* NULL: float32 only */
     void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */
     void (*describe)(const backend *b, text *out); /* "cpu: AMD ..., AVX-512, 2 threads" */
     void (*close)(backend *b);
@@ -72,6 +76,15 @@ void backend_close(backend *b);
 /* What there is besides the CPU, or why it cannot be used and what to do: `tell` for everything that was looked at. */
 typedef void (*backend_teller)(void *ctx, const char *name, bool good, const char *what);
 void backend_survey(backend_teller tell, void *ctx);
+/* Graphs that are opened from now on compute in float16 or bfloat16 (DTYPE_NONE: float32) where the backend has kernels
+ * for that: images between them lie in it, channels last; sums, statistics, losses and parameters stay float32.
+ * ST_UNAVAILABLE where the backend has no such kernels. */
+MUST_USE status backend_narrow(backend *b, dtype t);
+/* The block of a blocked tensor with so many channels. */
+static inline int32_t backend_block(const backend *b, int64_t channels)
+{
+    return b->block == BLOCK_ALL ? (int32_t)channels : b->block;
+}
 bool backend_has_bf16(const backend *b); /* fast matrix products of bfloat16 operands */
 
 #endif

@@ -180,22 +180,85 @@ static const backend_remote remote = {.alloc_host = cuda_alloc_host, .free_host 
 
 /* ---- kernels ---- */
 
+static bool is_masked(const kernel_tensor *t, uint32_t mask, int i)
+{
+    return t->type != DTYPE_NONE && i < 32 && mask >> i & 1;
+}
+
+/* Whether the operand lies as the row wants it: channels last where the mask says so, else plain. */
+static bool lies_so(const kernel_tensor *t, uint32_t mask, int i)
+{
+    return t->block == (is_masked(t, mask, i) ? (int32_t)t->sh.dim[1] : 0);
+}
+
+static bool lies_as_wanted(const kernel_row *r, const kernel_args *a)
+{
+    for (int i = 0; i < a->n_in; i++)
+        if (!lies_so(&a->in[i], r->blocked_in, i))
+            return false;
+    for (int i = 0; i < a->n_out; i++)
+        if (!lies_so(&a->out[i], r->blocked_out, i))
+            return false;
+    return true;
+}
+
+static bool takes(const kernel_row *r, const kernel_args *a)
+{
+    return (r->type == kernel_type(a) || r->type == DTYPE_NONE) && (!r->takes || r->takes(a));
+}
+
 static const kernel_row *cuda_find(const backend *b, op_id op, const kernel_args *a)
 {
     kernel_args asked = *a;
     asked.queue = b->queue;
     for (const kernel_row *const *r = ((const cuda_backend *)(const void *)b)->row[op]; *r; r++)
-        if (((*r)->type == kernel_type(a) || (*r)->type == DTYPE_NONE) && (!(*r)->takes || (*r)->takes(&asked)))
+        if (lies_as_wanted(*r, a) && takes(*r, &asked))
             return *r;
     return NULL;
 }
 
+/* The operand as the row wants it (NULL: plain); false when it has no channels. */
+static bool lay_out(const backend *b, kernel_tensor *t, int i, uint32_t mask)
+{
+    if (t->block) { /* back to plain */
+        t->type = t->type == b->narrow ? DTYPE_F32 : t->type;
+        t->block = 0;
+    }
+    if (!is_masked(t, mask, i))
+        return true;
+    if (t->sh.rank < 3 || t->sh.dim[1] < 1)
+        return false;
+    t->block = backend_block(b, t->sh.dim[1]);
+    t->type = t->type == DTYPE_F32 && b->narrow ? b->narrow : t->type;
+    return true;
+}
+
+static bool lay_all_out(const backend *b, kernel_args *a, uint32_t in, uint32_t out)
+{
+    bool ok = true;
+    for (int i = 0; i < a->n_in; i++)
+        ok = lay_out(b, &a->in[i], i, in) && ok;
+    for (int i = 0; i < a->n_out; i++)
+        ok = lay_out(b, &a->out[i], i, out) && ok;
+    return ok;
+}
+
 static const kernel_row *cuda_find_blocked(const backend *b, op_id op, kernel_args *a)
 {
-    (void)b;
-    (void)op;
-    (void)a;
+    a->queue = b->queue;
+    for (const kernel_row *const *r = ((const cuda_backend *)(const void *)b)->row[op]; *r; r++)
+        if (((*r)->blocked_in | (*r)->blocked_out) && lay_all_out(b, a, (*r)->blocked_in, (*r)->blocked_out) && takes(*r, a))
+            return *r;
+    lay_all_out(b, a, 0, 0);
     return NULL;
+}
+
+static status cuda_narrow(backend *b, dtype t)
+{
+    b->narrow = t;
+    b->block = t ? BLOCK_ALL : 0;
+    b->layout = t ? LAYOUT_AUTO : LAYOUT_PLAIN;
+    return ST_OK;
 }
 
 /* ---- opening ---- */
@@ -312,7 +375,7 @@ status cuda_open(const cuda_api *api, const kernel_row *const *tables, open_libs
     TRY(find_device(api, index));
     TRY(mem_alloc(&c, 1, sizeof *c));
     c->queue = (cuda_queue){.api = api, .device = index, .deterministic = o->deterministic, .tf32 = o->tf32};
-    c->base = (backend){.name = "cuda", .threads = 1, .level = ISA_BASE, .find = cuda_find, .find_blocked = cuda_find_blocked,
+    c->base = (backend){.name = "cuda", .threads = 1, .level = ISA_BASE, .find = cuda_find, .find_blocked = cuda_find_blocked, .set_narrow = cuda_narrow,
                         .layout = LAYOUT_PLAIN, .alloc = cuda_alloc, .free = cuda_free, .remote = &remote, .queue = &c->queue,
                         .identify = cuda_identify, .describe = cuda_describe, .close = cuda_close};
     TRY_DONE(add_rows(c, tables));

@@ -14,6 +14,11 @@ bool plan_is_packed(const plan *p, node_id k, int input);
 /* keep[v]: kernels read the constant v as it is, or it is an output. [n_value] */
 void plan_mark_constants(const plan *p, const graph *g, bool *keep);
 
+/* The type in which the elements lie. */
+static inline dtype value_lies_in(const value *v)
+{
+    return v->narrow ? v->narrow : v->type;
+}
 size_t plan_value_bytes(const value *v); /* as it lies, the lanes that fill up a block included */
 /* Which values share storage: views, and results in place of an operand that dies there. root: [n_value]. */
 MUST_USE status plan_share_storage(const graph *g, value_id *root);

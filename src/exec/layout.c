@@ -4,6 +4,8 @@
  * make blocked twins of their values; a Reorder stands where a value is needed in the layout that it does not have, once
  * each way. A value's own id always means the plain tensor; twins are new values.
  *
+ * On a backend that computes in narrow types (backend_narrow) a twin lies in that type as well: one Reorder changes both.
+ *
  * Regions begin at the nodes that do the arithmetic (those with multiply-accumulates) whose channels fill their blocks
  * well enough; other nodes follow where an operand lies blocked already, or where their only use does. */
 #include "exec/internal.h"
@@ -68,8 +70,8 @@ static bool in_mask(uint32_t mask, int i, value_id v)
 
 static bool fills_blocks(const layout *l, value_id v)
 {
-    int64_t c = l->g->value[v].sh.dim[1], b = l->b->block;
-    return (double)c >= FILLED_ENOUGH * (double)((c + b - 1) / b * b);
+    int64_t c = l->g->value[v].sh.dim[1], b = backend_block(l->b, c);
+    return b && (double)c >= FILLED_ENOUGH * (double)((c + b - 1) / b * b);
 }
 
 /* Whether all channels of the blocked operands fill their blocks well enough. */
@@ -176,7 +178,8 @@ static status add_twin(layout *l, value_id v)
 {
     value x = l->g->value[v];
     TRY(graph_add_value(l->g, NULL, x.type, x.sh, VALUE_TEMP, &l->twin[v]));
-    l->g->value[l->twin[v]].block = l->b->block;
+    l->g->value[l->twin[v]].block = backend_block(l->b, x.sh.dim[1]);
+    l->g->value[l->twin[v]].narrow = x.type == DTYPE_F32 ? l->b->narrow : DTYPE_NONE;
     return ST_OK;
 }
 

@@ -29,7 +29,7 @@ typedef struct life { /* of one storage */
 size_t plan_value_bytes(const value *v)
 {
     kernel_tensor t = {.sh = v->sh, .block = v->block};
-    return (size_t)kernel_elements(&t) * dtype_of(v->type)->size;
+    return (size_t)kernel_elements(&t) * dtype_of(value_lies_in(v))->size;
 }
 
 static bool in_arena(const value *v)
@@ -41,9 +41,9 @@ static bool in_arena(const value *v)
 void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a)
 {
     for (int i = 0; i < n->n_in; i++)
-        in[i] = (kernel_tensor){.type = g->value[n->in[i]].type, .sh = g->value[n->in[i]].sh, .block = g->value[n->in[i]].block};
+        in[i] = (kernel_tensor){.type = value_lies_in(&g->value[n->in[i]]), .sh = g->value[n->in[i]].sh, .block = g->value[n->in[i]].block};
     for (int i = 0; i < n->n_out; i++)
-        out[i] = (kernel_tensor){.type = g->value[n->out[i]].type, .sh = g->value[n->out[i]].sh, .block = g->value[n->out[i]].block};
+        out[i] = (kernel_tensor){.type = value_lies_in(&g->value[n->out[i]]), .sh = g->value[n->out[i]].sh, .block = g->value[n->out[i]].block};
     *a = (kernel_args){.in = in, .out = out, .n_in = n->n_in, .n_out = n->n_out, .attr = n->attr};
 }
 
@@ -145,7 +145,7 @@ status plan_share_storage(const graph *g, value_id *root)
             for (int j = 0; j < n->n_in; j++)
                 reads += root[n->in[j]] == r;
             if (!n->in[i] || g->value[r].kind != VALUE_TEMP || last[r] != k || x->type != y->type ||
-                !shape_equal(&x->sh, &y->sh) || x->block != y->block || plan_value_bytes(&g->value[r]) != plan_value_bytes(y) || reads != 1)
+                !shape_equal(&x->sh, &y->sh) || x->block != y->block || x->narrow != y->narrow || plan_value_bytes(&g->value[r]) != plan_value_bytes(y) || reads != 1)
                 continue;
             size_t until = last[root[n->out[0]]];
             root[n->out[0]] = r;

@@ -221,6 +221,7 @@ static status duplicate(recompute *r, node_id k, node *out)
         value x = g->value[n.out[i]];
         TRY(graph_add_value(g, NULL, x.type, x.sh, VALUE_TEMP, &twin.out[i]));
         g->value[twin.out[i]].block = x.block;
+        g->value[twin.out[i]].narrow = x.narrow;
         r->map[n.out[i]] = twin.out[i];
     }
     *out = twin;

@@ -48,6 +48,7 @@ typedef struct value {
     int32_t block;    /* 0: elements lie in the order of the shape. b > 0: [N, ceil(C/b), spatial..., b], the channels
                          beyond C being zeros; `sh` stays [N, C, spatial...]. Only the executor's own copy of a graph has
                          such values (exec/layout.c) */
+    dtype narrow;     /* of float32 values there: the type in which the elements lie (float16, bfloat16); DTYPE_NONE: as `type` */
 } value;
 
 typedef enum phase {

@@ -1,0 +1,73 @@
+/* reorder.cu - between images that lie plain in float32, [N, C, pixels], and channels last, [N, pixels, C], in float16, bfloat16
+ * or float32: one pass that changes order and type. */
+#include "kernels/cuda/element.cuh"
+
+#define TILE 32
+#define ROWS 8 /* of threads in a block; each does TILE / ROWS elements */
+
+template <class From, class To> __device__ static inline To converted(From v)
+{
+    return arithmetic<To>::store((float)arithmetic<From>::load(v));
+}
+
+/* x [images, rows, cols] -> y [images, cols, rows], by tiles in shared memory: both sides are touched along their rows. */
+template <class From, class To>
+__global__ static void reorder_kernel(To *y, const From *x, int64_t rows, int64_t cols, int64_t row_tiles, int64_t col_tiles,
+                                      int64_t tiles)
+{
+    __shared__ float tile[TILE][TILE + 1];
+    for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
+        const int64_t image = t / (row_tiles * col_tiles), at = t % (row_tiles * col_tiles);
+        const int64_t row = at / col_tiles * TILE, col = at % col_tiles * TILE;
+        const From *from = x + image * rows * cols;
+        To *to = y + image * rows * cols;
+        __syncthreads(); /* the tile before is written out */
+        for (int64_t r = threadIdx.y; r < TILE; r += ROWS)
+            if (row + r < rows && col + threadIdx.x < cols)
+                tile[r][threadIdx.x] = (float)arithmetic<From>::load(from[(row + r) * cols + col + threadIdx.x]);
+        __syncthreads();
+        for (int64_t c = threadIdx.y; c < TILE; c += ROWS)
+            if (col + c < cols && row + threadIdx.x < rows)
+                to[(col + c) * rows + row + threadIdx.x] = arithmetic<To>::store(tile[threadIdx.x][c]);
+    }
+}
+
+/* One channel, or one pixel: both orders are the same. */
+template <class From, class To> __global__ static void convert_kernel(To *y, const From *x, int64_t n)
+{
+    GRID_STRIDE(i, n)
+    y[i] = converted<From, To>(x[i]);
+}
+
+template <class From, class To> static void reorder(const kernel_args *a)
+{
+    const shape *sh = &a->out[0].sh;
+    const int64_t images = sh->dim[0], channels = sh->dim[1], n = shape_count(sh);
+    if (n == 0)
+        return;
+    const int64_t pixels = n / images / channels;
+    const bool to_last = a->out[0].block != 0;
+    const int64_t rows = to_last ? channels : pixels, cols = to_last ? pixels : channels;
+    if (rows == 1 || cols == 1) {
+        LAUNCH((convert_kernel<From, To>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (To *)a->out[0].data,
+               (const From *)a->in[0].data, n);
+        return;
+    }
+    const int64_t row_tiles = (rows + TILE - 1) / TILE, col_tiles = (cols + TILE - 1) / TILE, tiles = images * row_tiles * col_tiles;
+    const int64_t most = (int64_t)a->queue->multiprocessors * 32;
+    LAUNCH((reorder_kernel<From, To>), dim3((unsigned)(tiles < most ? tiles : most)), dim3(TILE, ROWS), 0, a->queue,
+           (To *)a->out[0].data, (const From *)a->in[0].data, rows, cols, row_tiles, col_tiles, tiles);
+}
+
+template <dtype In, dtype Out> static bool converts(const kernel_args *a)
+{
+    return a->in[0].type == In && a->out[0].type == Out;
+}
+
+#define PAIR(type_, T)                                                                                                 \
+    {.op = OP_REORDER, .type = DTYPE_F32, .name = "reorder to channels last, " #T, .run = reorder<float, T>,           \
+     .takes = converts<DTYPE_F32, type_>, .blocked_out = 1},                                                           \
+    {.op = OP_REORDER, .type = type_, .name = "reorder from channels last, " #T, .run = reorder<T, float>,             \
+     .takes = converts<type_, DTYPE_F32>, .blocked_in = 1}
+
+CUDA_TABLE(reorder) = {PAIR(DTYPE_F16, __half), PAIR(DTYPE_BF16, __nv_bfloat16), PAIR(DTYPE_F32, float), KERNEL_END};
