@@ -5,7 +5,9 @@
     X(dnn) \
     X(attention) \
     X(batch_norm) \
+    X(batch_norm_half) \
     X(binary) \
+    X(binary_half) \
     X(cast) \
     X(conv) \
     X(depthwise) \
@@ -19,12 +21,15 @@
     X(move) \
     X(pad) \
     X(pool) \
+    X(pool_half) \
     X(qconv) \
     X(quant) \
     X(reduce) \
+    X(reduce_half) \
     X(reorder) \
     X(resize) \
     X(shape) \
     X(softmax) \
     X(unary) \
+    X(unary_half) \
     X(update)

@@ -2,55 +2,8 @@
  *
  * float32 has a kernel for each operator; halves (computed in float), whole numbers and bool one with the operator as an
  * argument. */
-#include "kernels/cuda/broadcast.cuh"
 #include "kernels/cuda/element.cuh"
-
-/* Like functions: the operators' enum values have some of the names. */
-#define C(number)             ((float)(number))
-#define EXP(x)                expf(x)
-#define EXPM1(x)              expm1f(x)
-#define LOG(x)                logf(x)
-#define TANH(x)               tanhf(x)
-#define ERF(x)                erff(x)
-#define SQRT(x)               sqrtf(x)
-#define SIN(x)                sinf(x)
-#define COS(x)                cosf(x)
-#define FLOOR(x)              floorf(x)
-#define CEIL(x)               ceilf(x)
-#define RINT(x)               rintf(x)
-#define ABS(x)                fabsf(x)
-#define SIGMOID(x)            (1 / (1 + expf(-(x))))
-#define SOFTPLUS(x)           ((x) > 0 ? (x) + log1pf(expf(-(x))) : log1pf(expf(x)))
-#define GELU(x)               (0.5f * (x) * (1 + erff((x) * 0.70710678f)))
-#define GELU_BY_TANH(x)       gelu_by_tanh(x)
-#define GELU_SLOPE(x)         (0.5f * (1 + erff((x) * 0.70710678f)) + (x) * 0.39894228f * expf(-0.5f * (x) * (x)))
-#define GELU_BY_TANH_SLOPE(x) gelu_by_tanh_slope(x)
-
-typedef float real;
-
-__device__ static inline float gelu_by_tanh(float x)
-{
-    return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
-}
-__device__ static inline float gelu_by_tanh_slope(float x)
-{
-    float t = tanhf(0.79788456f * (x + 0.044715f * x * x * x));
-    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
-}
-
-struct no_attrs {
-    int none;
-};
-#define TYPE_none         no_attrs
-#define TYPE_alpha        alpha_attrs
-#define TYPE_clip         clip_attrs
-#define TYPE_hard_sigmoid hard_sigmoid_attrs
-#define TYPE_gelu         gelu_attrs
-#define GIVE_none         const no_attrs at = {0};
-#define GIVE_alpha        AT_alpha
-#define GIVE_clip         AT_clip
-#define GIVE_hard_sigmoid AT_hard_sigmoid
-#define GIVE_gelu         AT_gelu
+#include "kernels/cuda/unary.cuh"
 
 /* ---- float32 ---- */
 
@@ -194,11 +147,7 @@ CUDA_TABLE(unary) = {
 #define ROWS(E, object)                                                                                                \
     {.op = OP_##E, .type = DTYPE_F32, .name = #object, .run = object##_run},                                           \
     {.op = OP_##E, .type = DTYPE_F16, .name = #object " float16", .run = half_##object<__half>},                       \
-    {.op = OP_##E, .type = DTYPE_BF16, .name = #object " bfloat16", .run = half_##object<__nv_bfloat16>},              \
-    {.op = OP_##E, .type = DTYPE_F16, .name = #object " float16", .run = half_##object<__half>, .blocked_in = 1,       \
-     .blocked_out = 1},                                                                                                \
-    {.op = OP_##E, .type = DTYPE_BF16, .name = #object " bfloat16", .run = half_##object<__nv_bfloat16>, .blocked_in = 1, \
-     .blocked_out = 1},
+    {.op = OP_##E, .type = DTYPE_BF16, .name = #object " bfloat16", .run = half_##object<__nv_bfloat16>},
 #define UNARY(E, object, text, flags, types, A, rows, ...) ROWS(E, object)
 #define UNARY_FLAT(E, object, text, types, ...)            ROWS(E, object)
 #define UNARY_GRAD(E, object, text, reads, A, rows, ...)                                                               \
