@@ -13,6 +13,10 @@
 #define PARAM(...) {F32(__VA_ARGS__), .kind = VALUE_PARAM}
 #define STATE(...) {F32(__VA_ARGS__), .lo = 0.1, .hi = 1, .kind = VALUE_STATE}
 #define ONE(x)    {SCALAR(F32), FIXED(x)}
+#define NUMBER(x) {SCALAR(F32), FIXED(x), .kind = VALUE_STATE}
+#define SCALE_IN(by, most, norm) \
+    .attr = &(const loss_scale_attrs){.growth = by, .shrink = .5, .smallest = 1, .largest = most, .interval = 2000, .max_norm = norm}
+#define SCALE(norm) SCALE_IN(2, 16777216, norm)
 #define ABSENT    {DTYPE_NONE}
 #define GRAD2     {F32(4), FIXED(1, -2, 4, .25)}
 
@@ -92,6 +96,38 @@ static void expect_zero(const op_case *c, double *const *in, double *const *out)
     (void)out;
     for (int i = 0; i < c->n_in; i++)
         fill(in[i], (const double[4]){0});
+}
+
+/* What a LossScale node leaves in what it writes. */
+static void leave(double *const *in, double scale, double good, double skipped)
+{
+    *in[LOSS_SCALE_SCALE] = scale;
+    *in[LOSS_SCALE_GOOD] = good;
+    *in[LOSS_SCALE_SKIPPED] = skipped;
+}
+static void expect_good(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    leave(in, 1024, 8, 3);
+}
+static void expect_grown(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    leave(in, 4096, 0, 3);
+}
+static void expect_halved(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    leave(in, 512, 0, 4);
+}
+static void expect_lowest(const op_case *c, double *const *in, double *const *out)
+{
+    (void)c;
+    (void)out;
+    leave(in, 1, 0, 4);
 }
 
 #define NESTEROV_P P(0.90310000000000001, -1.8062, 0.11904999999999999, 2.9705499999999998)
@@ -174,6 +210,27 @@ const op_case op_cases_update[] = {
     {OP_GRAD_NORM, "squares beyond float", .in = {{F32(2), FIXED(3e30, 4e30)}}, .n_out = 2,
      .attr = &(const grad_norm_attrs){INFINITY}, .fwd_tol = 1e-7, .want = {WANT(1), WANT(5e30)}, .want_tol = 1e-7},
     {OP_GRAD_NORM, "limit", .in = {{F32(4)}}, .attr = &(const grad_norm_attrs){0}, .refuse = "max_norm"},
+
+    {OP_LOSS_SCALE, "good step", .in = {ONE(2048), NUMBER(1024), NUMBER(7), NUMBER(3), ONE(50)}, .n_out = 5, SCALE(INFINITY),
+     .fwd_tol = 1e-7, .expect = expect_good, .want = {WANT(1. / 1024), WANT(2), WANT(1024), WANT(3), WANT(47)}, .want_tol = 1e-15},
+    {OP_LOSS_SCALE, "clipped", .in = {ONE(2048), NUMBER(1024), NUMBER(7), NUMBER(3)}, .n_out = 2, SCALE(1),
+     .fwd_tol = 1e-7, .expect = expect_good, .want = {WANT(0.49999975000012500 / 1024), WANT(2)}, .want_tol = 1e-12},
+    {OP_LOSS_SCALE, "grows after the interval", .in = {ONE(4096), NUMBER(2048), NUMBER(1999), NUMBER(3)}, .n_out = 4, SCALE(INFINITY),
+     .expect = expect_grown, .want = {WANT(1. / 2048), WANT(2), WANT(4096), WANT(3)}},
+    {OP_LOSS_SCALE, "grows to the largest", .in = {ONE(4096), NUMBER(2048), NUMBER(1999), NUMBER(3)}, .n_out = 4,
+     SCALE_IN(1000, 4096, INFINITY), .expect = expect_grown, .want = {WANT(1. / 2048), WANT(2), WANT(4096), WANT(3)}},
+    {OP_LOSS_SCALE, "infinity: skipped", .in = {ONE(INFINITY), NUMBER(1024), NUMBER(7), NUMBER(3), ONE(50)}, .n_out = 5, SCALE(1),
+     .expect = expect_halved, .want = {WANT(NAN), WANT(INFINITY), WANT(512), WANT(4), WANT(47)}},
+    {OP_LOSS_SCALE, "NaN: skipped", .in = {ONE(NAN), NUMBER(1024), NUMBER(1999), NUMBER(3)}, .n_out = 4, SCALE(INFINITY),
+     .expect = expect_halved, .want = {WANT(NAN), WANT(NAN), WANT(512), WANT(4)}},
+    {OP_LOSS_SCALE, "not below the smallest", .in = {ONE(NAN), NUMBER(1), NUMBER(7), NUMBER(3)}, .n_out = 4, SCALE(INFINITY),
+     .expect = expect_lowest, .want = {WANT(NAN), WANT(NAN), WANT(1), WANT(4)}},
+    {OP_LOSS_SCALE, "a scale that is none", .in = {ONE(NAN), NUMBER(NAN), NUMBER(7), NUMBER(3)}, SCALE(INFINITY),
+     .expect = expect_lowest, .want = {WANT(NAN)}},
+    {OP_LOSS_SCALE, "no number", .in = {{F32(2)}, NUMBER(1), NUMBER(7), NUMBER(3)}, SCALE(1), .refuse = "one number"},
+    {OP_LOSS_SCALE, "no scale", .in = {ONE(1), ABSENT, NUMBER(7), NUMBER(3)}, SCALE(1), .refuse = "input 1"},
+    {OP_LOSS_SCALE, "no step", .in = {ONE(1), NUMBER(1), NUMBER(7), NUMBER(3)}, .n_out = 5, SCALE(1), .refuse = "input 4"},
+    {OP_LOSS_SCALE, "limits", .in = {ONE(1), NUMBER(1), NUMBER(7), NUMBER(3)}, SCALE_IN(2, .5, 1), .refuse = "largest"},
 
     {OP_ACCUMULATE, .in = {S(1, -2, .5, 3), {F32(4)}, ONE(.25)}, .fwd_tol = 1e-7, .expect = expect_sum, .want_tol = 1e-15},
     {OP_ACCUMULATE, "rows", .in = {STATE(300, 70), {F32(5, 70)}, ONE(.5), {I32(300), FIXED(-1, 2, -1, 4, 0)}}, .fwd_tol = 1e-7},

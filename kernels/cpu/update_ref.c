@@ -104,6 +104,41 @@ static void grad_norm(const kernel_args *a)
         *(real *)a->out[1].data = (real)norm;
 }
 
+static void put(const kernel_args *a, int i, double v)
+{
+    if (i < a->n_out && a->out[i].data)
+        *(real *)a->out[i].data = (real)v;
+}
+
+static void loss_scale(const kernel_args *a)
+{
+    const loss_scale_attrs *at = a->attr;
+    double norm = scalar(a, LOSS_SCALE_NORM, 0), by = scalar(a, LOSS_SCALE_SCALE, 1), good = scalar(a, LOSS_SCALE_GOOD, 0);
+    double skipped = scalar(a, LOSS_SCALE_SKIPPED, 0), now = by, update = (double)NAN;
+    put(a, LOSS_SCALE_TRUE_STEP, scalar(a, LOSS_SCALE_STEP, 1) - skipped);
+    if (isfinite(norm)) {
+        norm /= by;
+        update = fmin(1, at->max_norm / (norm + 1e-6)) / by;
+        good++;
+        if (good >= (double)at->interval) {
+            now *= at->growth;
+            good = 0;
+        }
+    } else {
+        now *= at->shrink;
+        good = 0;
+        skipped++;
+    }
+    now = fmin(fmax(now, at->smallest), at->largest); /* also where it was NaN */
+    *operand(a, LOSS_SCALE_SCALE) = (real)now;
+    *operand(a, LOSS_SCALE_GOOD) = (real)good;
+    *operand(a, LOSS_SCALE_SKIPPED) = (real)skipped;
+    put(a, LOSS_SCALE_UPDATE, update);
+    put(a, LOSS_SCALE_TRUE_NORM, norm);
+    put(a, LOSS_SCALE_NOW, now);
+    put(a, LOSS_SCALE_SKIPPED_NOW, skipped);
+}
+
 static void accumulate(const kernel_args *a)
 {
     real *sum = a->in[0].data;
@@ -123,6 +158,7 @@ KERNEL_TABLE(update) = {
     {OP_SGD_UPDATE, REAL_DTYPE, REAL_ISA, "sgd_update_ref", sgd},
     {OP_ADAM_UPDATE, REAL_DTYPE, REAL_ISA, "adam_update_ref", adam},
     {OP_GRAD_NORM, REAL_DTYPE, REAL_ISA, "grad_norm_ref", grad_norm},
+    {OP_LOSS_SCALE, REAL_DTYPE, REAL_ISA, "loss_scale_ref", loss_scale},
     {OP_ACCUMULATE, REAL_DTYPE, REAL_ISA, "accumulate_ref", accumulate},
     {OP_CLEAR, REAL_DTYPE, REAL_ISA, "clear_ref", clear},
     KERNEL_END,

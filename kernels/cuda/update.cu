@@ -382,10 +382,70 @@ static void grad_norm_run(const kernel_args *a)
            ((const grad_norm_attrs *)a->attr)->max_norm);
 }
 
+/* ---- LossScale: one thread, in double as on the CPU ---- */
+
+typedef struct loss_scale_places {
+    const float *norm, *step;                        /* step: NULL allowed */
+    float *scale, *good, *skipped;                   /* written */
+    float *update, *true_norm, *now, *skipped_now, *true_step; /* outputs; NULL: absent */
+} loss_scale_places;
+
+__device__ static inline void put(float *to, double v)
+{
+    if (to)
+        *to = (float)v;
+}
+__global__ static void loss_scale_kernel(__grid_constant__ const loss_scale_places p, __grid_constant__ const loss_scale_attrs at)
+{
+    const double by = *p.scale;
+    double norm = *p.norm, now = by, good = *p.good, skipped = *p.skipped, update = NAN;
+    put(p.true_step, scalar(p.step, 1) - skipped);
+    if (is_finite(norm)) {
+        norm /= by;
+        update = fmin(1.0, at.max_norm / (norm + 1e-6)) / by;
+        good += 1;
+        if (good >= (double)at.interval) {
+            now *= at.growth;
+            good = 0;
+        }
+    } else {
+        now *= at.shrink;
+        good = 0;
+        skipped += 1;
+    }
+    now = fmin(fmax(now, at.smallest), at.largest); /* also where it was NaN */
+    put(p.scale, now);
+    put(p.good, good);
+    put(p.skipped, skipped);
+    put(p.update, update);
+    put(p.true_norm, norm);
+    put(p.now, now);
+    put(p.skipped_now, skipped);
+}
+static float *output_of(const kernel_args *a, int i)
+{
+    return i < a->n_out ? (float *)a->out[i].data : NULL;
+}
+static void loss_scale_run(const kernel_args *a)
+{
+    const loss_scale_places p = {.norm = data_of(a, LOSS_SCALE_NORM),
+                                 .step = data_of(a, LOSS_SCALE_STEP),
+                                 .scale = data_of(a, LOSS_SCALE_SCALE),
+                                 .good = data_of(a, LOSS_SCALE_GOOD),
+                                 .skipped = data_of(a, LOSS_SCALE_SKIPPED),
+                                 .update = output_of(a, LOSS_SCALE_UPDATE),
+                                 .true_norm = output_of(a, LOSS_SCALE_TRUE_NORM),
+                                 .now = output_of(a, LOSS_SCALE_NOW),
+                                 .skipped_now = output_of(a, LOSS_SCALE_SKIPPED_NOW),
+                                 .true_step = output_of(a, LOSS_SCALE_TRUE_STEP)};
+    LAUNCH(loss_scale_kernel, 1, 1, 0, a->queue, p, *(const loss_scale_attrs *)a->attr);
+}
+
 CUDA_TABLE(update) = {
     {.op = OP_SGD_UPDATE, .type = DTYPE_F32, .name = "sgd", .run = sgd_run},
     {.op = OP_ADAM_UPDATE, .type = DTYPE_F32, .name = "adam", .run = adam_run, .workspace = adam_workspace},
     {.op = OP_GRAD_NORM, .type = DTYPE_F32, .name = "grad norm", .run = grad_norm_run, .workspace = grad_norm_workspace},
+    {.op = OP_LOSS_SCALE, .type = DTYPE_F32, .name = "loss scale", .run = loss_scale_run},
     {.op = OP_ACCUMULATE, .type = DTYPE_F32, .name = "accumulate", .run = accumulate_run},
     {.op = OP_CLEAR, .type = DTYPE_F32, .name = "clear", .run = clear_run},
     KERNEL_END};

@@ -221,5 +221,14 @@ enum { ACCUMULATE_SUM, ACCUMULATE_GRAD, ACCUMULATE_SHARE, ACCUMULATE_PLACE };
 typedef struct grad_norm_attrs {
     double max_norm; /* of all gradients together; inf: no clipping */
 } grad_norm_attrs;
+/* LossScale: inputs, then outputs. */
+enum { LOSS_SCALE_NORM, LOSS_SCALE_SCALE, LOSS_SCALE_GOOD, LOSS_SCALE_SKIPPED, LOSS_SCALE_STEP, LOSS_SCALE_INPUTS };
+enum { LOSS_SCALE_UPDATE, LOSS_SCALE_TRUE_NORM, LOSS_SCALE_NOW, LOSS_SCALE_SKIPPED_NOW, LOSS_SCALE_TRUE_STEP, LOSS_SCALE_OUTPUTS };
+typedef struct loss_scale_attrs {
+    double max_norm;               /* of the gradients without the scale; inf: no clipping */
+    double growth, shrink;         /* factors after `interval` good steps in a row, and after one that is skipped */
+    double smallest, largest;      /* of the scale */
+    int64_t interval;
+} loss_scale_attrs;
 
 #endif

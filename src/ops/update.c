@@ -1,5 +1,5 @@
 /* update.c - what an optimizer step does to persistent values. All internal; they write into their inputs and have no
- * outputs (GradNorm apart). Learning rate, gradient scale and step number are scalar inputs, so that a plan serves a
+ * outputs (GradNorm and LossScale apart). Learning rate, gradient scale and step number are scalar inputs, so that a plan serves a
  * whole run. An update takes any number of parameters that share its attributes: one node, one pass over the memory of
  * all of them.
  *
@@ -168,6 +168,47 @@ static const attr_desc grad_norm_rows[] = {
 const op_desc op_grad_norm = {
     .name = "GradNorm", .in = {1, -1}, .out = {1, 2}, .flags = OP_INTERNAL, .attrs = grad_norm_rows,
     .attr_size = sizeof(grad_norm_attrs), .infer = grad_norm_infer, NO_GRAD("updates are not differentiated"),
+};
+
+/* LossScale: dynamic loss scaling (Micikevicius et al., "Mixed precision training", 2018, section 3.2; torch.amp.GradScaler).
+ * The gradients were multiplied by S, so that small ones do not vanish in float16; updates divide it out again.
+ * Inputs norm of the scaled gradients; scale S, good steps in a row G, steps skipped K so far (scalars, all written); step, the
+ * number of this step (may be absent).
+ *   norm finite:  outputs min(1, max_norm / (norm / S + 1e-6)) / S and norm / S;
+ *                 G += 1, and at `interval`: S *= growth, G = 0
+ *   not finite:   outputs NaN (which skips the updates) and norm;  S *= shrink, G = 0, K += 1
+ * S stays within [smallest, largest]. Further outputs: S and K as they are now, and step less the steps that were skipped before
+ * it: what an optimizer counts. */
+static status loss_scale_infer(graph *g, node *n)
+{
+    const loss_scale_attrs *at = n->attr;
+    TRY(check_scalars(g, n, n->n_in, 1 << LOSS_SCALE_NORM | 1 << LOSS_SCALE_SCALE | 1 << LOSS_SCALE_GOOD | 1 << LOSS_SCALE_SKIPPED));
+    if (!(at->max_norm > 0))
+        return op_fail(n, "max_norm %g", at->max_norm);
+    TRY(check_range(n, "growth", at->growth, 1, HUGE_VAL));
+    TRY(check_range(n, "shrink", at->shrink, 0, 1));
+    TRY(check_range(n, "smallest", at->smallest, 1e-30, 1e30));
+    TRY(check_range(n, "largest", at->largest, at->smallest, 1e30));
+    if (n->n_out > LOSS_SCALE_TRUE_STEP && n->out[LOSS_SCALE_TRUE_STEP] && !op_in(g, n, LOSS_SCALE_STEP))
+        return op_fail(n, "input %d is missing", LOSS_SCALE_STEP);
+    for (int i = 0; i < n->n_out; i++)
+        op_set_out(g, n, i, op_in(g, n, 0)->type, (shape){0});
+    return ST_OK;
+}
+
+static const attr_desc loss_scale_rows[] = {
+    {ATTR(loss_scale_attrs, max_norm), .type = ATTR_FLOAT, .def = HUGE_VAL},
+    {ATTR(loss_scale_attrs, growth), .type = ATTR_FLOAT, .def = 2},
+    {ATTR(loss_scale_attrs, shrink), .type = ATTR_FLOAT, .def = 0.5},
+    {ATTR(loss_scale_attrs, smallest), .type = ATTR_FLOAT, .def = 1},
+    {ATTR(loss_scale_attrs, largest), .type = ATTR_FLOAT, .def = 16777216},
+    {ATTR(loss_scale_attrs, interval), .type = ATTR_INT, .def = 2000, .min = 1, .max = 1 << 20},
+    {0},
+};
+const op_desc op_loss_scale = {
+    .name = "LossScale", .in = {4, LOSS_SCALE_INPUTS}, .out = {1, LOSS_SCALE_OUTPUTS}, .flags = OP_MUTATES | OP_INTERNAL,
+    .attrs = loss_scale_rows, .attr_size = sizeof(loss_scale_attrs), .infer = loss_scale_infer,
+    .mutates = 1 << LOSS_SCALE_SCALE | 1 << LOSS_SCALE_GOOD | 1 << LOSS_SCALE_SKIPPED, NO_GRAD("updates are not differentiated"),
 };
 
 /* Accumulate: inputs sum s (written), grad g, share (scalar, absent: 1), place.  s += share * g */
