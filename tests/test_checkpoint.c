@@ -327,6 +327,57 @@ START_TEST(a_file_of_another_model_changes_nothing)
 }
 END_TEST
 
+/* ---- loss scaling on one side only ---- */
+
+static void add_scale(store *s, float scale, float skipped)
+{
+    static const char *const names[] = {"loss_scale", "loss_scale.good_steps", "loss_scale.skipped_steps"};
+    const float now[] = {scale, 5, skipped};
+    store_entry *at;
+    OK(mem_alloc(&at, s->n + 3, sizeof *at));
+    memcpy(at, s->at, s->n * sizeof *at);
+    mem_free(s->at);
+    s->at = at;
+    s->cap = s->n + 3;
+    for (int i = 0; i < 3; i++, s->n++) {
+        s->at[s->n].kind = VALUE_STATE;
+        OK(tensor_new(&s->at[s->n].t, names[i], DTYPE_F32, (shape){0}));
+        tensor_put(&s->at[s->n].t, 0, (double)now[i]);
+    }
+}
+
+/* Float32's checkpoint in a run that scales its loss: the scale begins anew. The other way: it is dropped. Both: it goes on. */
+START_TEST(loss_scale_may_be_on_one_side)
+{
+    const char *dir = test_tmp_dir();
+    limits lim = limits_default();
+    for (int sides = 0; sides < 4; sides++) {
+        const bool written = sides & 1, wanted = sides & 2;
+        const char *path = test_path(dir, "one.safetensors");
+        store was, now;
+        checkpoint c;
+        fill(&was, 3);
+        fill(&now, 4);
+        if (written)
+            add_scale(&was, 512, 7);
+        if (wanted)
+            add_scale(&now, 65536, 0);
+        OK(checkpoint_write(path, &was, NULL, 0));
+        OK(checkpoint_read(path, &lim, &c));
+        OK(checkpoint_restore(&c, &now));
+        for (int i = 0; i < 4; i++)
+            ck_assert(memcmp(was.at[i].t.data, now.at[i].t.data, tensor_bytes(&was.at[i].t)) == 0);
+        if (wanted) {
+            ck_assert(tensor_at(&now.at[4].t, 0) == (written ? 512 : 65536));
+            ck_assert(tensor_at(&now.at[6].t, 0) == (written ? 7 : 0));
+        }
+        checkpoint_free(&c);
+        store_free(&was);
+        store_free(&now);
+    }
+}
+END_TEST
+
 /* ---- the folder ---- */
 
 static size_t count_files(const char *dir, const char *begins)
@@ -511,7 +562,7 @@ const test_entry test_table[] = {TEST(what_is_written_is_read),
                                  TEST(damage_names_the_tensor),
                                  TEST(crafted_files_are_refused),
                                  TEST(header_lengths_are_bounded),
-                                 TEST(a_file_of_another_model_changes_nothing),
+                                 TEST(a_file_of_another_model_changes_nothing), TEST(loss_scale_may_be_on_one_side),
                                  TEST(the_newest_and_the_best_are_kept),
                                  TEST(steps_are_ordered_by_number),
                                  TEST(pointers_that_are_damaged_name_nothing),

@@ -204,7 +204,149 @@ START_TEST(layer_norm_grad_takes_the_addition)
 }
 END_TEST
 
+/* ---- loss scaling ---- */
+
+enum { FEW = 5 };
+#define SCALE_AT_START 1024
+
+typedef struct scaled_run {
+    store params;
+    double norm[FEW], scale, skipped; /* norm of each step; the state as the graph's outputs tell it in the end */
+    bool finite[FEW];
+} scaled_run;
+
+/* Steps 0 .. FEW - 1, the loss times `scale` (0: as it is). The batch of step `bad` has an infinite loss; without `bad_too` that
+ * step is not made at all, and what counts steps goes on as if it were not there. */
+static void train_scaled(const optimizer_spec *opt, double scale, int bad, bool bad_too, isa level, scaled_run *out)
+{
+    optimizer_spec o = *opt;
+    o.loss_scale = scale;
+    o.scale_interval = 2;
+    const train_spec spec = {.task = true, .task_loss = TASK_LOSS_CE, .opt = o};
+    graph *g = words_student();
+    train_graph t;
+    backend *b;
+    exec *e;
+    *out = (scaled_run){0};
+    OK(train_graph_build(g, &spec, &t));
+    ck_assert_int_eq(count(t.g, OP_LOSS_SCALE), scale > 0);
+    OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = level}, &b));
+    OK(exec_open(t.g, b, &out->params, 0, &e));
+    for (int step = 0; step < FEW; step++) {
+        if (step == bad && !bad_too)
+            continue;
+        for (int m = 0; m < opt->accumulate; m++) {
+            put_batch(&t, e, step * opt->accumulate + m);
+            if (step == bad && m == 0)
+                *(float *)exec_data(e, t.weights) = INFINITY;
+            OK(exec_run(e, PHASE_MAIN));
+        }
+        if (t.step)
+            *(float *)exec_data(e, t.step) = (float)(step + 1 - (bad >= 0 && !bad_too && step > bad));
+        OK(exec_run(e, PHASE_UPDATE));
+        out->norm[step] = (double)*(float *)exec_data(e, t.norm);
+        out->finite[step] = isfinite(*(float *)exec_data(e, t.scale));
+    }
+    if (t.loss_scale) {
+        out->scale = (double)*(float *)exec_data(e, t.loss_scale);
+        out->skipped = (double)*(float *)exec_data(e, t.skipped);
+    }
+    exec_close(e);
+    backend_close(b);
+    train_graph_free(&t);
+    graph_free(g);
+}
+
+static float state(const scaled_run *r, const char *name)
+{
+    const store_entry *e = store_find(&r->params, name);
+    ck_assert_msg(e && e->kind == VALUE_STATE, "there is no state '%s'", name);
+    return *(const float *)e->t.data;
+}
+
+/* Largest distance of what is in `a` from the same in `b`. */
+static double apart(const store *a, const store *b)
+{
+    double worst = 0;
+    for (size_t i = 0; i < a->n; i++) {
+        const store_entry *x = &a->at[i], *y = store_find(b, x->t.name);
+        ck_assert_msg(y, "'%s' is not on both sides", x->t.name);
+        for (int64_t k = 0; k < shape_count(&x->t.sh); k++)
+            worst = fmax(worst, fabs(tensor_at(&x->t, k) - tensor_at(&y->t, k)));
+    }
+    return worst;
+}
+
+static const optimizer_spec scaled_optimizers[] = {
+    {.kind = OPTIMIZER_SGD, .accumulate = 1},
+    {.kind = OPTIMIZER_SGD, .momentum = 0.9, .nesterov = true, .weight_decay = 0.01, .clip = 0.2, .accumulate = 2, .ema = 0.9},
+    {.kind = OPTIMIZER_ADAM, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .accumulate = 1, .ema = 0.5},
+    {.kind = OPTIMIZER_ADAMW, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip = 0.3, .accumulate = 2},
+};
+enum { SCALED = sizeof scaled_optimizers / sizeof *scaled_optimizers };
+
+/* A scale that is a power of two changes no bit of a gradient but its exponent: the same parameters, states and averages; with
+ * clipping the factor is rounded elsewhere. */
+START_TEST(scaled_loss_trains_the_same)
+{
+    double worst = 0;
+    for (int i = 0; i < SCALED; i++)
+        for (int level = ISA_REF; level <= ISA_AVX512; level++) {
+            scaled_run plain, scaled;
+            train_scaled(&scaled_optimizers[i], 0, -1, false, (isa)level, &plain);
+            train_scaled(&scaled_optimizers[i], SCALE_AT_START, -1, false, (isa)level, &scaled);
+            double d = apart(&plain.params, &scaled.params);
+            worst = fmax(worst, d);
+            ck_assert_msg(d <= (scaled_optimizers[i].clip > 0 ? 1e-6 : 0), "optimizer %d, level %d: %g apart", i, level, d);
+            for (int k = 0; k < FEW; k++)
+                ck_assert_msg(fabs(plain.norm[k] - scaled.norm[k]) <= 1e-6 * plain.norm[k], "norm of step %d: %g, without a scale %g", k,
+                              scaled.norm[k], plain.norm[k]);
+            ck_assert(state(&scaled, "loss_scale") == 4 * SCALE_AT_START); /* doubled after steps 2 and 4 */
+            ck_assert(state(&scaled, "loss_scale.good_steps") == 1 && state(&scaled, "loss_scale.skipped_steps") == 0);
+            ck_assert(scaled.scale == 4 * SCALE_AT_START && scaled.skipped == 0);
+            ck_assert(!store_find(&plain.params, "loss_scale"));
+            store_free(&plain.params);
+            store_free(&scaled.params);
+        }
+    test_max_error("parameters with and without a scale", worst, 1e-6);
+}
+END_TEST
+
+/* A step whose gradients are not finite leaves what trains as if it had not been, the step count of Adam too. */
+START_TEST(overflow_skips_exactly_that_step)
+{
+    for (int i = 0; i < SCALED; i++)
+        for (int bad = 0; bad < FEW; bad++) {
+            scaled_run without, with;
+            train_scaled(&scaled_optimizers[i], SCALE_AT_START, bad, false, ISA_AVX512, &without);
+            train_scaled(&scaled_optimizers[i], SCALE_AT_START, bad, true, ISA_AVX512, &with);
+            for (int k = 0; k < FEW; k++)
+                ck_assert_int_eq(with.finite[k], k != bad);
+            ck_assert(with.skipped == 1 && state(&with, "loss_scale.skipped_steps") == 1);
+            ck_assert(state(&without, "loss_scale.skipped_steps") == 0);
+            const int doubled = bad / 2 + (FEW - 1 - bad) / 2; /* good steps in a row on both sides of it */
+            ck_assert_msg(with.scale == SCALE_AT_START * 0.5 * (1 << doubled), "optimizer %d, step %d: the scale is %g", i, bad, with.scale);
+            size_t seen = 0;
+            for (size_t k = 0; k < with.params.n; k++) {
+                const tensor *x = &with.params.at[k].t;
+                if (strncmp(x->name, LOSS_SCALE_STATE, strlen(LOSS_SCALE_STATE)) == 0)
+                    continue;
+                const tensor *y = &store_find(&without.params, x->name)->t;
+                for (int64_t n = 0; n < shape_count(&x->sh); n++)
+                    ck_assert_msg(fabs(tensor_at(x, n) - tensor_at(y, n)) <= (scaled_optimizers[i].clip > 0 ? 1e-6 : 0),
+                                  "optimizer %d, step %d: '%s' differs", i, bad, x->name);
+                seen++;
+            }
+            ck_assert_uint_ge(seen, 2);
+            store_free(&without.params);
+            store_free(&with.params);
+        }
+}
+END_TEST
+
 const test_entry test_table[] = {
+    TEST(scaled_loss_trains_the_same),
+    TEST(overflow_skips_exactly_that_step),
     TEST(rows_give_what_the_whole_gradient_gives),
     TEST(one_node_for_each_decay),
     TEST(layer_norm_grad_takes_the_addition),

@@ -250,7 +250,7 @@ static status add_optimizer(train_graph *t, const optimizer_spec *o, bool decays
     in[UPDATE_LR] = t->lr;
     in[UPDATE_SCALE] = t->scale;
     if (o->kind != OPTIMIZER_SGD)
-        in[UPDATE_STEP] = t->step;
+        in[UPDATE_STEP] = t->counted_step ? t->counted_step : t->step;
     for (size_t i = 0; i < t->n_param; i++) {
         if (decays_at_all(o, t->g->value[t->param[i]].flags) == decays)
             TRY_DONE(add_operands(t, o, i, in + head + each * n++));
@@ -281,13 +281,55 @@ static status add_accumulation(train_graph *t, int micro_batches)
     return ST_OK;
 }
 
+/* ---- loss scaling ---- */
+
+typedef struct scale_state {
+    value_id scale, good, skipped; /* 0: the loss is not scaled */
+} scale_state;
+
+static status add_scale_state(graph *g, double start, scale_state *out)
+{
+    const float first = (float)start;
+    *out = (scale_state){0};
+    if (start <= 0)
+        return ST_OK;
+    TRY(graph_add_data(g, LOSS_SCALE_STATE, VALUE_STATE, DTYPE_F32, (shape){0}, &first, &out->scale));
+    TRY(graph_add_data(g, LOSS_SCALE_STATE ".good_steps", VALUE_STATE, DTYPE_F32, (shape){0}, NULL, &out->good));
+    return graph_add_data(g, LOSS_SCALE_STATE ".skipped_steps", VALUE_STATE, DTYPE_F32, (shape){0}, NULL, &out->skipped);
+}
+
+/* What the norm of scaled gradients says: how the updates take them, and the next scale. */
+static status add_loss_scale(train_graph *t, const optimizer_spec *o, const scale_state *s, value_id norm)
+{
+    loss_scale_attrs at;
+    op_default_attrs(OP_LOSS_SCALE, &at);
+    at.max_norm = o->clip > 0 ? o->clip : HUGE_VAL;
+    at.smallest = LOSS_SCALE_SMALLEST;
+    at.largest = LOSS_SCALE_LARGEST;
+    at.interval = o->scale_interval > 0 ? o->scale_interval : at.interval;
+    const value_id in[LOSS_SCALE_INPUTS] = {norm, s->scale, s->good, s->skipped, t->step};
+    const char *names[LOSS_SCALE_OUTPUTS] = {"grad.scale", "grad.norm", LOSS_SCALE_STATE ".now", LOSS_SCALE_STATE ".skipped",
+                                             LOSS_SCALE_STATE ".step"};
+    value_id out[LOSS_SCALE_OUTPUTS] = {0};
+    const size_t without = t->step ? 0 : 1; /* the step is last on both sides */
+    TRY(graph_add_named(t->g, "loss_scale", OP_LOSS_SCALE, &at, in, LOSS_SCALE_INPUTS - without, names, out,
+                        LOSS_SCALE_OUTPUTS - without));
+    t->scale = out[LOSS_SCALE_UPDATE];
+    t->norm = out[LOSS_SCALE_TRUE_NORM];
+    t->loss_scale = out[LOSS_SCALE_NOW];
+    t->skipped = out[LOSS_SCALE_SKIPPED_NOW];
+    t->counted_step = out[LOSS_SCALE_TRUE_STEP];
+    return ST_OK;
+}
+
 /* The norm of all gradients, and of 0 * total where that is to be finite too. */
-static status add_norm(train_graph *t, const optimizer_spec *o, bool guard_total)
+static status add_norm(train_graph *t, const optimizer_spec *o, const scale_state *s, bool guard_total)
 {
     graph *g = t->g;
-    grad_norm_attrs at = {.max_norm = o->clip > 0 ? o->clip : HUGE_VAL};
+    grad_norm_attrs at = {.max_norm = o->clip > 0 && !s->scale ? o->clip : HUGE_VAL};
     value_id *in = NULL, out[2], zero;
-    const char *names[2] = {"grad.scale", "grad.norm"};
+    const char *plain[2] = {"grad.scale", "grad.norm"}, *scaled[2] = {LOSS_SCALE_STATE ".finite", LOSS_SCALE_STATE ".norm"};
+    const char *const *names = s->scale ? scaled : plain;
     size_t n = t->n_param;
     status st = ST_OK;
     TRY(mem_alloc(&in, n + 1, sizeof *in));
@@ -299,12 +341,14 @@ static status add_norm(train_graph *t, const optimizer_spec *o, bool guard_total
     TRY_DONE(graph_add_named(g, "grad_norm", OP_GRAD_NORM, &at, in, n, names, out, 2));
     t->scale = out[0];
     t->norm = out[1];
+    if (s->scale)
+        st = add_loss_scale(t, o, s, out[1]);
 done:
     mem_free(in);
     return st;
 }
 
-static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gradients, bool guard_total)
+static status add_updates(train_graph *t, const optimizer_spec *o, const scale_state *scaled, bool keep_gradients, bool guard_total)
 {
     graph *g = t->g;
     if (!keep_gradients)
@@ -315,7 +359,7 @@ static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gra
     if (o->accumulate > 1)
         TRY(add_accumulation(t, o->accumulate));
     g->when = PHASE_UPDATE;
-    TRY(add_norm(t, o, guard_total));
+    TRY(add_norm(t, o, scaled, guard_total));
     TRY(add_optimizer(t, o, true));
     TRY(add_optimizer(t, o, false));
     if (o->accumulate > 1)
@@ -326,7 +370,7 @@ static status add_updates(train_graph *t, const optimizer_spec *o, bool keep_gra
 
 static status add_outputs(train_graph *t)
 {
-    const value_id wanted[] = {t->total, t->task, t->kl, t->correct, t->agree, t->norm, t->scale, t->logits};
+    const value_id wanted[] = {t->total, t->task, t->kl, t->correct, t->agree, t->norm, t->scale, t->loss_scale, t->skipped, t->logits};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (wanted[i])
             TRY(graph_add_output(t->g, wanted[i]));
@@ -345,7 +389,7 @@ static status finish(train_graph *t, bool keep_gradients)
 {
     value_id *all[] = {&t->label, &t->label2, &t->lambda, &t->target, &t->teacher_logits, &t->weights,
                        &t->hint_weights, &t->counter, &t->lr, &t->step, &t->total, &t->task, &t->kl, &t->correct, &t->agree,
-                       &t->norm, &t->scale, &t->logits};
+                       &t->norm, &t->scale, &t->loss_scale, &t->skipped, &t->logits};
     size_t fixed = sizeof all / sizeof *all, n = 0;
     kept_name *kept = NULL;
     status st = ST_OK;
@@ -423,7 +467,9 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
     for (size_t v = 1; v < g->n_value; v++)
         if (g->value[v].kind == VALUE_PARAM)
             t->param[n++] = (value_id)v;
-    TRY(graph_gradients(g, t->total, t->param, n, t->grad));
+    scale_state scaled;
+    TRY(add_scale_state(g, s->opt.none ? 0 : s->opt.loss_scale, &scaled));
+    TRY(graph_gradients_from(g, t->total, scaled.scale, t->param, n, t->grad));
     TRY(qat_add_updates(g));
     size_t used = 0;
     for (size_t i = 0; i < n; i++) /* a parameter that the loss does not depend on is left as it is */
@@ -433,7 +479,7 @@ status train_graph_build(const graph *student, const train_spec *s, train_graph 
         }
     t->n_param = used;
     if (!s->opt.none) {
-        TRY(add_updates(t, &s->opt, s->keep_gradients, s->guard_total));
+        TRY(add_updates(t, &s->opt, &scaled, s->keep_gradients, s->guard_total));
         TRY(qat_add_caps(g));
     }
     TRY(add_outputs(t));

@@ -18,6 +18,13 @@ typedef struct hint_spec {
     shape tap; /* of the teacher's value at the training batch */
 } hint_spec;
 
+/* Where a loss scale begins and within which limits it stays (LossScale). Its state are three numbers of the graph, "loss_scale",
+ * "loss_scale.good_steps" and "loss_scale.skipped_steps". */
+#define LOSS_SCALE_START    65536.0
+#define LOSS_SCALE_SMALLEST 1.0
+#define LOSS_SCALE_LARGEST  16777216.0
+#define LOSS_SCALE_STATE    "loss_scale" /* how the names of its state begin */
+
 typedef struct optimizer_spec {
     optimizer_kind kind;
     double momentum, weight_decay, beta1, beta2, eps;
@@ -26,6 +33,8 @@ typedef struct optimizer_spec {
     double clip;              /* largest norm of all gradients together; 0: none */
     int accumulate;           /* micro batches in a step, >= 1 */
     double ema;               /* decay of the averaged weights; 0: none */
+    double loss_scale;        /* dynamic loss scaling begins with it (LOSS_SCALE_START); 0: the loss is not scaled */
+    int64_t scale_interval;   /* good steps before the scale doubles; 0: 2,000 */
     bool none;                /* gradients only: no update (parity checks) */
 } optimizer_spec;
 
@@ -58,7 +67,9 @@ typedef struct train_graph {
     value_id lr, step;     /* scalars; step >= 1 for Adam's bias correction */
     /* outputs, scalars; 0 when not built */
     value_id total, task, kl, correct, agree, *hint; /* kl: any output loss; hint[n_hint], unweighted */
-    value_id norm, scale;  /* of the gradients; scale is not finite when the step was skipped */
+    value_id norm, scale;  /* of the gradients, the loss scale divided out; scale is not finite when the step was skipped */
+    value_id loss_scale, skipped; /* the loss scale from now on, and the steps that were skipped so far; 0: the loss is not scaled */
+    value_id counted_step; /* no output: what Adam takes for its step; 0: `step` */
     value_id logits;
     value_id *param, *grad; /* [n_param] */
     size_t n_param, n_hint, n_x;

@@ -93,6 +93,11 @@ static status backward_node(graph *g, node_id k, const uint8_t *depends, value_i
 
 status graph_gradients(graph *g, value_id loss, const value_id *wrt, size_t n, value_id *grad)
 {
+    return graph_gradients_from(g, loss, 0, wrt, n, grad);
+}
+
+status graph_gradients_from(graph *g, value_id loss, value_id seed, const value_id *wrt, size_t n, value_id *grad)
+{
     uint8_t *depends = NULL;
     value_id *total = NULL, *dy = NULL, *dx = NULL;
     size_t n_value = g->n_value, n_node = g->n_node, widest = 1;
@@ -107,7 +112,9 @@ status graph_gradients(graph *g, value_id loss, const value_id *wrt, size_t n, v
     TRY_DONE(mem_alloc(&total, n_value, sizeof *total));
     TRY_DONE(mem_alloc(&dy, widest, sizeof *dy));
     TRY_DONE(mem_alloc(&dx, widest, sizeof *dx));
-    TRY_DONE(graph_add_fill(g, g->value[loss].type, g->value[loss].sh, 1.0, &total[loss]));
+    total[loss] = seed;
+    if (!seed)
+        TRY_DONE(graph_add_fill(g, g->value[loss].type, g->value[loss].sh, 1.0, &total[loss]));
     for (size_t k = n_node; k-- > 1;)
         TRY_DONE(backward_node(g, (node_id)k, depends, total, n_value, dy, dx));
     for (size_t i = 0; i < n; i++)

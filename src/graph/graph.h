@@ -232,6 +232,8 @@ void graph_print_attrs(const node *n, text *out);
 /* Adds the nodes that compute d loss / d wrt[i] into grad[i] (0: loss does not depend on it). loss: one element.
  * Uses each operator's grad rule; sums where a value is used more than once and over broadcast axes. */
 MUST_USE status graph_gradients(graph *g, value_id loss, const value_id *wrt, size_t n, value_id *grad);
+/* The same times `seed`, a value of the loss's type and shape (0: one). */
+MUST_USE status graph_gradients_from(graph *g, value_id loss, value_id seed, const value_id *wrt, size_t n, value_id *grad);
 
 /* ---- passes.c ---- */
 

@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "distill/train_graph.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -260,21 +261,42 @@ const char *checkpoint_fact(const checkpoint *c, const char *key)
     return NULL;
 }
 
+/* The state of loss scaling is there where a run trains in float16: it may do so on one machine and not on another. */
+static bool may_be_absent(const tensor *t)
+{
+    return strncmp(t->name, LOSS_SCALE_STATE, strlen(LOSS_SCALE_STATE)) == 0 && t->type == DTYPE_F32 && t->sh.rank == 0;
+}
+
+static size_t count_needed(const tensor_list *l)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->n; i++)
+        n += !may_be_absent(&l->at[i]);
+    return n;
+}
+
 status checkpoint_restore(const checkpoint *c, store *s)
 {
+    size_t needed = 0;
     for (size_t i = 0; i < s->n; i++) {
         const tensor *want = &s->at[i].t, *have = tensor_list_find(&c->tensors, want->name);
+        needed += !may_be_absent(want);
+        if (!have && may_be_absent(want))
+            continue;
         if (!have)
             return fail(ST_BAD_DATA, "the checkpoint lacks '%s': it is of another student or optimizer", want->name);
         if (have->type != want->type || !shape_equal(&have->sh, &want->sh))
             return fail(ST_BAD_DATA, "the checkpoint's '%s' has another type or shape: it is of another student",
                         want->name);
     }
-    if (c->tensors.n != s->n)
+    if (count_needed(&c->tensors) != needed)
         return fail(ST_BAD_DATA, "the checkpoint has %zu tensors, the run %zu: it is of another student or optimizer",
-                    c->tensors.n, s->n);
-    for (size_t i = 0; i < s->n; i++)
-        memcpy(s->at[i].t.data, tensor_list_find(&c->tensors, s->at[i].t.name)->data, tensor_bytes(&s->at[i].t));
+                    count_needed(&c->tensors), needed);
+    for (size_t i = 0; i < s->n; i++) {
+        const tensor *have = tensor_list_find(&c->tensors, s->at[i].t.name);
+        if (have)
+            memcpy(s->at[i].t.data, have->data, tensor_bytes(&s->at[i].t));
+    }
     store_changed(s);
     return ST_OK;
 }

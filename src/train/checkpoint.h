@@ -26,7 +26,8 @@ typedef struct checkpoint {
 MUST_USE status checkpoint_read(const char *path, const limits *lim, checkpoint *out);
 void checkpoint_free(checkpoint *c);
 const char *checkpoint_fact(const checkpoint *c, const char *key); /* NULL: none */
-/* Puts every tensor into the store's entry of that name; names, types and shapes must be the same on both sides. */
+/* Puts every tensor into the store's entry of that name; names, types and shapes must be the same on both sides. The state of
+ * loss scaling may be on one side only: what the store has of it then stays as it is (a session that was opened: the start). */
 MUST_USE status checkpoint_restore(const checkpoint *c, store *s);
 
 /* ---- the folder of a run ---- */
