@@ -59,10 +59,10 @@ typedef struct trail { /* of a run, step by step */
 static job *job_on(const char *dir, const char *const *set, const char *device)
 {
     char name[64];
-    const char *all[20] = {name, "train.steps=12"};
+    const char *all[24] = {name, "train.steps=12", "train.precision=fp32"}; /* what comes later counts */
     snprintf(name, sizeof name, "exec.device=%s", device);
     for (size_t i = 0; set[i]; i++)
-        all[i + 2] = set[i];
+        all[i + 3] = set[i];
     return toy_job(dir, all);
 }
 

@@ -19,8 +19,10 @@
  *           then in which the step waited for its data
  *       {"event": "eval", ..., "epoch": 1, "accuracy": 0.85, "loss": 0.43}
  *           on the validation set; of outputs that are numbers "error" (mean absolute) and "distance" (from the teacher's)
- *       {"event": "start" | "resume" | "checkpoint" | "nonfinite" | "stop" | "end", ...}
- *           nonfinite has "tensor": name
+ *       {"event": "start" | "resume" | "checkpoint" | "nonfinite" | "overflow" | "stop" | "end", ...}
+ *           start and resume have "precision": "fp32" | "fp16" | "bf16". nonfinite has "tensor": name. overflow: gradients times the loss scale were not finite, the step was skipped; both
+ *           have "skipped", the steps of this process that were. Where the loss is scaled (train.precision = fp16) overflow has
+ *           "loss_scale" and step lines have "loss_scale" and "skipped_steps", those of the whole run
  *   A torn last line is normal after a crash. Lines that cannot be read are counted and the page says so.
  *
  *   validation.json: validation.h. Missing (the run has not ended): the page says so.

@@ -42,7 +42,7 @@ status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, froz
 {
     frozen_net *t = out;
     status st = ST_OK;
-    *t = (frozen_net){.g = g, .bf16 = bf16};
+    *t = (frozen_net){.g = g, .bf16 = bf16, .narrow = b->narrow};
     TRY_DONE(pass_widen_half(g));
     TRY_DONE(feed_plain(g, &t->in));
     TRY_DONE(check_outputs(g));

@@ -19,6 +19,7 @@ typedef struct frozen_net {
     tap_cache *cache;               /* owned; NULL: nothing is remembered */
     float **place;                  /* [n_out] scratch: where a sample's outputs go */
     uint64_t runs;                  /* samples computed */
+    dtype narrow;                   /* images lie in it on the device; DTYPE_NONE: float32 */
     bool bf16;                      /* matrix products with constants are rounded to bfloat16 */
 } frozen_net;
 

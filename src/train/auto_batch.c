@@ -62,7 +62,9 @@ static status measure(const job *j, int64_t size, need *n)
     with.cache.disk = false;
     with.exec.memory_limit = 0; /* nothing is computed twice while it is measured */
     n->fits = false;
+    log_hush(true); /* what is told of the job is told when it is opened for good */
     status st = session_open(&with, &s);
+    log_hush(false);
     if (st == ST_OOM && n->room > 0) /* an earlier one fitted */
         return ST_OK;
     TRY(st);

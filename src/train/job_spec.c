@@ -253,7 +253,8 @@ status job_train_spec(session *s, train_spec *out)
     o.opt = (optimizer_spec){.kind = t->optimizer, .momentum = t->momentum, .weight_decay = t->weight_decay,
                              .beta1 = t->beta1, .beta2 = t->beta2, .eps = t->eps, .nesterov = t->nesterov,
                              .decoupled = t->decoupled, .no_decay = no_decay_flags(t->no_decay), .clip = t->clip,
-                             .accumulate = (int)t->accumulate, .ema = t->ema};
+                             .accumulate = (int)t->accumulate, .ema = t->ema,
+                             .loss_scale = s->narrow == DTYPE_F16 ? LOSS_SCALE_START : 0};
     *out = o;
     return ST_OK;
 }

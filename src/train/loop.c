@@ -27,6 +27,8 @@ typedef struct run {
     double line_time;
     int64_t nonfinite_row;
     char device_memory[64]; /* in use, after the first step: no step allocates */
+    double loss_scale, skipped; /* as the last step left them; NAN: the loss is not scaled */
+    uint64_t at_smallest; /* steps whose gradients overflowed with the smallest loss scale */
     uint64_t saved; /* step of the newest checkpoint of this process, UINT64_MAX: none */
 } run;
 
@@ -138,6 +140,7 @@ static status save(run *x, uint64_t step)
                           {"best_accuracy", format_double(x->r->best_accuracy, best)},
                           {"best_step", best_step},
                           {"student", x->s->title},
+                          {"precision", session_precision_name(x->s)},
                           {"version", DISTILL_VERSION}};
     TRY(checkpoint_path(&x->mem, x->ckpt, step, &path));
     TRY(checkpoint_write(path, &x->s->params, facts, sizeof facts / sizeof *facts));
@@ -185,6 +188,9 @@ static status restore(run *x, uint64_t *step)
     }
     TRY_DONE(same_run(x, &c));
     TRY_DONE(checkpoint_restore(&c, &x->s->params));
+    const char *then = checkpoint_fact(&c, "precision"), *now = session_precision_name(x->s);
+    if (strcmp(then ? then : "fp32", now) != 0)
+        log_info("the checkpoint was trained in %s; going on in %s", then ? then : "fp32", now);
     const char *best = checkpoint_fact(&c, "best_accuracy"), *at = checkpoint_fact(&c, "best_step");
     if (best)
         TRY_DONE(parse_double(best, "best_accuracy of the checkpoint", &x->r->best_accuracy));
@@ -223,6 +229,10 @@ static status step_line(run *x, uint64_t done, double lr)
     m[n++] = (metric){"grad_norm", x->sums[SUM_NORM] * k};
     m[n++] = (metric){"samples_per_second", samples / (now - x->line_time)};
     m[n++] = (metric){"data_wait", x->sums[SUM_WAITED] / (now - x->line_time)};
+    if (s->tg.loss_scale) {
+        m[n++] = (metric){"loss_scale", x->loss_scale};
+        m[n++] = (metric){"skipped_steps", x->skipped};
+    }
     if (s->tg.correct)
         m[n++] = (metric){"train_accuracy", x->sums[SUM_CORRECT] * k};
     if (s->tg.agree)
@@ -267,6 +277,8 @@ static void show_step(run *x, uint64_t done, const step_result *r)
                                  r->task);
     for (size_t i = 0; i < s->n_hint && used < sizeof terms; i++)
         used += (size_t)snprintf(terms + used, sizeof terms - used, " %.20s %.3g", s->hint[i].name, r->hint[i]);
+    if (s->tg.loss_scale && used < sizeof terms)
+        snprintf(terms + used, sizeof terms - used, r->skipped > 0 ? " scale %g skipped %g" : " scale %g", r->loss_scale, r->skipped);
     const progress_state p = {.step = done, .epoch = (double)done / (double)s->steps_per_epoch,
                               .epochs = (double)s->steps / (double)s->steps_per_epoch,
                               .batch = s->j->train.batch * s->j->train.accumulate, .loss = r->total, .lr = r->lr,
@@ -329,10 +341,30 @@ static status evaluate(run *x, uint64_t done)
 
 /* ---- the loop ---- */
 
+/* Gradients that overflowed with the loss scale as it was: part of finding the scale, unless it cannot become smaller. */
+static status after_overflow(run *x, uint64_t done, const step_result *r, bool *over)
+{
+    const metric m[] = {{"skipped", (double)x->r->skipped}, {"loss_scale", r->loss_scale}};
+    *over = r->loss_scale > LOSS_SCALE_SMALLEST;
+    TRY(metrics_event(&x->m, "overflow", done, m, 2, NULL, NULL));
+    log_debug("step %" PRIu64 ": gradients overflow float16; the update is skipped, the loss scale is %g now", done, r->loss_scale);
+    x->at_smallest += !*over;
+    if (!*over && (x->at_smallest & (x->at_smallest - 1)) == 0) /* the first, second, fourth, eighth ... time */
+        log_warn("step %" PRIu64 ": the loss scale fell to its smallest value %g, for the %" PRIu64 ". time: gradients overflow "
+                 "float16 all the same; take train.precision = bf16 or fp32, lower train.lr or set train.clip", done,
+                 LOSS_SCALE_SMALLEST, x->at_smallest);
+    return ST_OK;
+}
+
 static status after_nonfinite(run *x, uint64_t done, const step_result *r)
 {
     int64_t limit = x->s->j->train.nonfinite_limit;
+    bool over = false;
     x->r->skipped++;
+    if (r->overflow)
+        TRY(after_overflow(x, done, r, &over));
+    if (over)
+        return ST_OK;
     x->nonfinite_row++;
     metric m = {"skipped", (double)x->r->skipped};
     TRY(metrics_event(&x->m, "nonfinite", done, &m, 1, "tensor", r->nonfinite));
@@ -340,9 +372,10 @@ static status after_nonfinite(run *x, uint64_t done, const step_result *r)
     if (x->nonfinite_row < limit)
         return ST_OK;
     return fail(ST_DIVERGED, "training diverged: %" PRId64 " steps in a row were not finite (last: '%s'); %s%s; lower "
-                "train.lr or set train.clip", limit, r->nonfinite,
+                "train.lr or set train.clip%s", limit, r->nonfinite,
                 x->saved == UINT64_MAX ? "no checkpoint was written before" : "the last good checkpoint is in ",
-                x->saved == UINT64_MAX ? "" : x->ckpt);
+                x->saved == UINT64_MAX ? "" : x->ckpt,
+                x->s->narrow == DTYPE_F16 ? ", or take train.precision = bf16 or fp32" : "");
 }
 
 static bool stop_wanted(const run *x)
@@ -380,6 +413,8 @@ static status train(run *x, uint64_t from)
         double began = clock_seconds();
         TRY(session_step(s, step, &r));
         x->r->waited += r.waited;
+        x->loss_scale = r.loss_scale;
+        x->skipped = r.skipped;
         if (r.finite) {
             sum_step(x, &r);
             x->nonfinite_row = 0;
@@ -435,7 +470,7 @@ status loop_run(session *s, const loop_options *o, loop_result *out)
     TRY_DONE(restore(&x, &from));
     TRY_DONE(write_config(&x));
     TRY_DONE(metrics_open(&x.m, o->dir));
-    TRY_DONE(metrics_event(&x.m, from ? "resume" : "start", from, NULL, 0, NULL, NULL));
+    TRY_DONE(metrics_event(&x.m, from ? "resume" : "start", from, NULL, 0, "precision", session_precision_name(s)));
     progress_begin(&x.p, o->sink, from, s->steps);
     if (from)
         progress_note(&x.p, "resumed at step %" PRIu64 " of %" PRIu64, from, s->steps);

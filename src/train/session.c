@@ -71,6 +71,7 @@ static status open_student(session *s, const graph *teacher)
     student_title(s->j, s->title, sizeof s->title);
     TRY_DONE(student_build(&s->spec, s->j->train.batch, &g));
     s->student_stats = graph_measure(g, s->j->train.batch);
+    TRY_DONE(session_choose_precision(s, g));
     if (s->n_hint == 0)
         TRY_DONE(job_hints(s->j, g, teacher, &s->mem, s));
 done:
@@ -109,6 +110,15 @@ static status forget_start_values(graph *g)
     return ST_OK;
 }
 
+/* The training graph alone computes in s->narrow: what is opened later (evaluation, proofs, training with rounding) is float32. */
+static status open_narrow(session *s)
+{
+    TRY(backend_narrow(s->b, s->narrow));
+    status st = exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train);
+    status back = backend_narrow(s->b, DTYPE_NONE);
+    return st != ST_OK ? st : back;
+}
+
 status session_open_training(session *s)
 {
     graph *g = NULL;
@@ -120,7 +130,7 @@ status session_open_training(session *s)
     TRY_DONE(session_match(s));
     graph_free(g);
     g = NULL;
-    TRY_DONE(exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train));
+    TRY_DONE(open_narrow(s));
     st = forget_start_values(s->tg.g);
 done:
     graph_free(g);
@@ -500,8 +510,11 @@ status session_step(session *s, uint64_t step, step_result *r)
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);
     r->finite = isfinite(scalar(s->train, s->tg.scale)) && isfinite(r->total);
+    r->loss_scale = scalar(s->train, s->tg.loss_scale);
+    r->skipped = scalar(s->train, s->tg.skipped);
+    r->overflow = s->tg.loss_scale && !r->finite && isfinite(r->total);
     if (!r->finite && !r->nonfinite)
-        r->nonfinite = find_nonfinite(s);
+        r->nonfinite = r->overflow && r->loss_scale > LOSS_SCALE_SMALLEST ? "gradients" : find_nonfinite(s);
     end_part(s, PART_STEP, began, NULL);
     return ST_OK;
 }

@@ -29,6 +29,7 @@ typedef struct session {
     onnx_model *teacher_file; /* NULL: no teacher; released (onnx_release) once the teacher is open */
     const char *teacher_output; /* the model's first output */
     frozen_net t;
+    dtype narrow; /* float16, bfloat16: images of the training graph lie in it on the device (train.precision); DTYPE_NONE: float32 */
     uint64_t teacher_int8; /* of the integers and scales of a teacher in int8: a hash; 0: it is not */
     graph_stats teacher_stats;
     bool kd;                  /* the teacher's outputs are learned from */
@@ -72,6 +73,10 @@ MUST_USE status session_open(const job *j, session *out);
 MUST_USE status session_choose_batch(job *j, const char *before);
 void session_close(session *s);
 
+/* session_precision.c: what train.precision means for student g on this backend, into s->narrow; a device's choice is told. With
+ * float16 the loss is scaled. */
+MUST_USE status session_choose_precision(session *s, const graph *g);
+const char *session_precision_name(const session *s); /* "fp32", "fp16", "bf16": of training */
 /* The teacher for `rows` samples at a time in the precision of teacher.precision, into s->t (session_precision.c). */
 MUST_USE status session_open_frozen_teacher(session *s, int64_t rows);
 
@@ -93,6 +98,8 @@ typedef struct step_result {
     double waited;             /* seconds in which the step waited for its batches */
     bool finite;               /* false: a loss or gradient was not, and the update was skipped: no parameter, optimizer
                                   state or average changed; running statistics follow the finite micro batches */
+    bool overflow;             /* not finite were scaled gradients alone: with a smaller loss scale the next step may be */
+    double loss_scale, skipped; /* from now on; steps that were skipped since the first; NAN when the loss is not scaled */
     const char *nonfinite;     /* the first tensor that is not finite, NULL when all are */
 } step_result;
 /* Takes the next batches and makes step number `step` (0 is the first). `hint` in the result must have room. */

@@ -18,6 +18,8 @@ static status identity_text(const session *s, data_part part, const size_t *widt
     text_printf(t, "distill teacher outputs, version %s\n", DISTILL_VERSION);
     s->b->identify(s->b, t);
     text_printf(t, "\nteacher %s batch %lld\n", s->teacher_file->sha256, (long long)s->t.batch);
+    if (s->t.narrow)
+        text_printf(t, "images %s\n", dtype_of(s->t.narrow)->name);
     if (s->t.bf16)
         text_add(t, "precision bf16\n");
     if (s->teacher_int8)

@@ -1,4 +1,5 @@
-/* session_precision.c - the teacher, opened in the precision that the job asks for (teacher.precision). */
+/* session_precision.c - in what precision the student trains (train.precision), and the teacher, opened in the one that the job
+ * asks for (teacher.precision). */
 #include "base/hash.h"
 #include "base/log.h"
 #include "train/job_spec.h"
@@ -9,6 +10,52 @@
 
 enum { CALIBRATION = 64 }; /* samples by which `auto` judges */
 #define AGREE_WITHIN 0.05  /* largest difference, as a share of the largest output, that `auto` takes */
+
+/* ---- what trains ---- */
+
+/* What is known to train well: the range of bfloat16 for attention, float16 with a scaled loss for convolutions. */
+static const struct {
+    op_id op;
+    dtype narrow;
+} kinds[] = {{OP_ATTENTION, DTYPE_BF16}, {OP_LAYER_NORM, DTYPE_BF16}, {OP_CONV, DTYPE_F16}, {OP_CONV_TRANSPOSE, DTYPE_F16}};
+
+static dtype kind_of_network(const graph *g)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        for (size_t k = 1; k < g->n_node; k++)
+            if (g->node[k].op == kinds[i].op)
+                return kinds[i].narrow;
+    return DTYPE_NONE;
+}
+
+static const char *narrow_name(dtype t)
+{
+    return t == DTYPE_F16 ? "fp16" : t == DTYPE_BF16 ? "bf16" : "fp32";
+}
+
+const char *session_precision_name(const session *s)
+{
+    return narrow_name(s->narrow);
+}
+
+status session_choose_precision(session *s, const graph *g)
+{
+    const dtype asked[] = {[TRAIN_AUTO] = DTYPE_NONE, [TRAIN_FP32] = DTYPE_NONE, [TRAIN_FP16] = DTYPE_F16, [TRAIN_BF16] = DTYPE_BF16};
+    const train_precision_kind how = s->j->train.precision;
+    s->narrow = asked[how];
+    if (s->narrow && !s->b->set_narrow)
+        return fail(ST_UNAVAILABLE, "train.precision = %s: the %s backend trains in float32 only; take fp32 or auto, or a CUDA device "
+                    "(--device cuda)", narrow_name(s->narrow), s->b->name);
+    if (!s->b->set_narrow)
+        return ST_OK;
+    if (how == TRAIN_AUTO)
+        s->narrow = kind_of_network(g);
+    log_info("precision: the student trains in %s%s%s; it is evaluated in fp32", narrow_name(s->narrow),
+             s->narrow == DTYPE_F16 ? " with dynamic loss scaling" : "", how == TRAIN_AUTO ? " (train.precision = auto)" : "");
+    return ST_OK;
+}
+
+/* ---- the teacher ---- */
 
 /* Of every constant: two teachers of one hash compute the same. */
 static uint64_t hash_constants(const graph *g)
@@ -45,6 +92,21 @@ done:
     return st;
 }
 
+/* The type in which a teacher's images lie on a device that has kernels for it. */
+static dtype narrow_of(const session *s, teacher_precision_kind how)
+{
+    return !s->b->set_narrow ? DTYPE_NONE : how == TEACHER_FP16 ? DTYPE_F16 : how == TEACHER_BF16 ? DTYPE_BF16 : DTYPE_NONE;
+}
+
+static status open_narrow(session *s, graph *g, teacher_precision_kind how, frozen_net *out)
+{
+    const bool products = how == TEACHER_BF16 && backend_has_bf16(s->b);
+    TRY(backend_narrow(s->b, narrow_of(s, how)));
+    status st = frozen_open_in(g, s->b, job_memory_limit(s->j), products, out);
+    status back = backend_narrow(s->b, DTYPE_NONE);
+    return st != ST_OK ? st : back;
+}
+
 static status open_in(session *s, int64_t rows, teacher_precision_kind how, frozen_net *out)
 {
     graph *g;
@@ -58,7 +120,7 @@ static status open_in(session *s, int64_t rows, teacher_precision_kind how, froz
             return st;
         }
     }
-    TRY(frozen_open_in(g, s->b, job_memory_limit(s->j), how == TEACHER_BF16, out));
+    TRY(open_narrow(s, g, how, out));
     return frozen_feed(out, s->ds, "the teacher");
 }
 
@@ -140,6 +202,18 @@ done:
     return st;
 }
 
+/* The precision that a device is fast in: as the student trains, or by the kind of network. */
+static status open_on_device(session *s, int64_t rows)
+{
+    const bool same = s->j->teacher.precision == TEACHER_SAME;
+    bool taken = false;
+    TRY(open_in(s, rows, TEACHER_FP32, &s->t));
+    const dtype narrow = same ? s->narrow : kind_of_network(s->t.g);
+    if (narrow)
+        TRY(try_narrow(s, rows, narrow == DTYPE_F16 ? TEACHER_FP16 : TEACHER_BF16, narrow_name(narrow), &taken));
+    return ST_OK;
+}
+
 /* The narrowest precision whose outputs agree with those of fp32. */
 static status open_auto(session *s, int64_t rows)
 {
@@ -156,10 +230,16 @@ static status open_auto(session *s, int64_t rows)
 
 status session_open_frozen_teacher(session *s, int64_t rows)
 {
-    if (s->j->teacher.precision == TEACHER_AUTO)
+    teacher_precision_kind how = s->j->teacher.precision;
+    if (s->b->set_narrow && (how == TEACHER_AUTO || how == TEACHER_SAME))
+        return open_on_device(s, rows);
+    if (how == TEACHER_AUTO)
         return open_auto(s, rows);
-    if (s->j->teacher.precision == TEACHER_BF16 && !backend_has_bf16(s->b))
+    if (how == TEACHER_FP16 && !s->b->set_narrow)
+        return fail(ST_UNAVAILABLE, "teacher.precision = fp16: the %s backend has no float16 kernels; take fp32, int8 or auto, or a "
+                    "CUDA device (--device cuda)", s->b->name);
+    if (how == TEACHER_BF16 && !s->b->set_narrow && !backend_has_bf16(s->b))
         return fail(ST_UNAVAILABLE, "teacher.precision = bf16: this processor has no bfloat16 products "
                     "(AVX512-BF16); take fp32 or auto");
-    return open_in(s, rows, s->j->teacher.precision, &s->t);
+    return open_in(s, rows, how, &s->t);
 }

@@ -231,6 +231,7 @@ status session_open_qat(session *base, const char *key, session *out)
     s->taps = NULL;
     s->chain = NULL;
     s->qat = NULL;
+    s->narrow = DTYPE_NONE; /* rounding is that of integers */
     if (kind < 0)
         TRY_DONE(fail(ST_INTERNAL, "variant '%s' is not trained", key));
     TRY_DONE(session_sync_weights(base));
