@@ -10,7 +10,10 @@
     X(binary_half) \
     X(cast) \
     X(conv) \
+    X(conv_half) \
+    X(conv_half_weight) \
     X(depthwise) \
+    X(depthwise_half) \
     X(dropout) \
     X(fake_quant) \
     X(gather) \

@@ -29,12 +29,18 @@ struct worker {
     fiber on;
     bool idle;
 };
+struct copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+    size_t size;
+};
 struct lane { /* a thread of the block */
     state_of state;
     worker *on;
     unsigned mask; /* of the lanes that it waits for */
     int line;      /* where it waits */
     uint64_t brought;
+    std::vector<std::vector<copy>> *copies; /* groups under way, the last one still open; NULL: none ever */
 };
 
 lane lanes[1024];
@@ -245,8 +251,11 @@ bool free_block()
 void run_block()
 {
     int warps[32], n = (threads + 31) / 32;
-    for (int i = 0; i < threads; i++)
+    for (int i = 0; i < threads; i++) {
         lanes[i].state = RUNS;
+        if (lanes[i].copies)
+            lanes[i].copies->clear();
+    }
     for (bool begins = true; !faulty; begins = false) {
         in_order(n, 0, warps);
         for (int w = 0; w < n && !faulty; w++)
@@ -409,6 +418,52 @@ uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line)
     uint64_t got = lanes[other].brought;
     emulator_warp(mask, line); /* nobody brings the next before all have taken this */
     return got;
+}
+
+void emulator_gather(const void *mine, size_t size, void *all, int line)
+{
+    const int first = current & ~31;
+    lanes[current].brought = (uint64_t)(uintptr_t)mine;
+    emulator_warp(~0u, line);
+    for (int i = 0; i < 32; i++) {
+        if (first + i >= threads || lanes[first + i].state == DONE) {
+            fault("thread %d takes from lane %d at line %d, which is done or does not take part", current, i, line);
+            stop();
+        }
+        memcpy((char *)all + (size_t)i * size, (const void *)(uintptr_t)lanes[first + i].brought, size);
+    }
+    emulator_warp(~0u, line);
+}
+
+static std::vector<std::vector<copy>> &copies_under_way()
+{
+    lane &l = lanes[current];
+    if (!l.copies)
+        l.copies = new std::vector<std::vector<copy>>; /* the thread's place keeps it until the program ends */
+    if (l.copies->empty())
+        l.copies->emplace_back();
+    return *l.copies;
+}
+
+void emulator_copy_begin(void *to, const void *from, size_t size, bool there)
+{
+    copies_under_way().back().push_back({to, there ? from : nullptr, size});
+}
+
+void emulator_copy_close() { copies_under_way().emplace_back(); }
+
+void emulator_copy_wait(int left)
+{
+    std::vector<std::vector<copy>> &c = copies_under_way();
+    while (c.size() > (size_t)left + 1) {
+        for (const copy &one : c.front()) {
+            if (one.from)
+                memcpy(one.to, one.from, one.size);
+            else
+                memset(one.to, 0, one.size);
+        }
+        c.erase(c.begin());
+    }
 }
 
 void emulator_launch(cuda_queue *q, const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,

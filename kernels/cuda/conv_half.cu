@@ -1,0 +1,372 @@
+/* conv_half.cu - convolutions of float16 and bfloat16 images that lie channels last, and their gradients with respect to the
+ * data (src/ops/conv.c has the formulas): implicit matrix products on tensor cores (half_tile.cuh), sums in float32.
+ *
+ *     forward  y  [pixels of y, M/g]  = windows of x  [pixels of y, taps * C/g]  times w [M/g, taps * C/g] transposed
+ *     data     dx [pixels of dx, C/g] = windows of dy [pixels of dx, taps * M/g] times w [M/g, taps, C/g] by taps and M/g
+ *
+ * for every group; weights lie [M, taps, C/g] in the same type; bias is float32. Where the channels of a group are a multiple of
+ * eight, a tap's channels are read 16 bytes at a time. Phases of strided gradients: conv.cuh. */
+#include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/half_tile.cuh"
+
+#define NOWHERE (INT32_MIN / 2) /* a coordinate that no tap brings inside */
+#define PHASES  4               /* of a launch */
+
+/* One phase (the forward direction has one). */
+typedef struct half_phase {
+    geometry g;
+    divider pixels, lines, line; /* positions: of an image, of the two inner axes, of the innermost */
+    int rows, k;                 /* positions of the batch; taps times channels */
+} half_phase;
+typedef struct half_conv {
+    const uint16_t *source, *weight;
+    void *y;
+    const void *residual; /* NULL: none; lies like y */
+    const float *bias;    /* NULL: none */
+    divider channels;     /* of a group of the source */
+    int group, step, each;            /* step: channels of the source; each: columns, the channels of a group of y */
+    int taps, kernel[3];              /* of the weight */
+    int size[3], columns;             /* of y; columns: channels of y */
+    bool relu, dense, vector;         /* dense: rows are pixels of y in order; vector: y can be written 16 bytes at a time */
+    int tiles_n, phases;
+    half_phase phase[PHASES];
+} half_conv;
+
+/* ---- sides ---- */
+
+/* Rows: windows at positions; k = tap * channels + channel. */
+template <class P, bool VECTOR> struct window_rows {
+    static constexpr bool ALONG_K = true;
+    static constexpr int STEP = P::THREADS / 4, EACH = P::M / STEP;
+    static_assert(P::M % STEP == 0, "every thread has rows");
+    const half_conv &c;
+    const half_phase &f;
+    const uint16_t *image[EACH]; /* of the row, the group's first channel */
+    int d[EACH], h[EACH], w[EACH];
+
+    __device__ window_rows(const half_conv &conv, const half_phase &phase, int group, int row0) : c(conv), f(phase)
+    {
+        const geometry &g = f.g;
+        const int64_t size = (int64_t)volume(g.limit) * c.step;
+        UNROLL
+        for (int i = 0; i < EACH; i++) {
+            const int row = row0 + (int)threadIdx.x / 4 + i * STEP;
+            int at, n = divide(row < f.rows ? row : 0, f.pixels, &at);
+            int z = divide(at, f.lines, &at), y = divide(at, f.line, &at);
+            image[i] = c.source + n * size + group * (int)c.channels.d;
+            d[i] = row < f.rows ? z * g.step[0] + g.base[0] : NOWHERE;
+            h[i] = y * g.step[1] + g.base[1];
+            w[i] = at * g.step[2] + g.base[2];
+        }
+    }
+    /* Entry k: where it lies seen from a row's window, and its tap's place. */
+    __device__ int offset_of(int k, int *z, int *y, int *x) const
+    {
+        const geometry &g = f.g;
+        int channel, tap = divide(k, c.channels, &channel);
+        *z = divide(tap, g.across, &tap) * g.tap_step[0];
+        *y = divide(tap, g.wide, &tap) * g.tap_step[1];
+        *x = tap * g.tap_step[2];
+        return ((*z * g.limit[1] + *y) * g.limit[2] + *x) * c.step + channel;
+    }
+    __device__ bool inside(int i, int z, int y, int x, int *at) const
+    {
+        const geometry &g = f.g;
+        const bool in = (unsigned)(d[i] + z) < (unsigned)g.limit[0] && (unsigned)(h[i] + y) < (unsigned)g.limit[1] &&
+                        (unsigned)(w[i] + x) < (unsigned)g.limit[2];
+        *at = in ? ((d[i] * g.limit[1] + h[i]) * g.limit[2] + w[i]) * c.step : 0;
+        return in;
+    }
+    __device__ void load(uint4 *to, int k, int end) const
+    {
+        const int piece = (int)threadIdx.x % 4, first = (int)threadIdx.x / 4, begin = k + piece * 8;
+        int z = 0, y = 0, x = 0, at;
+        if (VECTOR) {
+            const int offset = begin < end ? offset_of(begin, &z, &y, &x) : 0;
+            UNROLL
+            for (int i = 0; i < EACH; i++) {
+                const bool in = inside(i, z, y, x, &at) && begin < end;
+                copy_begin(to + half_place<4>(first + i * STEP, piece), in ? image[i] + (at + offset) : c.source, in);
+            }
+        } else {
+            uint32_t pair[EACH][4] = {};
+            UNROLL
+            for (int e = 0; e < 8; e++) {
+                const int offset = begin + e < end ? offset_of(begin + e, &z, &y, &x) : 0;
+                UNROLL
+                for (int i = 0; i < EACH; i++)
+                    if (inside(i, z, y, x, &at) && begin + e < end)
+                        pair[i][e / 2] |= (uint32_t)image[i][at + offset] << e % 2 * 16;
+            }
+            UNROLL
+            for (int i = 0; i < EACH; i++)
+                to[half_place<4>(first + i * STEP, piece)] = make_uint4(pair[i][0], pair[i][1], pair[i][2], pair[i][3]);
+        }
+    }
+};
+
+/* Eight numbers at p, `have` of them there. */
+__device__ static inline uint4 fetch8(const uint16_t *p, int have)
+{
+    uint32_t pair[4] = {};
+    UNROLL
+    for (int e = 0; e < 8; e++)
+        if (e < have)
+            pair[e / 2] |= (uint32_t)p[e] << e % 2 * 16;
+    return make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+
+/* The weight of the forward direction: a row is a column of the result, its entries lie in order. */
+template <class P, bool VECTOR> struct weight_rows {
+    static constexpr bool ALONG_K = true;
+    static constexpr int STEP = P::THREADS / 4, EACH = (P::N + STEP - 1) / STEP;
+    const uint16_t *p; /* the group's, at this tile's first row */
+    int64_t step;
+    int rows;
+    __device__ void load(uint4 *to, int k, int end) const
+    {
+        const int piece = (int)threadIdx.x % 4, at = k + piece * 8;
+        UNROLL
+        for (int i = 0; i < EACH; i++) {
+            const int row = (int)threadIdx.x / 4 + i * STEP;
+            if (EACH * STEP != P::N && row >= P::N)
+                break;
+            const bool in = row < rows && at < end;
+            if (VECTOR)
+                copy_begin(to + half_place<4>(row, piece), in ? p + row * step + at : p, in);
+            else
+                to[half_place<4>(row, piece)] = fetch8(p + row * step + at, in ? end - at : 0);
+        }
+    }
+};
+
+/* The weight of the data's direction: k = tap * outputs + output; its columns lie in order. */
+template <class P, bool VECTOR> struct weight_columns {
+    static constexpr bool ALONG_K = false;
+    static constexpr int PIECES = P::N / 8, STEP = P::THREADS / PIECES, EACH = (P::K + STEP - 1) / STEP;
+    const half_conv &c;
+    const geometry &g;
+    const uint16_t *p; /* the group's, at this tile's first column */
+    int columns;       /* from there on */
+    __device__ void load(uint4 *to, int k, int end) const
+    {
+        const int piece = (int)threadIdx.x % PIECES;
+        UNROLL
+        for (int i = 0; i < EACH; i++) {
+            const int row = (int)threadIdx.x / PIECES + i * STEP;
+            if (EACH * STEP != P::K && row >= P::K)
+                break;
+            const bool in = k + row < end && piece * 8 < columns;
+            int output, tap = divide(in ? k + row : 0, c.channels, &output);
+            const int z = g.tap_first[0] + divide(tap, g.across, &tap) * g.tap_jump[0];
+            const int y = g.tap_first[1] + divide(tap, g.wide, &tap) * g.tap_jump[1];
+            tap = (z * c.kernel[1] + y) * c.kernel[2] + g.tap_first[2] + tap * g.tap_jump[2];
+            const uint16_t *from = p + ((int64_t)output * c.taps + tap) * c.each + piece * 8;
+            if (VECTOR)
+                copy_begin(to + half_place<PIECES>(row, piece), in ? from : c.weight, in);
+            else
+                to[half_place<PIECES>(row, piece)] = fetch8(from, in ? columns - piece * 8 : 0);
+        }
+    }
+};
+
+/* ---- y = max(sum + bias + residual, 0) ---- */
+
+template <class E> struct half_result {
+    const half_conv &c;
+    const half_phase &f;
+    int row0, column0, group;
+
+    __device__ void put(int r, int column, float (&v)[8]) const
+    {
+        const int row = row0 + r, own = column0 + column, have = c.each - own, channel = group * c.each + own;
+        int64_t at = row;
+        if (row >= f.rows || have <= 0)
+            return;
+        if (!c.dense) {
+            int in, n = divide(row, f.pixels, &in), z = divide(in, f.lines, &in), y = divide(in, f.line, &in);
+            z = f.g.first[0] + z * f.g.jump[0];
+            y = f.g.first[1] + y * f.g.jump[1];
+            at = (((int64_t)n * c.size[0] + z) * c.size[1] + y) * c.size[2] + f.g.first[2] + in * f.g.jump[2];
+        }
+        at = at * c.columns + channel;
+        E *const to = (E *)c.y + at;
+        const E *const residual = c.residual ? (const E *)c.residual + at : NULL;
+        UNROLL
+        for (int i = 0; i < 8; i++)
+            if (c.bias && i < have)
+                v[i] += c.bias[channel + i];
+        if (c.vector) {
+            float more[8] = {};
+            if (residual)
+                half_unpack<E>(more, *reinterpret_cast<const uint4 *>(residual));
+            UNROLL
+            for (int i = 0; i < 8; i++) {
+                v[i] += more[i];
+                v[i] = c.relu && v[i] < 0 ? 0 : v[i];
+            }
+            *reinterpret_cast<uint4 *>(to) = half_pack<E>(v);
+            return;
+        }
+        UNROLL
+        for (int i = 0; i < 8; i++)
+            if (i < have) {
+                const float u = residual ? v[i] + as_float(residual[i]) : v[i];
+                to[i] = from_float<E>(c.relu && u < 0 ? 0 : u);
+            }
+    }
+};
+
+/* ---- kernels: block x is a tile, y counts phases of groups ---- */
+
+template <class P, class E, bool VECTOR>
+__global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_forward_kernel(const __grid_constant__ half_conv c)
+{
+    const int tile = (int)blockIdx.x, row0 = tile / c.tiles_n * P::M, column0 = tile % c.tiles_n * P::N;
+    const half_phase &f = c.phase[0];
+    for (int group = (int)blockIdx.y; group < c.group; group += (int)gridDim.y) {
+        const window_rows<P, VECTOR> a(c, f, group, row0);
+        const weight_rows<P, VECTOR> b = {c.weight + ((int64_t)group * c.each + column0) * f.k, f.k, c.each - column0};
+        float sum[P::FM][P::FN][4];
+        half_product<P, E>(a, b, 0, f.k, sum);
+        half_finish<P>(sum, half_result<E>{c, f, row0, column0, group});
+    }
+}
+
+template <class P, class E, bool VECTOR>
+__global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_data_kernel(const __grid_constant__ half_conv c)
+{
+    const int tile = (int)blockIdx.x, row0 = tile / c.tiles_n * P::M, column0 = tile % c.tiles_n * P::N;
+    for (int i = (int)blockIdx.y; i < c.group * c.phases; i += (int)gridDim.y) {
+        const int group = i / c.phases;
+        const half_phase &f = c.phase[i - group * c.phases];
+        if (row0 >= f.rows)
+            continue;
+        const window_rows<P, VECTOR> a(c, f, group, row0);
+        const weight_columns<P, VECTOR> b = {c, f.g, c.weight + (int64_t)group * (int)c.channels.d * c.taps * c.each + column0,
+                                             c.each - column0};
+        float sum[P::FM][P::FN][4];
+        half_product<P, E>(a, b, 0, f.k, sum);
+        half_finish<P>(sum, half_result<E>{c, f, row0, column0, group});
+    }
+}
+
+/* ---- launchers ---- */
+
+static half_phase phase_of(const geometry &g, int images, int channels)
+{
+    half_phase f = {};
+    f.g = g;
+    f.pixels = divider_of(volume(g.count));
+    f.lines = divider_of(g.count[1] * g.count[2]);
+    f.line = divider_of(g.count[2]);
+    f.rows = images * volume(g.count);
+    f.k = volume(g.taps) * channels;
+    return f;
+}
+
+static half_conv half_of(const kernel_args *a, const conv_sizes &s, bool data)
+{
+    half_conv c = {};
+    const int from = data ? s.outputs : s.channels;
+    c.source = (const uint16_t *)a->in[0].data;
+    c.weight = (const uint16_t *)a->in[1].data;
+    c.bias = optional(a, 2);
+    c.y = a->out[0].data;
+    c.channels = divider_of(from / s.group);
+    c.group = s.group;
+    c.step = from;
+    c.columns = data ? s.channels : s.outputs;
+    c.each = c.columns / s.group;
+    c.taps = volume(s.kernel);
+    for (int i = 0; i < 3; i++) {
+        c.kernel[i] = s.kernel[i];
+        c.size[i] = data ? s.in[i] : s.out[i];
+    }
+    return c;
+}
+
+template <class P, class E, bool DATA, bool VECTOR> static void start(const kernel_args *a, half_conv c)
+{
+    int64_t rows = 0, batches = (int64_t)c.group * c.phases;
+    for (int i = 0; i < c.phases; i++)
+        rows = c.phase[i].rows > rows ? c.phase[i].rows : rows;
+    c.tiles_n = (c.each + P::N - 1) / P::N;
+    const dim3 grid((unsigned)((rows + P::M - 1) / P::M * c.tiles_n), (unsigned)(batches < 65535 ? batches : 65535));
+    if (DATA)
+        LAUNCH((half_data_kernel<P, E, VECTOR>), grid, P::THREADS, 0, a->queue, c);
+    else
+        LAUNCH((half_forward_kernel<P, E, VECTOR>), grid, P::THREADS, 0, a->queue, c);
+}
+template <class E, bool DATA> static void start_any(const kernel_args *a, const half_conv &c, bool vector)
+{
+    if (!vector)
+        return start<half_medium, E, DATA, false>(a, c);
+    switch (half_choose(c.phase[0].rows, c.each, (int64_t)c.group * c.phases)) {
+    case HALF_LARGE: return start<half_large, E, DATA, true>(a, c);
+    case HALF_MEDIUM: return start<half_medium, E, DATA, true>(a, c);
+    case HALF_SMALL: return start<half_small, E, DATA, true>(a, c);
+    case HALF_TALL: return start<half_tall, E, DATA, true>(a, c);
+    case HALF_THIN: return start<half_thin, E, DATA, true>(a, c);
+    }
+}
+
+template <class E> static void forward(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    const conv_sizes s = sizes_of(at, &a->in[0].sh, &a->out[0].sh);
+    half_conv c = half_of(a, s, false);
+    if (shape_count(&a->out[0].sh) == 0)
+        return;
+    c.residual = optional(a, 3);
+    c.relu = at->relu != 0;
+    c.dense = true;
+    c.vector = c.each % 8 == 0 && is_vector(c.y) && is_vector(c.residual);
+    c.phases = 1;
+    c.phase[0] = phase_of(forward_geometry(s), s.n, c.step / c.group);
+    start_any<E, false>(a, c, c.channels.d % 8 == 0 && is_vector(c.source) && is_vector(c.weight));
+}
+
+/* ConvGradData, and ConvTranspose with its bias. */
+template <class E> static void data(const kernel_args *a)
+{
+    const conv_sizes s = sizes_of((const conv_attrs *)a->attr, &a->out[0].sh, &a->in[0].sh);
+    const int phases = phases_of(s, 0) * phases_of(s, 1) * phases_of(s, 2);
+    half_conv c = half_of(a, s, true);
+    if (shape_count(&a->out[0].sh) == 0)
+        return;
+    c.vector = c.each % 8 == 0 && is_vector(c.y);
+    c.dense = phases == 1;
+    for (int first = 0; first < phases; first += PHASES) {
+        c.phases = phases - first < PHASES ? phases - first : PHASES;
+        for (int i = 0; i < c.phases; i++) {
+            c.phase[i] = phase_of(data_geometry(s, first + i), s.n, c.step / c.group);
+            for (int axis = 0; axis < 3; axis++) /* one pixel of several is no phase of all */
+                c.dense &= c.phase[i].g.count[axis] == s.in[axis];
+        }
+        start_any<E, true>(a, c, c.channels.d % 8 == 0 && c.each % 8 == 0 && is_vector(c.source) && is_vector(c.weight));
+    }
+}
+
+static bool takes_sizes(const kernel_args *a)
+{
+    return has_tensor_cores(a) && ((const conv_attrs *)a->attr)->exact == 0 && a->in[1].type == a->in[0].type && conv_counts(&a->in[0]) &&
+           conv_counts(&a->in[1]) && conv_counts(&a->out[0]);
+}
+static bool takes(const kernel_args *a)
+{
+    return !conv_depthwise((const conv_attrs *)a->attr, &a->in[0].sh) && takes_sizes(a);
+}
+static bool takes_data(const kernel_args *a)
+{
+    return !conv_depthwise((const conv_attrs *)a->attr, &a->out[0].sh) && takes_sizes(a);
+}
+
+#define ROWS(type_, E)                                                                                                 \
+    {.op = OP_CONV, .type = type_, .name = "conv " #E, .run = forward<E>, .takes = takes, .blocked_in = 1 | 1 << 1 | 1 << 3, \
+     .blocked_out = 1},                                                                                                \
+    {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data " #E, .run = data<E>, .takes = takes_data,        \
+     .blocked_in = 1 | 1 << 1, .blocked_out = 1},                                                                      \
+    {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "conv transpose " #E, .run = data<E>, .takes = takes_data,        \
+     .blocked_in = 1 | 1 << 1, .blocked_out = 1}
+CUDA_TABLE(conv_half) = {ROWS(DTYPE_F16, __half), ROWS(DTYPE_BF16, __nv_bfloat16), KERNEL_END};
