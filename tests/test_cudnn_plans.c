@@ -299,7 +299,7 @@ START_TEST(plans)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             for (size_t t = 0; t < sizeof types / sizeof *types; t++)
                 for (int k = 0; k < WHATS; k++) {
-                    if (!all && (!rows[i].selected || (t > 0 && k > BIAS_RELU) || clock_seconds() - begin > 60))
+                    if (!all && (!rows[i].selected || (t > 0 && k > BIAS_RELU && k != WEIGHT) || clock_seconds() - begin > 60))
                         continue;
                     bool ok = plan_row(&q, &rows[i], (what)k, t);
                     tried++;

@@ -12,7 +12,7 @@
 
 START_TEST(matmul_rows)
 {
-    int failed = op_cases_run("matmul", op_cases_matmul, DEVICE);
+    int failed = op_cases_run("matmul", op_cases_matmul, DEVICE, DTYPE_NONE);
     ck_assert_msg(failed == 0, "%d rows of family matmul failed", failed);
     ck_assert_int_eq(fake_alive(), 0);
 }
@@ -20,7 +20,7 @@ END_TEST
 
 START_TEST(conv_rows)
 {
-    int failed = op_cases_run("conv", op_cases_conv, DEVICE);
+    int failed = op_cases_run("conv", op_cases_conv, DEVICE, DTYPE_NONE);
     ck_assert_msg(failed == 0, "%d rows of family conv failed", failed);
     ck_assert_int_eq(fake_alive(), 0);
 }

@@ -70,7 +70,8 @@ typedef enum dnn_kind {
 } dnn_kind;
 
 /* What decides how a convolution is done. Compared byte by byte: start from zeros. x [N, C, ...], w [M, C/group, ...],
- * y [N, M, ...]; one spatial axis is two, the first of length 1. */
+ * y [N, M, ...]; one spatial axis is two, the first of length 1. Bias, and w where it is the result, are float32 whatever
+ * the type is. */
 typedef struct dnn_key {
     int32_t kind, type, axes;  /* dnn_kind; DNN_FLOAT, DNN_HALF, DNN_BFLOAT16; spatial axes: 2 or 3 */
     int32_t channels_last;

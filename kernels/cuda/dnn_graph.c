@@ -129,7 +129,7 @@ static void make_graph_of(maker *m)
     const dnn_key *k = &m->p->key;
     const int64_t of_bias[5] = {1, k->y[1], 1, 1, 1};
     int more = (k->residual != 0) + (k->bias != 0) + (k->relu != 0);
-    void *op[4], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, k->type, k->w);
+    void *op[4], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, dnn_operand_type(k, DNN_W), k->w);
     int64_t n = 0;
     void *at = tensor(m, more ? 0 : DNN_Y, more ? DNN_FLOAT : k->type, k->y);
     op[n++] = convolve(m, x, w, at);
@@ -137,7 +137,7 @@ static void make_graph_of(maker *m)
         if (!(part == 0 ? k->residual : part == 1 ? k->bias : k->relu))
             continue;
         void *b = part == 0   ? tensor(m, DNN_RESIDUAL, k->type, k->y)
-                  : part == 1 ? tensor(m, DNN_BIAS, k->type, of_bias)
+                  : part == 1 ? tensor(m, DNN_BIAS, dnn_operand_type(k, DNN_BIAS), of_bias)
                               : NULL;
         void *to = --more ? tensor(m, 0, DNN_FLOAT, k->y) : tensor(m, DNN_Y, k->type, k->y);
         op[n++] = pointwise(m, part == 2 ? DNN_RELU : DNN_ADD, at, b, to);

@@ -7,6 +7,8 @@
 
 /* Makes p->graph of p->key; NULL: the library refuses it (p->code). */
 void dnn_make_graph(const cuda_dnn *d, dnn_plan *p);
+/* The type of an operand: the key's, but for those that are never narrow: bias, and the weight's gradient. */
+int dnn_operand_type(const dnn_key *k, int operand);
 /* Bytes of an operand (DNN_X...); 0: such graphs do not have it. */
 size_t dnn_operand_bytes(const dnn_key *k, int operand);
 

@@ -121,9 +121,14 @@ size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *asked)
 
 /* ---- running ---- */
 
+int dnn_operand_type(const dnn_key *k, int operand)
+{
+    return operand == DNN_BIAS || (operand == DNN_W && k->kind == DNN_CONV_WEIGHT) ? DNN_FLOAT : k->type;
+}
+
 size_t dnn_operand_bytes(const dnn_key *k, int operand)
 {
-    const size_t each = k->type == DNN_FLOAT ? 4 : 2;
+    const size_t each = dnn_operand_type(k, operand) == DNN_FLOAT ? 4 : 2;
     const bool present[DNN_OPERANDS] = {false, true, true, true, k->bias != 0, k->residual != 0};
     const int64_t *dim = operand == DNN_X ? k->x : operand == DNN_W ? k->w : k->y;
     size_t n = each;

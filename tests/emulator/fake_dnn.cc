@@ -9,6 +9,7 @@ extern "C" {
 }
 #include "emulator_inside.h"
 #include "fake.h"
+#include "kernels/cuda/cuda.cuh"
 
 enum { NOT_SUPPORTED = 3000, BAD_PARAM = 2000, INTERNAL = 4000 };
 #define MAY_FAIL()                                                                                                     \
@@ -176,28 +177,54 @@ int check(const ref &c)
 /* ---- computing ---- */
 
 struct view {
-    float *p;
+    void *p;
+    int type; /* DNN_FLOAT, DNN_HALF, DNN_BFLOAT16 */
     std::vector<int64_t> dim, step;
     /* Where index i (of any tensor with as many axes) lies; axes of length 1 repeat. */
-    float &operator()(const std::vector<int64_t> &i) const
+    int64_t place(const std::vector<int64_t> &i) const
     {
         int64_t o = 0;
         for (size_t k = 0; k < dim.size(); k++)
             o += (dim[k] == 1 ? 0 : i[k]) * step[k];
-        return p[o];
+        return o;
+    }
+    size_t size() const /* dense, whatever the order of axes */
+    {
+        size_t n = 1;
+        for (int64_t d : dim)
+            n *= (size_t)d;
+        return n;
+    }
+    float operator()(const std::vector<int64_t> &i) const
+    {
+        const int64_t o = place(i);
+        return type == DNN_HALF       ? as_float(((const __half *)p)[o])
+               : type == DNN_BFLOAT16 ? as_float(((const __nv_bfloat16 *)p)[o])
+                                      : ((const float *)p)[o];
+    }
+    void set(const std::vector<int64_t> &i, float v) const
+    {
+        const int64_t o = place(i);
+        if (type == DNN_HALF)
+            ((__half *)p)[o] = from_float<__half>(v);
+        else if (type == DNN_BFLOAT16)
+            ((__nv_bfloat16 *)p)[o] = from_float<__nv_bfloat16>(v);
+        else
+            ((float *)p)[o] = v;
     }
 };
 typedef std::map<int64_t, void *> operands;
-typedef std::map<int64_t, std::vector<float>> scratch;
+typedef std::map<int64_t, std::vector<float>> scratch; /* virtual tensors: float32 whatever they are called */
 
 view view_of(const ref &t, const operands &given, scratch &own)
 {
-    view v = {nullptr, all<int64_t>(t, DNN_TENSOR_DIMS), all<int64_t>(t, DNN_TENSOR_STEPS)};
+    view v = {nullptr, one<int>(t, DNN_TENSOR_TYPE, -1), all<int64_t>(t, DNN_TENSOR_DIMS), all<int64_t>(t, DNN_TENSOR_STEPS)};
     int64_t id = one<int64_t>(t, DNN_TENSOR_ID, -1), n = 1;
     if (!one<unsigned char>(t, DNN_TENSOR_VIRTUAL, 0)) {
-        v.p = (float *)given.at(id);
+        v.p = given.at(id);
         return v;
     }
+    v.type = DNN_FLOAT;
     for (int64_t d : v.dim)
         n *= d;
     own[id].resize((size_t)n);
@@ -215,14 +242,6 @@ bool next(std::vector<int64_t> &i, const std::vector<int64_t> &dim)
     return false;
 }
 
-void clear(const view &v)
-{
-    std::vector<int64_t> i(v.dim.size(), 0);
-    do
-        v(i) = 0;
-    while (next(i, v.dim));
-}
-
 /* Every product of the convolution once: y, x and w of a tap, with the result among them growing. */
 void convolve(const ref &op, const operands &given, scratch &own)
 {
@@ -231,7 +250,8 @@ void convolve(const ref &op, const operands &given, scratch &own)
     auto stride = all<int64_t>(p.conv, DNN_CONV_STRIDES), dilation = all<int64_t>(p.conv, DNN_CONV_DILATIONS),
          before = all<int64_t>(p.conv, DNN_CONV_PADS_BEFORE);
     const int64_t per_group = y.dim[1] / (x.dim[1] / w.dim[1]);
-    clear(op->kind == DNN_OP_FORWARD ? y : op->kind == DNN_OP_DATA ? x : w);
+    const view result = op->kind == DNN_OP_FORWARD ? y : op->kind == DNN_OP_DATA ? x : w;
+    std::vector<float> sum(result.size(), 0); /* rounded once, at the end */
     std::vector<int64_t> o(y.dim.size(), 0);
     do {
         std::vector<int64_t> tap_dim(w.dim.begin() + 1, w.dim.end()), tap(tap_dim.size(), 0);
@@ -247,13 +267,17 @@ void convolve(const ref &op, const operands &given, scratch &own)
             if (!inside)
                 continue;
             if (op->kind == DNN_OP_FORWARD)
-                y(o) += w(k) * x(i);
+                sum[(size_t)y.place(o)] += w(k) * x(i);
             else if (op->kind == DNN_OP_DATA)
-                x(i) += w(k) * y(o);
+                sum[(size_t)x.place(i)] += w(k) * y(o);
             else
-                w(k) += y(o) * x(i);
+                sum[(size_t)w.place(k)] += y(o) * x(i);
         } while (next(tap, tap_dim));
     } while (next(o, y.dim));
+    std::vector<int64_t> i(result.dim.size(), 0);
+    do
+        result.set(i, sum[(size_t)result.place(i)]);
+    while (next(i, result.dim));
 }
 
 void pointwise(const ref &op, const operands &given, scratch &own)
@@ -264,7 +288,7 @@ void pointwise(const ref &op, const operands &given, scratch &own)
         b = view_of(at(op, DNN_OP_POINTWISE_B), given, own);
     std::vector<int64_t> i(y.dim.size(), 0);
     do
-        y(i) = mode == DNN_ADD ? x(i) + b(i) : x(i) < 0 ? 0 : x(i);
+        y.set(i, mode == DNN_ADD ? x(i) + b(i) : x(i) < 0 ? 0 : x(i));
     while (next(i, y.dim));
 }
 
