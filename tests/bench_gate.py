@@ -45,7 +45,7 @@ class Written(unittest.TestCase):
             with self.subTest(name), torch.no_grad():
                 x, net = example(shape, words), make().eval()
                 model = to_onnx(net, x).model
-                session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+                session = onnxruntime.InferenceSession(model.encode(), providers=["CPUExecutionProvider"])
                 for batch in (x, x[:1]):  # the batch is a free dimension
                     want, got = net(batch)[0].numpy(), session.run(None, {"input": batch.numpy()})[0]
                     self.assertEqual(want.shape, got.shape)
@@ -56,9 +56,9 @@ class Written(unittest.TestCase):
             with self.subTest(name):
                 net = make()
                 model = to_onnx(net, example(shape, words)).model
-                written = {t.name for t in model.graph.initializer}
+                written = {t.name for t in model.initializer}
                 self.assertLessEqual({k for k, _ in net.named_parameters()}, written)
-                values = {o for n in model.graph.node for o in n.output}
+                values = {o for n in model.node for o in n.output}
                 features = net(example(shape, words))[1]
                 self.assertLessEqual({f"feature{n + 1}" for n in range(len(features))} | {"output"}, values)
 

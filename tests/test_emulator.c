@@ -92,10 +92,12 @@ END_TEST
 START_TEST(faults_in_a_program)
 {
     void *program = NULL;
+    size_t kernels;
     open_device();
     OK(b->remote->record(b));
     faulty_two_barriers(b->queue, out, N);
-    OK(b->remote->recorded(b, &program));
+    OK(b->remote->recorded(b, &program, &kernels));
+    ck_assert_uint_eq(kernels, 1);
     OK(b->remote->wait(b)); /* recorded only */
     OK(b->remote->replay(b, program));
     FAILS(ST_OOM, "two_barriers", b->remote->wait(b));
@@ -187,10 +189,13 @@ START_TEST(everything_is_given_back)
 {
     const emulator_counts was = *emulator_count();
     void *program = NULL;
+    size_t kernels;
     open_device();
     OK(b->remote->record(b));
     faulty_sound_rotate(b->queue, out, N);
-    OK(b->remote->recorded(b, &program));
+    faulty_sound_rotate(b->queue, out, N);
+    OK(b->remote->recorded(b, &program, &kernels));
+    ck_assert_uint_eq(kernels, 2);
     ck_assert_uint_eq(emulator_count()->memory, was.memory + 1);
     ck_assert_uint_eq(emulator_count()->graphs, was.graphs + 1);
     b->remote->forget(b, program);

@@ -48,7 +48,8 @@ typedef enum cuda_copy { CUDA_COPY_TO_DEVICE, CUDA_COPY_TO_HOST, CUDA_COPY_ON_DE
     X(event_wait, (void *stream, void *event), (stream, event))  /* the stream waits for the event */                  \
     X(event_seconds, (void *from, void *to, double *out), (from, to, out))                                             \
     X(capture_begin, (void *stream), (stream))                   /* work becomes a graph instead of being done */      \
-    X(capture_end, (void *stream, void **graph), (stream, graph)) /* ready to be launched */                           \
+    X(capture_end, (void *stream, void **graph, size_t *kernels), (stream, graph, kernels)) /* ready to be launched;   \
+        how many of its nodes are kernels */                                                                           \
     X(graph_launch, (void *graph, void *stream), (graph, stream))                                                      \
     X(graph_free, (void *graph), (graph))                                                                              \
     X(last_error, (void), ())                                    /* of launches; forgets it */

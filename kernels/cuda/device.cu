@@ -1,7 +1,10 @@
 /* device.cu - the table of api.h over CUDA's own run time. */
 #include <cuda_runtime_api.h>
 
+extern "C" {
+#include "base/mem.h"
 #include "kernels/cuda/api.h"
+}
 
 #include <string.h>
 
@@ -42,11 +45,28 @@ static int device_event_seconds(void *from, void *to, double *out)
     return (int)e;
 }
 
-static int device_capture_end(void *stream, void **graph)
+/* A graph whose nodes cannot be listed has 0: the count is for people. */
+static size_t count_kernels(cudaGraph_t g)
+{
+    cudaGraphNode_t *node = NULL;
+    cudaGraphNodeType type;
+    size_t n = 0, kernels = 0;
+    if (cudaGraphGetNodes(g, NULL, &n) != cudaSuccess || mem_alloc(&node, n, sizeof *node) != ST_OK)
+        return 0;
+    if (cudaGraphGetNodes(g, node, &n) != cudaSuccess)
+        n = 0;
+    for (size_t i = 0; i < n; i++)
+        kernels += cudaGraphNodeGetType(node[i], &type) == cudaSuccess && type == cudaGraphNodeTypeKernel;
+    mem_free(node);
+    return kernels;
+}
+
+static int device_capture_end(void *stream, void **graph, size_t *kernels)
 {
     cudaGraph_t g = NULL;
     cudaGraphExec_t x = NULL;
     cudaError_t e = cudaStreamEndCapture((cudaStream_t)stream, &g);
+    *kernels = e == cudaSuccess ? count_kernels(g) : 0;
     if (e == cudaSuccess)
         e = cudaGraphInstantiate(&x, g, 0);
     if (g)

@@ -29,6 +29,9 @@ MUST_USE status bench_rounding(cli *c, uint64_t steps);
 /* The job with cache.views as the measurement needs it. Nothing of another run may help. */
 MUST_USE status bench_load_job(cli *c, const char *views, job **out);
 
+/* "kernels" that a step launches and "device_bytes" that were taken at most, on a device with memory of its own. */
+void bench_say_device(const session *s, json *j);
+
 /* Steps begin to end of the session, the times of which go to ms (NULL: not wanted). ST_STOPPED after a signal. */
 MUST_USE status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, double *ms);
 

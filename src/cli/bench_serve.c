@@ -32,7 +32,7 @@ static status say_facts(const session *s, double first_seconds, double loss)
     return st != ST_OK ? st : cli_print(&t);
 }
 
-static status say_times(const double *ms, uint64_t n)
+static status say_times(const session *s, const double *ms, uint64_t n)
 {
     text t = {0};
     json j = {.out = &t};
@@ -42,6 +42,7 @@ static status say_times(const double *ms, uint64_t n)
         for (uint64_t i = 0; i < n; i++)
             json_put_number(&j, NULL, ms[i]);
         json_end_array(&j);
+        bench_say_device(s, &j);
     }
     json_end_object(&j);
     text_add(&t, "\n");
@@ -60,7 +61,7 @@ static status obey(const cli *c, session *s)
         line[strcspn(line, "\n")] = 0;
         if (strcmp(line, "rewind") == 0) {
             session_seek(s, at = 0);
-            TRY_DONE(say_times(NULL, 0));
+            TRY_DONE(say_times(s, NULL, 0));
             continue;
         }
         TRY_DONE(parse_int(line, "bench --serve: number of steps", &n));
@@ -70,7 +71,7 @@ static status obey(const cli *c, session *s)
         }
         TRY_DONE(bench_steps(c, s, at, at + (uint64_t)n, ms));
         at += (uint64_t)n;
-        TRY_DONE(say_times(ms, (uint64_t)n));
+        TRY_DONE(say_times(s, ms, (uint64_t)n));
     }
 done:
     mem_free(ms);

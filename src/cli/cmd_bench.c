@@ -25,6 +25,7 @@ typedef struct timing {
     latency step;
     double samples_per_second; /* at the median */
     double *ms;                /* [steps], sorted in the end */
+    size_t kernels, device_bytes; /* of a step on a device with memory of its own; else 0 */
     bool done;
 } timing;
 
@@ -64,6 +65,14 @@ status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, doubl
             return fail(ST_STOPPED, "stopped after %llu steps; nothing was measured", (unsigned long long)step + 1);
     }
     return ST_OK;
+}
+
+void bench_say_device(const session *s, json *j)
+{
+    if (!s->b->remote)
+        return;
+    json_put_int(j, "kernels", (int64_t)session_kernels(s));
+    json_put_int(j, "device_bytes", (int64_t)s->b->most_taken);
 }
 
 static status take_facts(bench_run *b, const session *s)
@@ -134,6 +143,8 @@ static status measure(bench_run *b, const char *views, timing *t)
     TRY_DONE(bench_steps(b->c, &s, 1, WARM_STEPS, NULL));
     TRY_DONE(bench_steps(b->c, &s, WARM_STEPS, all, t->ms));
     t->step = latency_of(t->ms, b->steps);
+    t->kernels = session_kernels(&s);
+    t->device_bytes = s.b->remote ? s.b->most_taken : 0;
     t->samples_per_second = 1e3 * (double)b->batch / t->step.p50;
     t->done = true;
     if (b->c->o.profile && !again)
@@ -171,6 +182,10 @@ static status print_text(const bench_run *b)
     if (b->teacher_parameters && !b->remembered.done)
         text_add(&t, "this job's teacher outputs cannot be remembered (mixup, cache.memory_limit)\n");
     text_printf(&t, "\npeak memory %s\n", human_bytes(peak_bytes(), buf));
+    for (int i = 0; i < 2; i++)
+        if (all[i]->done && all[i]->kernels)
+            text_printf(&t, "%s: %zu kernels per step, %s of device memory\n", all[i]->name, all[i]->kernels,
+                        human_bytes((double)all[i]->device_bytes, buf));
     if (b->profile.n)
         text_add_n(&t, b->profile.s, b->profile.n);
     return cli_print(&t);
@@ -199,6 +214,10 @@ static status print_json(const bench_run *b)
         json_put_number(&j, "p90_ms", all[i]->step.p90);
         json_put_number(&j, "samples_per_second", all[i]->samples_per_second);
         json_put_number(&j, "first_step_seconds", all[i]->first);
+        if (all[i]->kernels) {
+            json_put_int(&j, "kernels", (int64_t)all[i]->kernels);
+            json_put_int(&j, "device_bytes", (int64_t)all[i]->device_bytes);
+        }
         json_put_array(&j, "ms");
         for (uint64_t k = 0; k < b->steps; k++)
             json_put_number(&j, NULL, all[i]->ms[k]);

@@ -37,7 +37,8 @@ typedef struct backend_remote {
     status (*copy)(backend *b, void *to, const void *from, size_t bytes, copy_way way);
     status (*wait)(backend *b);
     status (*record)(backend *b);
-    status (*recorded)(backend *b, void **program); /* ends what record began, also after failure (then *program is NULL) */
+    /* Ends what record began, also after failure (then *program is NULL). *kernels: how many the program launches. */
+    status (*recorded)(backend *b, void **program, size_t *kernels);
     status (*replay)(backend *b, void *program);
     void (*forget)(backend *b, void *program); /* NULL allowed */
     status (*memory)(backend *b, size_t *available, size_t *all);
@@ -62,6 +63,7 @@ struct backend {
     const backend_remote *remote;
     bool records_first; /* tests: also what runs for the first time is recorded; else libraries may then still prepare themselves */
     size_t taken; /* bytes of that memory that were given out and not given back */
+    size_t most_taken; /* the most that this ever was */
     struct cuda_queue *queue; /* given to its kernels; NULL on the CPU */
     status (*set_narrow)(backend *b, dtype t); /* NULL: float32 only */
     void (*identify)(const backend *b, text *out); /* what bits of results depend on: the processor, not the threads */

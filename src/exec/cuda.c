@@ -72,6 +72,7 @@ static status cuda_alloc(backend *b, size_t bytes, void **out)
         return cuda_fault(q, "fill", code);
     }
     b->taken += bytes;
+    b->most_taken = b->taken > b->most_taken ? b->taken : b->most_taken;
     return ST_OK;
 }
 
@@ -145,13 +146,14 @@ static status cuda_record(backend *b)
     return ST_OK;
 }
 
-static status cuda_recorded(backend *b, void **program)
+static status cuda_recorded(backend *b, void **program, size_t *kernels)
 {
     cuda_queue *q = &of(b)->queue;
     *program = NULL;
+    *kernels = 0;
     if (q->dnn)
         q->dnn->recording = false;
-    int code = q->api->capture_end(q->stream, program);
+    int code = q->api->capture_end(q->stream, program, kernels);
     if (q->failed || code != 0) {
         if (*program)
             q->api->graph_free(*program);

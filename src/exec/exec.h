@@ -105,6 +105,10 @@ typedef struct exec_chain exec_chain;
 MUST_USE status exec_chain_open(const exec_part *part, size_t n, const exec_link *link, size_t n_link, exec_chain **out);
 MUST_USE status exec_chain_run(exec_chain *c);
 void exec_chain_close(exec_chain *c); /* before its executors */
+/* Kernels that the recorded program of a phase or chain launches (exec_run and exec_chain_run record the second time); 0: there is
+ * none yet, or the backend has no memory of its own. */
+size_t exec_kernels(const exec *e, phase when);
+size_t exec_chain_kernels(const exec_chain *c);
 
 const plan *exec_plan(const exec *e);
 const graph *exec_graph(const exec *e); /* what runs: g after the backend's passes; ids of g's values are the same */

@@ -19,6 +19,7 @@ typedef struct remote_part {
     size_t constant_bytes, box_bytes;
     void **host;           /* [n_value] where the host has it; NULL: nowhere */
     void *program[PHASE_UPDATE + 1];
+    size_t kernels[PHASE_UPDATE + 1]; /* of the programs */
     bool ran[PHASE_UPDATE + 1]; /* once, kernel by kernel */
     bool mutates; /* some node writes into the store */
 } remote_part;

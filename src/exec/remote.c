@@ -233,7 +233,7 @@ static status record(exec *e, phase when)
 {
     TRY(e->b->remote->record(e->b));
     status st = put_part(e, when, &alone);
-    status end = e->b->remote->recorded(e->b, &e->far->program[when]);
+    status end = e->b->remote->recorded(e->b, &e->far->program[when], &e->far->kernels[when]);
     return st != ST_OK ? st : end;
 }
 
@@ -251,6 +251,11 @@ status remote_run(exec *e, phase when)
         TRY(record(e, when));
     TRY(e->b->remote->replay(e->b, e->far->program[when]));
     return e->b->remote->wait(e->b);
+}
+
+size_t exec_kernels(const exec *e, phase when)
+{
+    return e->far ? e->far->kernels[when] : 0;
 }
 
 status exec_get(const exec *e, value_id v, void *to, size_t bytes)
@@ -282,6 +287,7 @@ struct exec_chain {
     exec_link *link;
     size_t n, n_link;
     void *program;
+    size_t kernels;
     bool ran;
 };
 
@@ -328,6 +334,11 @@ void exec_chain_close(exec_chain *c)
     mem_free(c);
 }
 
+size_t exec_chain_kernels(const exec_chain *c)
+{
+    return c->kernels;
+}
+
 /* What part i passes on. */
 static status pass_on(const exec_chain *c, size_t i)
 {
@@ -356,7 +367,7 @@ static status record_chain(exec_chain *c)
     backend *b = c->part[0].e->b;
     TRY(b->remote->record(b));
     status st = put_chain(c);
-    status end = b->remote->recorded(b, &c->program);
+    status end = b->remote->recorded(b, &c->program, &c->kernels);
     return st != ST_OK ? st : end;
 }
 

@@ -104,6 +104,9 @@ typedef struct step_result {
 } step_result;
 /* Takes the next batches and makes step number `step` (0 is the first). `hint` in the result must have room. */
 MUST_USE status session_step(session *s, uint64_t step, step_result *out);
+/* Kernels that a step launches where a device has recorded it (the second step does); less or 0 before, 0 on the CPU. Remembered
+ * teacher outputs launch none. */
+size_t session_kernels(const session *s);
 /* The next step taken is `step`. */
 void session_seek(session *s, uint64_t step);
 

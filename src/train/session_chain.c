@@ -48,6 +48,16 @@ status session_open_chain(session *s)
     return exec_chain_open(part, n, link, n_link, &s->chain);
 }
 
+size_t session_kernels(const session *s)
+{
+    bool asked = s->t.e && (s->kd || s->n_hint) && !s->t.cache && !s->chain_teacher;
+    int64_t runs = asked ? (s->j->train.batch + s->t.batch - 1) / s->t.batch : 0;
+    size_t teacher = asked ? (size_t)runs * exec_kernels(s->t.e, PHASE_MAIN) : 0;
+    size_t main = s->chain ? exec_chain_kernels(s->chain) : exec_kernels(s->train, PHASE_MAIN);
+    size_t update = s->chain && s->chain_update ? 0 : exec_kernels(s->train, PHASE_UPDATE);
+    return (size_t)s->j->train.accumulate * (teacher + main) + update;
+}
+
 status session_run_chain(session *s, const batch *b)
 {
     if (s->chain_teacher) {

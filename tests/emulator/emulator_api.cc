@@ -25,6 +25,7 @@ struct stream_state {
     bool capturing = false;
     int failed = 0;
     std::vector<work> recorded;
+    size_t recorded_kernels = 0;
     std::list<work> pending;
 };
 struct event_state {
@@ -110,6 +111,7 @@ int give(void *p, bool host)
 
 void emulator_submit(void *stream, emulator_launch_of l)
 {
+    ((stream_state *)stream)->recorded_kernels++;
     submit(stream, [launch = std::move(l)] { return emulator_run(&launch); });
 }
 
@@ -237,15 +239,17 @@ static int emulated_capture_begin(void *stream)
         return EMULATED_BAD_CAPTURE;
     s->capturing = true;
     s->recorded.clear();
+    s->recorded_kernels = 0;
     return 0;
 }
-static int emulated_capture_end(void *stream, void **graph)
+static int emulated_capture_end(void *stream, void **graph, size_t *kernels)
 {
     stream_state *s = (stream_state *)stream;
     if (!s->capturing)
         return EMULATED_BAD_CAPTURE;
     s->capturing = false;
     *graph = new std::vector<work>(std::move(s->recorded));
+    *kernels = s->recorded_kernels;
     s->recorded.clear();
     counts.graphs++;
     return 0;

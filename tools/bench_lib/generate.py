@@ -30,22 +30,22 @@ def calibrate(torch, teacher, x):
         m.momentum = 1.0
     if norms:
         with torch.no_grad():
-            teacher.train()(torch.from_numpy(x))
+            teacher.train()(x)
     for m in norms:
         m.momentum = 0.1
 
 
 def samples(w):
-    """(x, y) as numpy arrays, w.batches batches of them."""
-    import numpy
-    random, n = numpy.random.default_rng(SEED), w.batch * w.batches
+    """(x, y) as tensors, w.batches batches of them."""
+    import torch
+    random, n = torch.Generator().manual_seed(SEED), w.batch * w.batches
     if w.words:
-        x = random.integers(0, w.words, (n, *w.sample), dtype=numpy.int64)
+        x = torch.randint(0, w.words, (n, *w.sample), generator=random)
     else:
-        x = random.standard_normal((n, *w.sample), dtype=numpy.float32)
+        x = torch.randn((n, *w.sample), generator=random)
     if w.target:
-        return x, 0.1 * random.standard_normal((n, *w.target), dtype=numpy.float32)
-    labels = random.integers(0, w.classes, n, dtype=numpy.int64)
+        return x, 0.1 * torch.randn((n, *w.target), generator=random)
+    labels = torch.randint(0, w.classes, (n,), generator=random)
     labels[-1] = w.classes - 1  # the job without a teacher counts classes by the labels
     return x, labels
 
@@ -86,25 +86,26 @@ def facts_of(w, teacher, student, networks):
     """What the tables need; operations are those of one batch."""
     return {"name": w.name, "batch": w.batch, "transposed": student.transposed,
             "teacher_operations": teacher.forward, "student_operations": student.training,
+            "teacher_elements": teacher.elements, "student_elements": student.elements,
             "teacher_parameters": sum(p.numel() for p in networks[0].parameters()),
             "student_parameters": sum(p.numel() for p in networks[1].parameters())}
 
 
 def generate(w, folder):
-    import numpy
     import torch
+    from bench_lib import npy
     from bench_lib.to_onnx import to_onnx
     os.makedirs(folder, exist_ok=True)
     x, y = samples(w)
     pair = networks(w)
-    written = [to_onnx(net, torch.from_numpy(x[:w.batch])) for net in pair]
+    written = [to_onnx(net, x[:w.batch]) for net in pair]
     for name, each in zip(("teacher.onnx", "student.onnx"), written):
         with open(os.path.join(folder, name), "wb") as f:
-            f.write(each.model.SerializeToString())
+            f.write(each.model.encode())
     for name, net in zip(("teacher.pt", "student.pt"), pair):
         torch.save(net.state_dict(), os.path.join(folder, name))
     for name, array in (("x", x), ("y", y), ("val_x", x[:2]), ("val_y", y[:2])):
-        numpy.save(os.path.join(folder, f"{name}.npy"), array)
+        npy.save(os.path.join(folder, f"{name}.npy"), array)
     for name, settings in (("job.ini", settings_of(w)), ("plain.ini", plain_settings_of(w))):
         with open(os.path.join(folder, name), "w") as f:
             f.write(job_text(w, settings))

@@ -20,9 +20,8 @@ from bench_lib.workloads import named
 
 def load(w, folder):
     """(teacher, student with regressors, x, y): networks with the stored weights of generate.py."""
-    import numpy
     import torch
-    from bench_lib import nets
+    from bench_lib import nets, npy
 
     def network(call, file):
         with torch.device("meta"):
@@ -30,7 +29,7 @@ def load(w, folder):
         net.load_state_dict(torch.load(os.path.join(folder, file), weights_only=True), assign=True)
         return net
 
-    x, y = (torch.from_numpy(numpy.load(os.path.join(folder, f))) for f in ("x.npy", "y.npy"))
+    x, y = (npy.load(os.path.join(folder, f)) for f in ("x.npy", "y.npy"))
     teacher = network(w.teacher, "teacher.pt").eval().requires_grad_(False)
     student = network(w.student, "student.pt").train()
     return teacher, Regressed(w, student, teacher, x[:1]), x, y
@@ -109,6 +108,23 @@ def as_images(torch, net):
     return net
 
 
+def to_channels_last(teacher, student, x, y):
+    import torch
+    if x.dim() == 3:
+        as_images(torch, teacher), as_images(torch, student)
+        x, y = x.unsqueeze(2), y.unsqueeze(2) if y.dim() == 3 else y
+    if x.dim() == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return (*(net.to(memory_format=torch.channels_last) for net in (teacher, student)), x, y)
+
+
+def optimizer_of(w, student):
+    import torch
+    make = torch.optim.AdamW if w.optimizer == "adamw" else torch.optim.SGD
+    more = {} if w.optimizer == "adamw" else {"momentum": 0.9}
+    return make(student.parameters(), w.rate, weight_decay=w.weight_decay, fused=True, **more)
+
+
 class Setting:
     """A setting, ready to step."""
 
@@ -118,29 +134,16 @@ class Setting:
         self.w, self.torch, self.words = w, torch, words
         self.teacher, self.student, self.x, self.y = load(w, folder)
         if "channels_last" in words:
-            self.to_channels_last()
+            self.teacher, self.student, self.x, self.y = to_channels_last(self.teacher, self.student, self.x, self.y)
         if w.precision == "bf16":
             self.teacher = self.teacher.bfloat16()
         self.losses = loss_function(w, self.student)
-        make = torch.optim.AdamW if w.optimizer == "adamw" else torch.optim.SGD
-        more = {} if w.optimizer == "adamw" else {"momentum": 0.9}
-        self.optimizer = make(self.student.parameters(), w.rate, weight_decay=w.weight_decay, fused=True, **more)
+        self.optimizer = optimizer_of(w, self.student)
         self.known, self.at = [], 0
         if "trace" in words:
             self.trace()
         if "compile" in words:
             self.teacher, self.losses = torch.compile(self.teacher), torch.compile(self.losses)
-
-    def to_channels_last(self):
-        torch = self.torch
-        if self.x.dim() == 3:
-            as_images(torch, self.teacher), as_images(torch, self.student)
-            self.x = self.x.unsqueeze(2)
-            self.y = self.y.unsqueeze(2) if self.y.dim() == 3 else self.y
-        if self.x.dim() == 4:
-            self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.teacher = self.teacher.to(memory_format=torch.channels_last)
-        self.student = self.student.to(memory_format=torch.channels_last)
 
     def trace(self):
         torch, net = self.torch, self.teacher

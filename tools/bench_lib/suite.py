@@ -92,7 +92,7 @@ class Suite:
     def prepare(self, w):
         """Folder of the workload, made anew when the generator or the workload changed."""
         folder, stamp = os.path.join(self.folder, w.name), hashlib.sha256(repr(w).encode())
-        for name in ("nets.py", "to_onnx.py", "generate.py"):
+        for name in ("nets.py", "to_onnx.py", "onnx_file.py", "npy.py", "generate.py"):
             with open(os.path.join(HERE, name), "rb") as f:
                 stamp.update(f.read())
         mark = os.path.join(folder, "stamp")

@@ -8,23 +8,23 @@ import math
 import operator
 from dataclasses import dataclass, field
 
-import numpy
-import onnx
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+
+from bench_lib.onnx_file import FLOAT, INT64, Model, Node, Port, Tensor
 
 OPSET = 20  # Gelu is one operator from here on
 
 
 @dataclass
 class Written:
-    model: onnx.ModelProto
+    model: Model
     transposed: list = field(default_factory=list)  # initializers that are the transpose of their parameter
     forward: float = 0  # operations of one batch forward
     first: float = 0  # of them those of layers that take the input itself, which need no gradient of it
+    elements: int = 0  # that these layers give for one batch
 
     @property
     def training(self):
@@ -51,24 +51,24 @@ class Writer:
 
     def add(self, op, inputs, name, **attributes):
         out = self.new(name)
-        self.nodes.append(helper.make_node(op, inputs, [out], name=out, **attributes))
+        self.nodes.append(Node(op, inputs, [out], attributes))
         return out
 
-    def constant(self, name, array):
+    def constant(self, name, tensor):
         name = self.new(name)
-        self.initializers[name] = numpy.array(array, order="C")
+        self.initializers[name] = tensor.contiguous()
         return name
 
     def integers(self, *numbers):
-        return self.constant("numbers", numpy.array(numbers, numpy.int64))
+        return self.constant("numbers", torch.tensor(numbers, dtype=torch.int64))
 
     def scalar(self, number):
-        return self.constant("number", numpy.array(number, numpy.float32))
+        return self.constant("number", torch.tensor(number, dtype=torch.float32))
 
     def parameter(self, name, transpose=False):
         if name not in self.initializers:
-            array = self.module.state_dict()[name].detach().numpy()
-            self.initializers[name] = numpy.array(array.T if transpose else array, order="C")
+            tensor = self.module.state_dict()[name].detach()
+            self.initializers[name] = (tensor.T if transpose else tensor).contiguous()
             if transpose:
                 self.written.transposed.append(name)
         return name
@@ -79,6 +79,7 @@ class Writer:
 
     def count(self, node, operations):
         self.written.forward += operations
+        self.written.elements += self.size(node)
         if node.args[0].op == "placeholder":
             self.written.first += operations
 
@@ -93,19 +94,17 @@ class Writer:
         for node in self.module.graph.nodes:
             if node.op == "placeholder":
                 self.value[node] = "input"
-                kind = TensorProto.INT64 if self.example.dtype == torch.int64 else TensorProto.FLOAT
-                inputs.append(helper.make_tensor_value_info("input", kind, ["N", *self.example.shape[1:]]))
+                kind = INT64 if self.example.dtype == torch.int64 else FLOAT
+                inputs.append(Port("input", kind, ["N", *self.example.shape[1:]]))
             elif node.op == "get_attr":
                 self.value[node] = self.parameter(node.target)
             elif node.op == "output":
                 first = node.args[0][0]
-                results.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", *self.shape[first.name][1:]]))
+                results.append(Port(output, FLOAT, ["N", *self.shape[first.name][1:]]))
             else:
                 self.value[node] = self.convert(node, names.get(node, self.name_of(node)))
-        kept = [numpy_helper.from_array(a, n) for n, a in self.initializers.items()]
-        graph = helper.make_graph(self.nodes, "net", inputs, results, kept)
-        self.written.model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9,
-                                               producer_name="tools/bench")
+        kept = [Tensor(name, data) for name, data in self.initializers.items()]
+        self.written.model = Model(OPSET, inputs, results, self.nodes, kept)
         return self.written
 
     def names_of_results(self, output, features):
@@ -244,7 +243,7 @@ def index(w, node, name):
         x = w.add("Slice", [x, starts, ends, axes, steps], name)
     for axis, at in enumerate(parts):
         if isinstance(at, int):
-            x = w.add("Gather", [x, w.constant("number", numpy.array(at, numpy.int64))], name, axis=axis)
+            x = w.add("Gather", [x, w.constant("number", torch.tensor(at, dtype=torch.int64))], name, axis=axis)
     return x
 
 
