@@ -333,12 +333,13 @@ static void *record_runs(bench *b, void *plan)
 {
     const cuda_api *api = b->q->api;
     void *program = NULL;
+    size_t kernels;
     bool ran = true;
     if (!note(b, "capture_begin", api->capture_begin(b->q->stream)))
         return NULL;
     for (int i = 0; i < RUNS && ran; i++)
         ran = run_once(b, plan);
-    int code = api->capture_end(b->q->stream, &program);
+    int code = api->capture_end(b->q->stream, &program, &kernels);
     if (code == 0 && ran)
         return program;
     if (code == 0 && program)

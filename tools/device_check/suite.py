@@ -7,7 +7,8 @@ fit is listed under "not_run"; a second run finds what was compiled."""
 import json, os, signal, statistics, subprocess, sys, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+LIBRARY = HERE if os.path.isdir(f"{HERE}/bench_lib") else os.path.dirname(HERE)  # a pack, or the repository's tools/
+sys.path.insert(0, LIBRARY)
 from bench_lib.process import Gone, Process
 from bench_lib.workloads import DEVICE_NAMES, named
 
@@ -140,12 +141,12 @@ class Contestant:
 
 
 class Suite:
-    """`check`: the object of run that calls our programs."""
+    """`check`: the object of run that calls our programs. `folder`: where workloads and compiled code are kept."""
 
-    def __init__(self, check, names=(), precisions=("half", "fp32"), settings=None):
+    def __init__(self, check, names=(), precisions=("half", "fp32"), settings=None, folder=HERE):
         self.check, self.small = check, not check.device.startswith("cuda")
         self.names = [f"{n}@{'tiny' if self.small else 'device'}" for n in names or DEVICE_NAMES]
-        self.settings, self.folder = settings, os.path.join(HERE, "workloads")
+        self.settings, self.folder, self.compiled = settings, f"{folder}/workloads", f"{folder}/compiled"
         found = check.torch_fact("import torch; print(torch.__version__, torch.cuda.is_available())")
         self.torch = found.split()[0] if found else None
         self.peer_device = "cpu" if self.small else "cuda"
@@ -168,8 +169,8 @@ class Suite:
     # ---- what is done beside other steps ----
 
     def python_env(self, threads=None):
-        env = dict(os.environ, PYTHONPATH=HERE, TORCHINDUCTOR_CACHE_DIR=f"{HERE}/compiled/inductor", TRITON_CACHE_DIR=f"{HERE}/compiled/triton",
-                   PYTHONWARNINGS="ignore", TORCHINDUCTOR_FX_GRAPH_CACHE="1")
+        env = dict(os.environ, PYTHONPATH=LIBRARY, TORCHINDUCTOR_CACHE_DIR=f"{self.compiled}/inductor",
+                   TRITON_CACHE_DIR=f"{self.compiled}/triton", PYTHONWARNINGS="ignore", TORCHINDUCTOR_FX_GRAPH_CACHE="1")
         if threads:
             env["TORCHINDUCTOR_COMPILE_THREADS"] = str(threads)
         return env
