@@ -1,78 +1,14 @@
 /* resize_taps.h - which elements of the data make one element of a resized axis, and with which weights.
- *
- * Formulas: ONNX Resize-19. Cubic: Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 4
- * with a free. Antialiasing widens the filter by the scale and normalises the weights. */
+ * The formulas are kernels/resize_rule.h's. */
 #ifndef DISTILL_KERNELS_RESIZE_TAPS_H
 #define DISTILL_KERNELS_RESIZE_TAPS_H
 
-#include "ops/resize.h"
+#include "kernels/resize_rule.h"
 
 typedef struct resize_tap {
     int64_t at; /* element of the data, clamped to the axis */
     double weight;
 } resize_tap;
-
-/* Position in the data of element `o` of the result. */
-static inline double resize_position(const resize_attrs *a, const resize_axis *x, int64_t o)
-{
-    double y = (double)o, in = (double)x->in, out = x->scale * in; /* `out` is not rounded */
-    switch (a->coordinate_transformation_mode) {
-    case COORD_ALIGN_CORNERS:
-        return out == 1 ? 0 : y * (in - 1) / (out - 1);
-    case COORD_ASYMMETRIC:
-        return y / x->scale;
-    case COORD_TF_CROP:
-        return x->begin * (in - 1) +
-               (out == 1 ? 0.5 * (x->end - x->begin) * (in - 1) : y * (x->end - x->begin) * (in - 1) / (out - 1));
-    case COORD_PYTORCH_HALF_PIXEL:
-        return out == 1 ? -0.5 : (y + 0.5) / x->scale - 0.5;
-    case COORD_HALF_PIXEL_SYMMETRIC:
-        return in / 2 * (1 - (double)x->out / out) + (y + 0.5) / x->scale - 0.5;
-    case COORD_TF_HALF_PIXEL_NN:
-        return (y + 0.5) / x->scale;
-    default:
-        return (y + 0.5) / x->scale - 0.5;
-    }
-}
-
-static inline double resize_nearest(const resize_attrs *a, double position)
-{
-    switch (a->nearest_mode) {
-    case NEAREST_FLOOR:
-        return floor(position);
-    case NEAREST_CEIL:
-        return ceil(position);
-    case NEAREST_ROUND_PREFER_CEIL:
-        return floor(position + 0.5);
-    default:
-        return ceil(position - 0.5);
-    }
-}
-
-/* Height of the filter at a distance from its centre. */
-static inline double resize_filter(const resize_attrs *a, double distance)
-{
-    double d = fabs(distance), c = a->cubic_coeff_a;
-    if (a->mode == RESIZE_LINEAR)
-        return d < 1 ? 1 - d : 0;
-    if (d <= 1)
-        return ((c + 2) * d - (c + 3)) * d * d + 1;
-    return d < 2 ? ((c * d - 5 * c) * d + 8 * c) * d - 4 * c : 0;
-}
-
-/* How far the filter is stretched: 1, or 1 / scale where antialiasing makes an axis smaller. */
-static inline double resize_stretch(const resize_attrs *a, const resize_axis *x)
-{
-    return a->antialias && x->scale < 1 ? 1 / x->scale : 1;
-}
-
-/* Largest number of taps of one element. */
-static inline int64_t resize_most_taps(const resize_attrs *a, const resize_axis *x)
-{
-    if (x->identity || a->mode == RESIZE_NEAREST)
-        return 1;
-    return 2 * (int64_t)ceil((a->mode == RESIZE_LINEAR ? 1 : 2) * resize_stretch(a, x)) + 1;
-}
 
 /* Writes the taps of element o and returns how many; -1 when it lies outside and has the extrapolation value. */
 static inline int64_t resize_taps(const resize_attrs *a, const resize_axis *x, int64_t o, resize_tap *tap)

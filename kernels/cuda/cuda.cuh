@@ -43,6 +43,8 @@ extern "C" {
 #define CUDA_TABLE(name)     extern "C" const kernel_row CUDA_PASTE(cuda_, name, CUDA_VARIANT)[]
 #define KERNEL_END           {.op = OP_NONE}
 
+#define ON_BOTH __host__ __device__ static inline /* functions of headers that the CPU's kernels share */
+
 #define CUDA_THREADS 256 /* of a block, where nothing else decides */
 #define FULL_WARP    0xffffffffu
 

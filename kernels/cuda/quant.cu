@@ -41,78 +41,83 @@ template <class T, int V> struct alignas(sizeof(T) * V) bundle {
 
 __device__ static inline float as_float(int32_t v) { return (float)v; }
 
-/* Q: unsigned, of the result's size. */
-template <class X, class Q, int V, class I>
-__global__ static void quantize_kernel(Q *y, const X *x, int64_t n, numbers scale, numbers zero, quant_range r, channels c)
+/* From a number to its code of type Q (unsigned, of the result's size), and back. */
+template <class X, class Q> struct quantized {
+    typedef X from;
+    typedef Q to;
+    quant_range range;
+    __device__ Q operator()(X v, float scale, int zero) const
+    {
+        return (Q)quant_round(__fdiv_rn(as_float(v), scale), zero, range);
+    }
+};
+template <class X, class Y> struct dequantized {
+    typedef X from;
+    typedef Y to;
+    __device__ Y operator()(X v, float scale, int zero) const
+    {
+        return from_float<Y>(__fmul_rn((float)((int64_t)v - zero), scale));
+    }
+};
+
+/* y = rule(x, scale of its channel, zero of its channel). */
+template <class Rule, int V, class I>
+__global__ static void per_channel_kernel(typename Rule::to *y, const typename Rule::from *x, int64_t n, numbers scale, numbers zero,
+                                          Rule rule, channels c)
 {
     GRID_STRIDE(i, n / V)
     {
         const int64_t channel = channel_of(c, (I)(i * V));
         const float s = scale_at(scale, channel);
         const int z = zero_at(zero, channel);
-        const bundle<X, V> in = reinterpret_cast<const bundle<X, V> *>(x)[i];
-        bundle<Q, V> out;
+        const bundle<typename Rule::from, V> in = reinterpret_cast<const bundle<typename Rule::from, V> *>(x)[i];
+        bundle<typename Rule::to, V> out;
         UNROLL
         for (int k = 0; k < V; k++)
-            out.v[k] = (Q)quant_round(__fdiv_rn(as_float(in.v[k]), s), z, r);
-        reinterpret_cast<bundle<Q, V> *>(y)[i] = out;
+            out.v[k] = rule(in.v[k], s, z);
+        reinterpret_cast<bundle<typename Rule::to, V> *>(y)[i] = out;
     }
 }
-#define LAUNCH_QUANT(kernel, IN, OUT, ...)                                                                             \
-    do {                                                                                                               \
-        const int64_t n_ = shape_count(&a->in[0].sh);                                                                  \
-        const channels c_ = channels_of(a);                                                                            \
-        const numbers scale_ = numbers_of(a, 1), zero_ = numbers_of(a, 2);                                             \
-        OUT *y_ = (OUT *)a->out[0].data;                                                                               \
-        const IN *x_ = (const IN *)a->in[0].data;                                                                      \
-        if (n_ == 0)                                                                                                   \
-            break;                                                                                                     \
-        if (!is_narrow(n_))                                                                                            \
-            LAUNCH((kernel<IN, OUT, 1, int64_t>), grid_for(a->queue, n_, 1), CUDA_THREADS, 0, a->queue, y_, x_, n_, scale_, zero_, __VA_ARGS__); \
-        else if (by_fours(a, &c_))                                                                                     \
-            LAUNCH((kernel<IN, OUT, 4, uint32_t>), grid_for(a->queue, n_, 4), CUDA_THREADS, 0, a->queue, y_, x_, n_, scale_, zero_, __VA_ARGS__); \
-        else                                                                                                           \
-            LAUNCH((kernel<IN, OUT, 1, uint32_t>), grid_for(a->queue, n_, 1), CUDA_THREADS, 0, a->queue, y_, x_, n_, scale_, zero_, __VA_ARGS__); \
-    } while (0)
+template <class Rule, int V, class I> static void launch_rule(const kernel_args *a, Rule rule, const channels &c)
+{
+    const int64_t n = shape_count(&a->in[0].sh);
+    LAUNCH((per_channel_kernel<Rule, V, I>), grid_for(a->queue, n, V), CUDA_THREADS, 0, a->queue, (typename Rule::to *)a->out[0].data,
+           (const typename Rule::from *)a->in[0].data, n, numbers_of(a, 1), numbers_of(a, 2), rule, c);
+}
+template <class Rule> static void per_channel(const kernel_args *a, Rule rule)
+{
+    const int64_t n = shape_count(&a->in[0].sh);
+    const channels c = channels_of(a);
+    if (n == 0)
+        return;
+    if (!is_narrow(n))
+        launch_rule<Rule, 1, int64_t>(a, rule, c);
+    else if (by_fours(a, &c))
+        launch_rule<Rule, 4, uint32_t>(a, rule, c);
+    else
+        launch_rule<Rule, 1, uint32_t>(a, rule, c);
+}
 
 template <class X> static void quantize(const kernel_args *a)
 {
-    const dtype t = a->out[0].type;
-    const quant_range r = quant_range_of(t);
-    const size_t size = dtype_of(t)->size;
+    const quant_range r = quant_range_of(a->out[0].type);
+    const size_t size = dtype_of(a->out[0].type)->size;
     if (size == 1)
-        LAUNCH_QUANT(quantize_kernel, X, uint8_t, r, c_);
+        per_channel(a, quantized<X, uint8_t>{r});
     else if (size == 2)
-        LAUNCH_QUANT(quantize_kernel, X, uint16_t, r, c_);
+        per_channel(a, quantized<X, uint16_t>{r});
     else
-        LAUNCH_QUANT(quantize_kernel, X, uint32_t, r, c_);
-}
-
-template <class X, class Y, int V, class I>
-__global__ static void dequantize_kernel(Y *y, const X *x, int64_t n, numbers scale, numbers zero, channels c)
-{
-    GRID_STRIDE(i, n / V)
-    {
-        const int64_t channel = channel_of(c, (I)(i * V));
-        const float s = scale_at(scale, channel);
-        const int64_t z = zero_at(zero, channel);
-        const bundle<X, V> in = reinterpret_cast<const bundle<X, V> *>(x)[i];
-        bundle<Y, V> out;
-        UNROLL
-        for (int k = 0; k < V; k++)
-            out.v[k] = from_float<Y>(__fmul_rn((float)((int64_t)in.v[k] - z), s));
-        reinterpret_cast<bundle<Y, V> *>(y)[i] = out;
-    }
+        per_channel(a, quantized<X, uint32_t>{r});
 }
 template <class X> static void dequantize(const kernel_args *a)
 {
     const dtype t = a->out[0].type;
     if (t == DTYPE_F16)
-        LAUNCH_QUANT(dequantize_kernel, X, __half, c_);
+        per_channel(a, dequantized<X, __half>{});
     else if (t == DTYPE_BF16)
-        LAUNCH_QUANT(dequantize_kernel, X, __nv_bfloat16, c_);
+        per_channel(a, dequantized<X, __nv_bfloat16>{});
     else
-        LAUNCH_QUANT(dequantize_kernel, X, float, c_);
+        per_channel(a, dequantized<X, float>{});
 }
 static bool makes_float(const kernel_args *a)
 {

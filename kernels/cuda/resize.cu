@@ -1,23 +1,17 @@
-/* resize.cu - Resize and its gradient (src/ops/resize.h has the axes, kernels/cpu/resize_taps.h the same taps for the CPU).
+/* resize.cu - Resize and its gradient (src/ops/resize.h has the axes, kernels/resize_rule.h its formulas).
  *
  * Every axis has a table in the workspace, made by a kernel of its own in double: the taps of each of its elements, and for
  * the gradient which elements have a tap at each element of the data. As positions do not decrease along an axis (or, where a
  * region is cropped from its end to its beginning, do not increase), those are one range. */
 #include "kernels/cuda/index.cuh"
 extern "C" {
-#include "ops/resize.h"
+#include "kernels/resize_rule.h"
 }
 
-/* What taps are made of. */
-typedef struct tap_rule {
-    int mode, coordinates, nearest;
-    bool antialias, exclude_outside;
-    double cubic;
-} tap_rule;
 typedef struct tap_axis {
-    int64_t in, out, most; /* most: taps of an element */
-    double scale, begin, end, stretch;
-    bool identity, falling;
+    resize_axis of;
+    int64_t most; /* taps of an element */
+    bool falling;
     /* Tables. Tap t of element o lies at first[o] + t, clamped to the axis, with weight[o * most + t]; count -1: outside.
      * The gradient of element i comes from elements from[i] .. to[i] - 1. */
     int64_t *first;
@@ -29,82 +23,39 @@ typedef struct tap_axes {
     tap_axis axis[RANK_MAX]; /* outermost first */
 } tap_axes;
 
-__device__ static inline double position_of(const tap_rule &r, const tap_axis &x, int64_t o)
-{
-    const double y = (double)o, in = (double)x.in, out = x.scale * in; /* `out` is not rounded */
-    switch (r.coordinates) {
-    case COORD_ALIGN_CORNERS:
-        return out == 1 ? 0 : y * (in - 1) / (out - 1);
-    case COORD_ASYMMETRIC:
-        return y / x.scale;
-    case COORD_TF_CROP:
-        return x.begin * (in - 1) +
-               (out == 1 ? 0.5 * (x.end - x.begin) * (in - 1) : y * (x.end - x.begin) * (in - 1) / (out - 1));
-    case COORD_PYTORCH_HALF_PIXEL:
-        return out == 1 ? -0.5 : (y + 0.5) / x.scale - 0.5;
-    case COORD_HALF_PIXEL_SYMMETRIC:
-        return in / 2 * (1 - (double)x.out / out) + (y + 0.5) / x.scale - 0.5;
-    case COORD_TF_HALF_PIXEL_NN:
-        return (y + 0.5) / x.scale;
-    default:
-        return (y + 0.5) / x.scale - 0.5;
-    }
-}
-__device__ static inline double nearest_of(const tap_rule &r, double position)
-{
-    switch (r.nearest) {
-    case NEAREST_FLOOR:
-        return floor(position);
-    case NEAREST_CEIL:
-        return ceil(position);
-    case NEAREST_ROUND_PREFER_CEIL:
-        return floor(position + 0.5);
-    default:
-        return ceil(position - 0.5);
-    }
-}
-__device__ static inline double filter_of(const tap_rule &r, double distance)
-{
-    const double d = fabs(distance), c = r.cubic;
-    if (r.mode == RESIZE_LINEAR)
-        return d < 1 ? 1 - d : 0;
-    if (d <= 1)
-        return ((c + 2) * d - (c + 3)) * d * d + 1;
-    return d < 2 ? ((c * d - 5 * c) * d + 8 * c) * d - 4 * c : 0;
-}
-
 /* Far outside, all places are the same. */
 __device__ static inline int64_t place_of(double at, int64_t in)
 {
     return (int64_t)fmin(fmax(at, -(double)in - 64), 2 * (double)in + 64);
 }
 
-__global__ static void taps_kernel(tap_rule r, tap_axis x)
+__global__ static void taps_kernel(const __grid_constant__ resize_attrs r, const __grid_constant__ tap_axis x)
 {
-    GRID_STRIDE(o, x.out)
+    const double last = (double)(x.of.in - 1), stretch = resize_stretch(&r, &x.of);
+    GRID_STRIDE(o, x.of.out)
     {
         float *weight = x.weight + o * x.most;
-        if (x.identity) {
+        if (x.of.identity) {
             x.first[o] = o;
             x.count[o] = 1;
             weight[0] = 1;
             continue;
         }
-        const double position = position_of(r, x, o), last = (double)(x.in - 1);
-        const bool outside = r.coordinates == COORD_TF_CROP && (position < 0 || position > last);
+        const double position = resize_position(&r, &x.of, o);
+        const bool outside = r.coordinate_transformation_mode == COORD_TF_CROP && (position < 0 || position > last);
         if (r.mode == RESIZE_NEAREST) {
-            x.first[o] = place_of(nearest_of(r, position), x.in);
+            x.first[o] = place_of(resize_nearest(&r, position), x.of.in);
             x.count[o] = outside ? -1 : 1;
             weight[0] = 1;
             continue;
         }
-        const double reach = (r.mode == RESIZE_LINEAR ? 1 : 2) * x.stretch, begin = floor(position - reach) + 1;
+        const double reach = (r.mode == RESIZE_LINEAR ? 1 : 2) * stretch, begin = floor(position - reach) + 1;
         double sum = 0, first = 0;
         int n = 0;
         for (double at = begin; at < position + reach; at++) {
             if (r.exclude_outside && (at < 0 || at > last))
                 continue;
-            const double w = filter_of(r, (at - position) / x.stretch);
+            const double w = resize_filter(&r, (at - position) / stretch);
             first = n ? first : at;
             weight[n++] = (float)w;
             sum += w;
@@ -116,10 +67,10 @@ __global__ static void taps_kernel(tap_rule r, tap_axis x)
         }
         if ((r.antialias || r.exclude_outside) && sum != 0)
             for (int t = 0; t < n; t++) { /* once more: what was stored is rounded */
-                const double w = filter_of(r, (first + t - position) / x.stretch);
+                const double w = resize_filter(&r, (first + t - position) / stretch);
                 weight[t] = n == 1 && sum == 1 ? 1.0f : (float)(w / sum);
             }
-        x.first[o] = place_of(first, x.in);
+        x.first[o] = place_of(first, x.of.in);
         x.count[o] = outside ? -1 : n;
     }
 }
@@ -131,23 +82,23 @@ __device__ static inline int64_t clamp_to(int64_t at, int64_t in)
 /* Lowest, highest element of the data that element o looks at, or would. */
 __device__ static inline int64_t lowest_of(const tap_axis &x, int64_t o)
 {
-    return clamp_to(x.first[o], x.in);
+    return clamp_to(x.first[o], x.of.in);
 }
 __device__ static inline int64_t highest_of(const tap_axis &x, int64_t o)
 {
     const int n = x.count[o] < 0 ? 1 : x.count[o];
-    return clamp_to(x.first[o] + n - 1, x.in);
+    return clamp_to(x.first[o] + n - 1, x.of.in);
 }
 
 /* The elements whose taps reach over element i: both bounds by halving. */
-__global__ static void ranges_kernel(tap_axis x)
+__global__ static void ranges_kernel(const __grid_constant__ tap_axis x)
 {
-    GRID_STRIDE(i, x.in)
+    GRID_STRIDE(i, x.of.in)
     {
         int64_t bound[2];
         UNROLL
         for (int side = 0; side < 2; side++) {
-            int64_t lo = 0, hi = x.out; /* the first element at which the question becomes true */
+            int64_t lo = 0, hi = x.of.out; /* the first element at which the question becomes true */
             while (lo < hi) {
                 const int64_t mid = (lo + hi) / 2;
                 const bool reached = x.falling ? (side == 0 ? lowest_of(x, mid) <= i : highest_of(x, mid) < i)
@@ -166,13 +117,6 @@ __global__ static void ranges_kernel(tap_axis x)
 
 /* ---- tables ---- */
 
-static tap_rule rule_of(const resize_attrs *a)
-{
-    tap_rule r = {.mode = (int)a->mode, .coordinates = (int)a->coordinate_transformation_mode, .nearest = (int)a->nearest_mode,
-                  .antialias = a->antialias != 0, .exclude_outside = a->exclude_outside != 0, .cubic = a->cubic_coeff_a};
-    return r;
-}
-
 /* Axes of data of shape x with their tables at `work`; *bytes: of all tables. Neighbours that stay as they are become one. */
 static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool grad, size_t *bytes)
 {
@@ -180,16 +124,11 @@ static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool 
     size_t used = 0;
     for (int i = 0; i < x->rank; i++) {
         const resize_axis one = resize_axis_of(a, x, i);
-        tap_axis t = {.in = one.in, .out = one.out, .most = 1, .scale = one.scale, .begin = one.begin, .end = one.end, .stretch = 1,
-                      .identity = one.identity, .falling = false};
-        if (a->antialias && one.scale < 1)
-            t.stretch = 1 / one.scale;
-        if (!one.identity && a->mode != RESIZE_NEAREST)
-            t.most = 2 * (int64_t)ceil((a->mode == RESIZE_LINEAR ? 1 : 2) * t.stretch) + 1;
-        t.falling = !one.identity && a->coordinate_transformation_mode == COORD_TF_CROP && one.end < one.begin;
-        if (t.identity && axes.rank > 0 && axes.axis[axes.rank - 1].identity) {
-            axes.axis[axes.rank - 1].in *= t.in;
-            axes.axis[axes.rank - 1].out *= t.out;
+        const bool falling = !one.identity && a->coordinate_transformation_mode == COORD_TF_CROP && one.end < one.begin;
+        const tap_axis t = {.of = one, .most = resize_most_taps(a, &one), .falling = falling};
+        if (t.of.identity && axes.rank > 0 && axes.axis[axes.rank - 1].of.identity) {
+            axes.axis[axes.rank - 1].of.in *= t.of.in;
+            axes.axis[axes.rank - 1].of.out *= t.of.out;
             continue;
         }
         axes.axis[axes.rank++] = t;
@@ -197,15 +136,15 @@ static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool 
     for (int i = 0; i < axes.rank; i++) {
         tap_axis *t = &axes.axis[i];
         char *at = (char *)work + used;
-        if (t->identity)
+        if (t->of.identity)
             continue;
         t->first = (int64_t *)at;
-        t->count = (int *)(t->first + t->out);
-        t->weight = (float *)(t->count + t->out);
-        t->from = (int *)(t->weight + t->out * t->most);
-        t->to = t->from + (grad ? t->in : 0);
-        used += ((size_t)t->out * (sizeof(int64_t) + sizeof(int) + (size_t)t->most * sizeof(float)) +
-                 (grad ? 2 * (size_t)t->in * sizeof(int) : 0) + 7) / 8 * 8;
+        t->count = (int *)(t->first + t->of.out);
+        t->weight = (float *)(t->count + t->of.out);
+        t->from = (int *)(t->weight + t->of.out * t->most);
+        t->to = t->from + (grad ? t->of.in : 0);
+        used += ((size_t)t->of.out * (sizeof(int64_t) + sizeof(int) + (size_t)t->most * sizeof(float)) +
+                 (grad ? 2 * (size_t)t->of.in * sizeof(int) : 0) + 7) / 8 * 8;
     }
     *bytes = used;
     return axes;
@@ -213,14 +152,13 @@ static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool 
 
 static void make_tables(const kernel_args *a, const tap_axes *axes, bool grad)
 {
-    const tap_rule r = rule_of((const resize_attrs *)a->attr);
     for (int i = 0; i < axes->rank; i++) {
         const tap_axis *t = &axes->axis[i];
-        if (t->identity || t->out == 0)
+        if (t->of.identity || t->of.out == 0)
             continue;
-        LAUNCH(taps_kernel, grid_for(a->queue, t->out, 1), CUDA_THREADS, 0, a->queue, r, *t);
-        if (grad && t->in > 0)
-            LAUNCH(ranges_kernel, grid_for(a->queue, t->in, 1), CUDA_THREADS, 0, a->queue, *t);
+        LAUNCH(taps_kernel, grid_for(a->queue, t->of.out, 1), CUDA_THREADS, 0, a->queue, *(const resize_attrs *)a->attr, *t);
+        if (grad && t->of.in > 0)
+            LAUNCH(ranges_kernel, grid_for(a->queue, t->of.in, 1), CUDA_THREADS, 0, a->queue, *t);
     }
 }
 
@@ -245,8 +183,8 @@ static sum_axes sums_of(const tap_axes *axes, bool grad)
     int64_t step = 1, below = 1;
     for (int k = 0; k < axes->rank; k++) {
         const tap_axis *t = &axes->axis[axes->rank - 1 - k];
-        sum_axis one = {.dim = divider_of(grad ? t->in : t->out), .below = divider_of(below), .in = t->in, .step = step, .most = t->most};
-        if (!t->identity) {
+        sum_axis one = {.dim = divider_of(grad ? t->of.in : t->of.out), .below = divider_of(below), .in = t->of.in, .step = step, .most = t->most};
+        if (!t->of.identity) {
             s.which[s.active++] = k;
             one.first = t->first;
             one.count = t->count;
@@ -255,8 +193,8 @@ static sum_axes sums_of(const tap_axes *axes, bool grad)
             one.to = t->to;
         }
         s.axis[k] = one;
-        step *= grad ? t->out : t->in;
-        below *= grad ? t->in : t->out;
+        step *= grad ? t->of.out : t->of.in;
+        below *= grad ? t->of.in : t->of.out;
     }
     return s;
 }
