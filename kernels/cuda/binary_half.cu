@@ -71,6 +71,38 @@ template <dtype H> static bool takes_first_number(const kernel_args *a)
     return a->in[1].type == H && is_of_channels(&a->in[0], &a->in[1], &a->out[0]);
 }
 
+/* dy, x, slope -> dx, dslope (not yet summed: as large as x) */
+template <class T>
+__global__ static void half_prelu_grad_kernel(T *dx, T *dslope, const T *dy, const T *x, __grid_constant__ const operand slope, int64_t n)
+{
+    for_packs<8>(n, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<T, V> g = pack_load<T, V>(dy, i), p = pack_load<T, V>(x, i);
+        const pack<float, V> s = operand_load<float, V>(slope, i);
+        pack<T, V> d, ds;
+        UNROLL
+        for (int v = 0; v < V; v++) {
+            const float one = as_float(g.at[v]), at = as_float(p.at[v]);
+            d.at[v] = from_float<T>(at > 0 ? one : one * s.at[v]);
+            ds.at[v] = from_float<T>(at > 0 ? 0 : one * at);
+        }
+        pack_store<T, V>(dx, i, d);
+        pack_store<T, V>(dslope, i, ds);
+    });
+}
+template <class T> static void half_prelu_grad(const kernel_args *a)
+{
+    const int64_t n = shape_count(&a->out[0].sh);
+    const kernel_tensor out = last_tensor(&a->out[0]), slope = laid_out(&a->in[2]);
+    if (n > 0)
+        LAUNCH((half_prelu_grad_kernel<T>), grid_for(a->queue, n, 8), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+               (T *)a->out[1].data, (const T *)a->in[0].data, (const T *)a->in[1].data, operand_of(&out, &slope, 8), n);
+}
+static bool takes_slopes(const kernel_args *a)
+{
+    return a->n_out > 1 && is_of_channels(&a->in[2], &a->in[1], &a->out[0]);
+}
+
 #define PAIR_ROWS(E, op_name, H, T)                                                                                       \
     {.op = OP_##E, .type = DTYPE_##H, .name = #op_name " by number " #H, .run = half_pair<op_name##_of, T, T, float>,        \
      .takes = takes_second_number<DTYPE_##H>, .blocked_in = 1, .blocked_out = 1},                                      \
@@ -80,4 +112,8 @@ template <dtype H> static bool takes_first_number(const kernel_args *a)
      .takes = takes_images, .blocked_in = 3, .blocked_out = 1},
 #define HALF_ROWS(E, op_name, ...) PAIR_ROWS(E, op_name, F16, __half) PAIR_ROWS(E, op_name, BF16, __nv_bfloat16)
 
-CUDA_TABLE(binary_half) = {OPERATIONS(HALF_ROWS) KERNEL_END};
+#define PRELU_GRAD_ROW(H, T)                                                                                           \
+    {.op = OP_PRELU_GRAD, .type = DTYPE_##H, .name = "prelu grad " #H, .run = half_prelu_grad<T>, .takes = takes_slopes, \
+     .blocked_in = 3, .blocked_out = 3},
+
+CUDA_TABLE(binary_half) = {OPERATIONS(HALF_ROWS) PRELU_GRAD_ROW(F16, __half) PRELU_GRAD_ROW(BF16, __nv_bfloat16) KERNEL_END};

@@ -1,4 +1,6 @@
 /* dropout.cu - dropout while training (src/ops/dropout.c), with the CPU's masks, and in evaluation, which copies. */
+#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/index.cuh"
 #include "kernels/cuda/philox.cuh"
 
 #define DRAWS 1024u /* of four numbers in a block of the mask (kernels/cpu/dropout_ref.c) */
@@ -36,6 +38,44 @@ static void dropout_train(const kernel_args *a)
                (uint64_t)at->seed, (uint32_t)(at->ratio * 0x1p32), 1 / (1 - at->ratio), is_vector(x) && is_vector(y));
 }
 
+/* The same masks on images channels last: a thread has four elements of one draw, pixels beside each other of one channel where
+ * pixels are many, so that a warp has 32 channels of four pixels. */
+template <class T>
+__global__ static void dropout_last_kernel(T *y, const T *x, const int64_t *counter, int64_t n, const divider channels,
+                                           const divider pixels, uint64_t seed, uint32_t below, float scale)
+{
+    const int64_t draws = (pixels.d + 3) / 4 + 1; /* that a channel's pixels can lie in */
+    GRID_STRIDE(i, n)
+    {
+        int64_t image = i;
+        const int64_t c = split_off(&image, channels), part = image % draws;
+        image /= draws;
+        const int64_t first = (image * channels.d + c) * pixels.d, draw = first / 4 + part;
+        if (4 * draw >= first + pixels.d)
+            continue;
+        const uint4 r = philox_draw(seed, RNG_DROPOUT, (uint64_t)*counter, (uint32_t)(draw / DRAWS), (uint32_t)(draw % DRAWS));
+        const uint32_t word[4] = {r.x, r.y, r.z, r.w};
+        UNROLL
+        for (int k = 0; k < 4; k++) {
+            const int64_t pixel = 4 * draw + k - first, at = (image * pixels.d + pixel) * channels.d + c;
+            if (pixel >= 0 && pixel < pixels.d)
+                y[at] = from_float<T>(word[k] >= below ? as_float(x[at]) * scale : 0);
+        }
+    }
+}
+template <class T> static void dropout_last(const kernel_args *a)
+{
+    const dropout_attrs *at = (const dropout_attrs *)a->attr;
+    const shape *sh = &a->in[0].sh;
+    const int64_t all = shape_count(sh), channels = sh->dim[1];
+    if (all == 0)
+        return;
+    const int64_t pixels = all / channels / sh->dim[0], n = sh->dim[0] * channels * ((pixels + 3) / 4 + 1);
+    LAUNCH((dropout_last_kernel<T>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+           (const T *)a->in[0].data, (const int64_t *)a->in[1].data, n, divider_of(channels), divider_of(pixels), (uint64_t)at->seed,
+           (uint32_t)(at->ratio * 0x1p32), (float)(1 / (1 - at->ratio)));
+}
+
 /* y = x, the mask all true. */
 static void dropout(const kernel_args *a)
 {
@@ -52,4 +92,7 @@ static void dropout(const kernel_args *a)
 CUDA_TABLE(dropout) = {
     {.op = OP_DROPOUT, .type = DTYPE_NONE, .name = "dropout", .run = dropout},
     {.op = OP_DROPOUT_TRAIN, .type = DTYPE_F32, .name = "dropout train", .run = dropout_train},
+    {.op = OP_DROPOUT_TRAIN, .type = DTYPE_F16, .name = "dropout train F16", .run = dropout_last<__half>, .blocked_in = 1, .blocked_out = 1},
+    {.op = OP_DROPOUT_TRAIN, .type = DTYPE_BF16, .name = "dropout train BF16", .run = dropout_last<__nv_bfloat16>, .blocked_in = 1,
+     .blocked_out = 1},
     KERNEL_END};

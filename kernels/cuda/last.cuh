@@ -64,6 +64,35 @@ static inline kernel_tensor last_tensor(const kernel_tensor *t)
     y.block = 0;
     return y;
 }
+/* Where axis i of an image is in its last_shape. */
+static inline int last_axis(int i, int rank)
+{
+    return i == 0 ? 0 : i == 1 ? rank - 1 : i - 1;
+}
+/* Lists with a number for each axis, `parts` lists behind each other. */
+static inline void last_list(int64_t *to, const int64_t *from, int rank, int parts)
+{
+    for (int p = 0; p < parts; p++)
+        for (int i = 0; i < rank; i++)
+            to[p * rank + last_axis(i, rank)] = from[p * rank + i];
+}
+
+#define LAST_OPERANDS 32 /* as many as a mask has bits */
+/* The arguments as a kernel for plain tensors takes them: channels-last operands are plain ones in the order in which they lie. */
+typedef struct last_args {
+    kernel_tensor in[LAST_OPERANDS], out[LAST_OPERANDS];
+    kernel_args a;
+} last_args;
+static inline void last_args_of(const kernel_args *a, last_args *to)
+{
+    to->a = *a;
+    to->a.in = to->in;
+    to->a.out = to->out;
+    for (int i = 0; i < a->n_in; i++)
+        to->in[i] = a->in[i].block ? last_tensor(&a->in[i]) : a->in[i];
+    for (int i = 0; i < a->n_out; i++)
+        to->out[i] = a->out[i].block ? last_tensor(&a->out[i]) : a->out[i];
+}
 
 /* Where a thread is. */
 struct last_spot {

@@ -5,6 +5,7 @@
  * one launch. What puts data among something else (Pad with a constant, the gradients of Slice and Pad) writes every element
  * of the result, from the data or not. */
 #include "kernels/cuda/index.cuh"
+#include "kernels/cuda/last.cuh"
 
 static int size_of(const kernel_tensor *t)
 {
@@ -108,9 +109,9 @@ static void repeat(const kernel_args *a)
     run_walk(a->queue, w, size_of(&a->in[0]), a->in[0].data, a->out[0].data);
 }
 
-static void slice(const kernel_args *a)
+/* starts, steps: of every axis. */
+static void slice_by(const kernel_args *a, const int64_t *starts, const int64_t *steps)
 {
-    const slice_attrs *at = (const slice_attrs *)a->attr;
     const shape *x = &a->in[0].sh, *y = &a->out[0].sh;
     const int size = size_of(&a->in[0]);
     int64_t from[RANK_MAX], to[RANK_MAX], first = 0;
@@ -120,10 +121,15 @@ static void slice(const kernel_args *a)
     strides_of(x, from);
     strides_of(y, to);
     for (int i = y->rank - 1; i >= 0; i--) {
-        first += at->starts.v[i] * from[i];
-        walk_add(&w, y->dim[i], from[i] * at->steps.v[i], to[i]);
+        first += starts[i] * from[i];
+        walk_add(&w, y->dim[i], from[i] * steps[i], to[i]);
     }
     run_walk(a->queue, w, size, (const char *)a->in[0].data + first * size, a->out[0].data);
+}
+static void slice(const kernel_args *a)
+{
+    const slice_attrs *at = (const slice_attrs *)a->attr;
+    slice_by(a, at->starts.v, at->steps.v);
 }
 
 /* ---- Transpose ---- */
@@ -309,6 +315,44 @@ static void split(const kernel_args *a)
     copy_between(a, &a->in[0], a->out, a->n_out, shape_axis(&a->in[0].sh, at->axis), at->split.v);
 }
 
+/* ---- images in float16 or bfloat16, channels last (last.cuh) ---- */
+
+static void concat_last(const kernel_args *a)
+{
+    last_args l;
+    last_args_of(a, &l);
+    const int axis = last_axis(shape_axis(&a->out[0].sh, ((const axis_attrs *)a->attr)->axis), a->out[0].sh.rank);
+    copy_between(&l.a, &l.out[0], l.in, a->n_in, axis, nullptr);
+}
+static void split_last(const kernel_args *a)
+{
+    const split_attrs *at = (const split_attrs *)a->attr;
+    last_args l;
+    last_args_of(a, &l);
+    copy_between(&l.a, &l.in[0], l.out, a->n_out, last_axis(shape_axis(&a->in[0].sh, at->axis), a->in[0].sh.rank), at->split.v);
+}
+static void slice_last(const kernel_args *a)
+{
+    const slice_attrs *at = (const slice_attrs *)a->attr;
+    int64_t starts[RANK_MAX], steps[RANK_MAX];
+    last_args l;
+    last_args_of(a, &l);
+    last_list(starts, at->starts.v, a->in[0].sh.rank, 1);
+    last_list(steps, at->steps.v, a->in[0].sh.rank, 1);
+    slice_by(&l.a, starts, steps);
+}
+static bool takes_few(const kernel_args *a)
+{
+    return a->n_in <= LAST_OPERANDS && a->n_out <= LAST_OPERANDS;
+}
+
+#define LAST_ROWS(E)                                                                                                   \
+    {.op = OP_CONCAT, .type = DTYPE_##E, .name = "concat channels last " #E, .run = concat_last, .takes = takes_few,   \
+     .blocked_in = UINT32_MAX, .blocked_out = 1},                                                                      \
+    {.op = OP_SPLIT, .type = DTYPE_##E, .name = "split channels last " #E, .run = split_last, .takes = takes_few,      \
+     .blocked_in = 1, .blocked_out = UINT32_MAX},                                                                      \
+    {.op = OP_SLICE, .type = DTYPE_##E, .name = "slice channels last " #E, .run = slice_last, .blocked_in = 1, .blocked_out = 1},
+
 CUDA_TABLE(move) = {
     {.op = OP_TRANSPOSE, .type = DTYPE_NONE, .name = "transpose", .run = transpose},
     {.op = OP_CONCAT, .type = DTYPE_NONE, .name = "concat", .run = concat},
@@ -316,4 +360,4 @@ CUDA_TABLE(move) = {
     {.op = OP_SLICE, .type = DTYPE_NONE, .name = "slice", .run = slice},
     {.op = OP_EXPAND, .type = DTYPE_NONE, .name = "expand", .run = repeat},
     {.op = OP_TILE, .type = DTYPE_NONE, .name = "tile", .run = repeat},
-    KERNEL_END};
+    LAST_ROWS(F16) LAST_ROWS(BF16) KERNEL_END};

@@ -3,6 +3,7 @@
  * A thread an element of the result. Pad with a constant, its gradient, and SliceGrad are one kernel: the element comes from
  * the data where its place lies in them. The other gradients add what came from one element in the order of dy. */
 #include "kernels/cuda/index.cuh"
+#include "kernels/cuda/last.cuh"
 
 static void strides_of(const shape *s, int64_t *stride)
 {
@@ -93,22 +94,36 @@ static void run_places(const kernel_args *a, places p, double constant)
                            (const T *)a->in[0].data, n, constants, p););
 }
 
-static void slice_grad(const kernel_args *a)
+/* starts, steps: of every axis. */
+static void slice_grad_by(const kernel_args *a, const int64_t *starts, const int64_t *steps)
 {
-    const slice_attrs *at = (const slice_attrs *)a->attr;
     const shape *x = &a->out[0].sh, *y = &a->in[0].sh;
     int64_t stride[RANK_MAX];
     places p = {.rank = 0};
     strides_of(y, stride);
     for (int i = x->rank - 1; i >= 0; i--)
-        places_add(&p, x->dim[i], at->starts.v[i], at->steps.v[i], y->dim[i], stride[i]);
+        places_add(&p, x->dim[i], starts[i], steps[i], y->dim[i], stride[i]);
     run_places(a, p, 0);
+}
+static void slice_grad(const kernel_args *a)
+{
+    const slice_attrs *at = (const slice_attrs *)a->attr;
+    slice_grad_by(a, at->starts.v, at->steps.v);
+}
+static void slice_grad_last(const kernel_args *a)
+{
+    const slice_attrs *at = (const slice_attrs *)a->attr;
+    int64_t starts[RANK_MAX], steps[RANK_MAX];
+    last_args l;
+    last_args_of(a, &l);
+    last_list(starts, at->starts.v, a->in[0].sh.rank, 1);
+    last_list(steps, at->steps.v, a->in[0].sh.rank, 1);
+    slice_grad_by(&l.a, starts, steps);
 }
 
 /* in -> out of a padding by at->pads, or (undo) back, of constants. */
-static void pad_constant(const kernel_args *a, bool undo)
+static void pad_constant(const kernel_args *a, const pad_attrs *at, bool undo)
 {
-    const pad_attrs *at = (const pad_attrs *)a->attr;
     const shape *from = &a->in[0].sh, *to = &a->out[0].sh;
     int64_t stride[RANK_MAX];
     places p = {.rank = 0};
@@ -167,12 +182,11 @@ __global__ static void pad_kernel(T *to, const T *from, int64_t n, const __grid_
         to[i] = from[f];
     }
 }
-static void pad(const kernel_args *a)
+static void pad_by(const kernel_args *a, const pad_attrs *at)
 {
-    const pad_attrs *at = (const pad_attrs *)a->attr;
     const int64_t n = shape_count(&a->out[0].sh);
     if (at->mode == PAD_CONSTANT) {
-        pad_constant(a, false);
+        pad_constant(a, at, false);
         return;
     }
     if (n == 0)
@@ -181,6 +195,10 @@ static void pad(const kernel_args *a)
     BY_UNIT((int)dtype_of(a->in[0].type)->size,
             LAUNCH_INDEXED(pad_kernel, T, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
                            (const T *)a->in[0].data, n, p););
+}
+static void pad(const kernel_args *a)
+{
+    pad_by(a, (const pad_attrs *)a->attr);
 }
 
 /* The places that show one element, counted as in pad_source, in their order: first, then on by the two steps in turn. */
@@ -252,13 +270,51 @@ static void pad_grad(const kernel_args *a)
     const pad_attrs *at = (const pad_attrs *)a->attr;
     const int64_t n = shape_count(&a->out[0].sh);
     if (at->mode == PAD_CONSTANT) {
-        pad_constant(a, true);
+        pad_constant(a, at, true);
         return;
     }
     if (n > 0)
         LAUNCH_INDEXED(pad_grad_kernel, float, n, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data,
                        (const float *)a->in[0].data, n, pad_axes_of(at, &a->out[0].sh, &a->in[0].sh, true));
 }
+
+/* ---- images in float16 or bfloat16, channels last (last.cuh) ---- */
+
+/* The arguments and attributes in the order in which images lie. */
+static void last_pad_of(const kernel_args *a, last_args *l, pad_attrs *at, int64_t *pads)
+{
+    last_args_of(a, l);
+    *at = *(const pad_attrs *)a->attr;
+    last_list(pads, at->pads.v, a->in[0].sh.rank, 2);
+    at->pads.v = pads;
+}
+static void pad_last(const kernel_args *a)
+{
+    int64_t pads[2 * RANK_MAX];
+    pad_attrs at;
+    last_args l;
+    last_pad_of(a, &l, &at, pads);
+    pad_by(&l.a, &at);
+}
+static void pad_grad_last(const kernel_args *a)
+{
+    int64_t pads[2 * RANK_MAX];
+    pad_attrs at;
+    last_args l;
+    last_pad_of(a, &l, &at, pads);
+    pad_constant(&l.a, &at, true);
+}
+static bool takes_constant(const kernel_args *a)
+{
+    return ((const pad_attrs *)a->attr)->mode == PAD_CONSTANT;
+}
+
+#define LAST_ROWS(E)                                                                                                   \
+    {.op = OP_SLICE_GRAD, .type = DTYPE_##E, .name = "slice grad channels last " #E, .run = slice_grad_last,           \
+     .blocked_in = 1, .blocked_out = 1},                                                                               \
+    {.op = OP_PAD, .type = DTYPE_##E, .name = "pad channels last " #E, .run = pad_last, .blocked_in = 1, .blocked_out = 1}, \
+    {.op = OP_PAD_GRAD, .type = DTYPE_##E, .name = "pad grad channels last " #E, .run = pad_grad_last,                 \
+     .takes = takes_constant, .blocked_in = 1, .blocked_out = 1},
 
 /* ---- TileGrad ---- */
 
@@ -323,4 +379,4 @@ CUDA_TABLE(pad) = {
     {.op = OP_PAD, .type = DTYPE_NONE, .name = "pad", .run = pad},
     {.op = OP_PAD_GRAD, .type = DTYPE_F32, .name = "pad grad", .run = pad_grad},
     {.op = OP_TILE_GRAD, .type = DTYPE_F32, .name = "tile grad", .run = tile_grad},
-    KERNEL_END};
+    LAST_ROWS(F16) LAST_ROWS(BF16) KERNEL_END};

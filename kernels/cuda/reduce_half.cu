@@ -1,7 +1,9 @@
 /* reduce_half.cu - sums, means and maxima over the pixels of images in float16 or bfloat16, channels last (last.cuh): of each
- * image (global pools, what scales channels) or of all of them (what every image gets alike). Added in float32; what one
+ * image (global pools, what scales channels) or of all of them (what every image gets alike), and what gives
+ * every pixel its image's numbers back. Added in float32; what one
  * block cannot take is cut into pieces, which a second launch joins in a fixed order. Results are plain float32, or as the
  * image lies; few as they are, their elements lie in one order. */
+#include "kernels/cuda/index.cuh"
 #include "kernels/cuda/last.cuh"
 
 #define JOIN_CHANNELS 8                              /* of a block that joins pieces */
@@ -119,6 +121,51 @@ static bool takes_image_pixels(const kernel_args *a)
     return takes_pixels(a) && a->out[0].sh.rank == a->in[0].sh.rank && images_of(a) == a->in[0].sh.dim[0];
 }
 
+/* ---- the way back: every pixel gets its image's numbers ---- */
+
+/* x [images, C], one image for all or each its own -> y [all, rows, C] */
+template <class T, int V>
+__global__ static void half_spread_kernel(T *y, const float *x, int64_t n, const divider columns, const divider rows, bool each)
+{
+    GRID_STRIDE(i, n)
+    {
+        int64_t image = i;
+        const int64_t column = split_off(&image, columns);
+        split_off(&image, rows);
+        const pack<float, V> from = *(const pack<float, V> *)(x + ((each ? image : 0) * columns.d + column) * V);
+        pack<T, V> r;
+        UNROLL
+        for (int j = 0; j < V; j++)
+            r.at[j] = from_float<T>(from.at[j]);
+        item_store<T, V>(y, i, r);
+    }
+}
+template <class T, int V> static void spread_by(const kernel_args *a)
+{
+    const shape *y = &a->out[0].sh;
+    const int64_t n = shape_count(y) / V;
+    LAUNCH((half_spread_kernel<T, V>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+           (const float *)a->in[0].data, n, divider_of(y->dim[1] / V), divider_of(last_rows(y) / y->dim[0]), a->in[0].sh.dim[0] > 1);
+}
+template <class T> static void spread(const kernel_args *a)
+{
+    if (last_vector(a->out[0].sh.dim[1], is_vector(a->out[0].data) && ((uintptr_t)a->in[0].data & 31) == 0) == 8)
+        spread_by<T, 8>(a);
+    else
+        spread_by<T, 1>(a);
+}
+template <dtype H> static bool takes_numbers(const kernel_args *a)
+{
+    const shape *x = &a->in[0].sh, *y = &a->out[0].sh;
+    if (a->out[0].type != H || x->rank != y->rank || shape_count(y) == 0 || x->dim[1] != y->dim[1] ||
+        (x->dim[0] != 1 && x->dim[0] != y->dim[0]))
+        return false;
+    for (int i = 2; i < x->rank; i++)
+        if (x->dim[i] != 1)
+            return false;
+    return true;
+}
+
 #define REDUCE_ROWS(E, T)                                                                                              \
     {.op = OP_GLOBAL_AVERAGE_POOL, .type = DTYPE_##E, .name = "global_average_pool " #E, .run = reduce<adding, T, float, true>, \
      .workspace = reduce_work, .takes = takes_any, .blocked_in = 1},                                                   \
@@ -129,6 +176,8 @@ static bool takes_image_pixels(const kernel_args *a)
     {.op = OP_REDUCE_SUM, .type = DTYPE_##E, .name = "sum of an image's pixels " #E, .run = reduce<adding, T, T, false>, \
      .workspace = reduce_work, .takes = takes_image_pixels, .blocked_in = 1, .blocked_out = 1},                        \
     {.op = OP_REDUCE_SUM, .type = DTYPE_##E, .name = "sum of pixels " #E, .run = reduce<adding, T, float, false>,      \
-     .workspace = reduce_work, .takes = takes_pixels, .blocked_in = 1},
+     .workspace = reduce_work, .takes = takes_pixels, .blocked_in = 1},                                                \
+    {.op = OP_EXPAND, .type = DTYPE_F32, .name = "expand to pixels " #E, .run = spread<T>, .takes = takes_numbers<DTYPE_##E>, \
+     .blocked_out = 1},
 
 CUDA_TABLE(reduce_half) = {REDUCE_ROWS(F16, __half) REDUCE_ROWS(BF16, __nv_bfloat16) KERNEL_END};
