@@ -186,4 +186,18 @@ const op_case op_cases_binary[] = {
     {OP_CAST, "int to bool", .in = {{I32(2), FIXED(0, 256)}}, TO(BOOL), .want = {WANT(0, 1)}},
     {OP_CAST, "same type", .in = {{I32(2), FIXED(0, 256)}}, TO(I32), .want = {WANT(0, 256)}},
     {OP_CAST, "no type", .in = {{I32(2)}}, .attr = &(const cast_attrs){99, 1}, .refuse = "'to'"},
+    /* images with packs of channels: each other, numbers of channels, of images and channels, one number */
+#define IMAGE F32(2, 16, 3, 5)
+    {OP_ADD, "images", .in = {{IMAGE}, {IMAGE}}, SUMS},
+    {OP_ADD, "numbers of channels", .in = {{IMAGE}, {F32(1, 16, 1, 1)}}, .bwd_tol = 4e-6},
+    {OP_ADD, "numbers of channels first", .in = {{F32(16, 1, 1)}, {IMAGE}}, .bwd_tol = 4e-6},
+    {OP_SUB, "number minus image", .in = {{SCALAR(F32)}, {IMAGE}}, .bwd_tol = 1e-5},
+    {OP_MUL, "numbers of images and channels", .in = {{IMAGE}, {F32(2, 16, 1, 1)}}, .bwd_tol = 4e-6},
+    {OP_MUL, "numbers of images and channels first", .in = {{F32(2, 16, 1, 1)}, {IMAGE}}, .bwd_tol = 4e-6},
+    {OP_MUL, "masks of pixels", .in = {{IMAGE}, {F32(2, 1, 3, 5)}}, .bwd_tol = 4e-6},
+    {OP_MUL, "numbers of channels first", .in = {{F32(1, 16, 1, 1)}, {IMAGE}}, .bwd_tol = 4e-6},
+    {OP_DIV, "image by number", .in = {{IMAGE}, {SCALAR(F32), .lo = 1, .hi = 2}}, .bwd_tol = 1e-5},
+    {OP_DIV, "number by image", .in = {{SCALAR(F32)}, {IMAGE, .lo = 1, .hi = 2}}, .bwd_tol = 1e-5},
+    {OP_PRELU, "slopes of channels", .in = {{IMAGE, KINKS(0)}, {F32(16, 1, 1)}}, .bwd_tol = 4e-6},
+    {OP_PRELU, "slopes of images and channels", .in = {{IMAGE, KINKS(0)}, {F32(2, 16, 1, 1)}}, .bwd_tol = 4e-6},
     OP_CASE_END};

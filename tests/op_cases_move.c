@@ -227,4 +227,14 @@ const op_case op_cases_move[] = {
      .refuse = "range"},
     {OP_RANGE, "not constant", .in = {{SCALAR(F32), FIXED(0), CONST}, {SCALAR(F32)}, {SCALAR(F32), FIXED(1), CONST}},
      .refuse = "not a constant"},
+    /* images of whole packs of channels, as kernels that have them last read them */
+    {OP_DROPOUT_TRAIN, "images", .in = {{F32(3, 16, 5, 7)}, {SCALAR(I64), FIXED(7)}}, .attr = &(const dropout_attrs){.ratio = 0.3, .seed = 5}},
+    {OP_DROPOUT_TRAIN, "images, several blocks", .in = {{F32(2, 5, 31, 41)}, {SCALAR(I64), FIXED(3)}},
+     .attr = &(const dropout_attrs){.ratio = 0.5, .seed = -1}},
+    {OP_EXPAND, "over pixels of packs", .in = {{F32(3, 16, 1, 1)}}, TO(3, 16, 4, 5), .bwd_tol = 3e-6},
+    {OP_EXPAND, "over images of packs", .in = {{F32(1, 16, 1, 1)}}, TO(3, 16, 4, 5), .bwd_tol = 4e-6},
+    {OP_SPLIT, "packs, no whole ones", .in = {{F32(2, 24, 3, 2)}}, .n_out = 3, SPLIT(.axis = 1, .split = INTS(8, 5, 11))},
+    {OP_SLICE, "packs", .in = {{F32(2, 24, 6, 7)}}, SLICE(.starts = INTS(8, 1), .ends = INTS(16, 5), .axes = INTS(1, 2))},
+    {OP_PAD, "packs", .in = {{F32(2, 16, 5, 6)}}, PAD(.pads = INTS(0, 8, 2, 1, 0, 0, 1, 3))},
+    {OP_PAD, "packs, reflected", .in = {{F32(2, 16, 5, 6)}}, PAD(.pads = INTS(0, 0, 2, 1, 0, 0, 1, 3), .mode = PAD_REFLECT), .bwd_tol = 1e-6},
     OP_CASE_END};

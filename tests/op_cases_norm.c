@@ -199,4 +199,18 @@ const op_case op_cases_norm[] = {
     {OP_LOG_SOFTMAX, "middle axis", .in = {{F32(2, 9, 67)}}, AXIS(1), .fwd_tol = 5e-7, .bwd_tol = 1e-6},
     {OP_LOG_SOFTMAX, "large numbers", .in = {{F32(2, 3), FIXED(1e4, -1e4, 9999, -1e4, -1e4, -9999)}}, AXIS(1),
      .fwd_tol = 5e-7, .no_grad = true},
+    /* whole packs of channels, as kernels that have them last read them: one block's, several pieces, several groups of channels */
+    {OP_BATCH_NORM, "packs of channels", .in = {{F32(2, 40, 4, 5)}, SCALE(40), BIAS(40), MEAN(40), VAR(40)},
+     BN(.training_mode = 0, .relu = 1), .fwd_tol = 1e-6, .bwd_tol = 4e-6},
+    {OP_BATCH_NORM, "training, packs of channels", .in = {{F32(6, 16, 3, 3)}, SCALE(16), BIAS(16), MEAN(16), VAR(16)}, .n_out = 3,
+     BN(.training_mode = 1), .loss_outs = 1, .fwd_tol = 1e-6, .bwd_tol = 4e-6},
+    {OP_BATCH_NORM_TRAIN, "packs of channels", .in = {{F32(4, 8, 5, 7)}, SCALE(8), BIAS(8)}, BN(.relu = 0), .loss_outs = 1,
+     .fwd_tol = 1e-6, .bwd_tol = 4e-6},
+    {OP_BATCH_NORM_TRAIN, "packs of channels, pieces", .in = {{F32(8, 16, 33, 37)}, SCALE(16), BIAS(16), {F32(8, 16, 33, 37)}},
+     BN(.relu = 1), .loss_outs = 1, .fwd_tol = 2e-6, .bwd_tol = 4e-5, .grad_tol = 2e-6},
+    {OP_BATCH_NORM_TRAIN, "packs of channels, groups", .in = {{F32(3, 328, 3, 5)}, SCALE(328), BIAS(328)},
+     BN(.relu = 1, .ceiling = 1), .loss_outs = 1, .fwd_tol = 1e-6, .bwd_tol = 4e-6},
+    {OP_BATCH_NORM_TRAIN, "packs of channels, far from zero", .in = {{F32(16, 8, 9, 9), .lo = 100, .hi = 101}, SCALE(8), BIAS(8)},
+     BN(.relu = 0), .loss_outs = 1, .fwd_tol = 3e-5, .bwd_tol = 1e-4, .grad_tol = 1e-5, .step = 1e-7},
+    {OP_BATCH_NORM_MOMENTS, "packs of channels", .in = {{F32(8, 24, 20, 21)}}, .fwd_tol = 1e-6},
     OP_CASE_END};

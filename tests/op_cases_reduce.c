@@ -77,4 +77,10 @@ const op_case op_cases_reduce[] = {
     {OP_ARG_MAX, "int32", .in = {{I32(3), FIXED(1, 9, 3)}}, .want = {WANT(1)}},
     {OP_ARG_MAX, "axis outside", .in = {{F32(4, 4)}}, .attr = &(const arg_attrs){2, 0, 0}, .refuse = "axis 2"},
     {OP_ARG_MAX, "empty axis", .in = {{F32(4, 0)}}, .attr = &(const arg_attrs){1, 0, 0}, .refuse = "no elements"},
+    /* pixels of images of whole packs of channels: of each image, of all */
+    {OP_REDUCE_SUM, "pixels of packs", .in = {{F32(3, 24, 5, 7)}}, OVER(2, 3), SUM_TOL},
+    {OP_REDUCE_SUM, "pixels of packs, without axes", .in = {{F32(3, 24, 5, 7)}}, DROPPING(2, 3), SUM_TOL},
+    {OP_REDUCE_SUM, "all pixels of packs", .in = {{F32(5, 16, 21, 23)}}, OVER(0, 2, 3), .fwd_tol = 1e-5, .bwd_tol = 1e-6},
+    {OP_REDUCE_SUM, "pixels of a large image", .in = {{F32(2, 16, 63, 65)}}, OVER(2, 3), .fwd_tol = 1e-5, .bwd_tol = 1e-6},
+    {OP_REDUCE_MEAN, "pixels of packs", .in = {{F32(3, 24, 5, 7)}}, OVER(2, 3), SUM_TOL},
     OP_CASE_END};

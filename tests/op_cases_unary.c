@@ -85,4 +85,29 @@ const op_case op_cases_unary[] = {
     {OP_NOT, .in = {{BOOL(2, 3), FIXED(0, 1, 1)}}, .want = {WANT(1, 0, 0)}},
     {OP_NOT, "float", .in = {{F32(2)}}, .refuse = "bool is needed"},
     {OP_EXP, "a chain in place", .in = {{F32(3, 100)}}, .fwd_tol = 4e-7, .bwd_tol = 6e-7, .build = whole_chain},
+    /* images of whole packs of channels, as kernels that have them last read them */
+#define IMAGES(O, f, b, ...) {OP_##O, "images", .in = {{F32(2, 8, 3, 5), __VA_ARGS__}}, .fwd_tol = f, .bwd_tol = b},
+    IMAGES(RELU, 0, 0, KINKS(0))
+    IMAGES(LEAKY_RELU, 1e-7, 1e-7, KINKS(0))
+    IMAGES(HARD_SIGMOID, 2e-7, 1e-7, KINKS(-2.5, 2.5), .lo = -5, .hi = 5)
+    IMAGES(HARD_SWISH, 3e-7, 3e-7, KINKS(-3, 3), .lo = -5, .hi = 5)
+    IMAGES(SIGMOID, 3e-7, 3e-7, .lo = -12, .hi = 12)
+    IMAGES(TANH, 2e-7, 4e-7, .lo = -5, .hi = 5)
+    IMAGES(ERF, 2e-7, 3e-7, .lo = -4, .hi = 4)
+    IMAGES(GELU, 3e-7, 4e-7, .lo = -6, .hi = 6)
+    IMAGES(EXP, 2e-7, 2e-7, .lo = -4, .hi = 4)
+    IMAGES(LOG, 2e-7, 1e-7, .lo = 0.5, .hi = 10)
+    IMAGES(SQRT, 0, 2e-7, .lo = 0.5, .hi = 10)
+    IMAGES(ABS, 0, 0, KINKS(0))
+    IMAGES(NEG, 0, 0, .lo = -3, .hi = 3)
+    IMAGES(RECIPROCAL, 0, 3e-7, .lo = 0.5, .hi = 3)
+    IMAGES(SOFTPLUS, 3e-7, 3e-7, .lo = -10, .hi = 10)
+    IMAGES(ELU, 2e-7, 2e-7, KINKS(0), .lo = -5, .hi = 5)
+    IMAGES(SIN, 1e-7, 1e-7, .lo = -7, .hi = 7)
+    IMAGES(COS, 1e-7, 1e-7, .lo = -7, .hi = 7)
+    IMAGES(FLOOR, 0, 0, KINKS(-4, -3, -2, -1, 0, 1, 2, 3, 4), .lo = -4, .hi = 4)
+    IMAGES(CEIL, 0, 0, KINKS(-4, -3, -2, -1, 0, 1, 2, 3, 4), .lo = -4, .hi = 4)
+    IMAGES(ROUND, 0, 0, KINKS(-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5), .lo = -4, .hi = 4)
+    IMAGES(SIGN, 0, 0, KINKS(0))
+    {OP_CLIP, "images", .in = {{F32(2, 8, 3, 5), KINKS(0, 6), .lo = -3, .hi = 9}}, SIX},
     OP_CASE_END};

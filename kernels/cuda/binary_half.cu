@@ -4,8 +4,8 @@
  * a number for each channel (parameters, constants). Such numbers lie in the same order in either layout. */
 #include "kernels/cuda/last.cuh"
 
-#define OPERATIONS(X)                                                                                                  \
-    X(ADD, add, x + y) X(SUB, sub, x - y) X(MUL, mul, x * y) X(DIV, divide, x / y) X(PRELU, prelu, x < 0 ? x * y : x)
+#define ARITHMETIC(X) X(ADD, add, x + y) X(SUB, sub, x - y) X(MUL, mul, x * y) X(DIV, divide, x / y)
+#define OPERATIONS(X) ARITHMETIC(X) X(PRELU, prelu, x < 0 ? x * y : x)
 
 #define OPERATION(E, name, ...)                                                                                        \
     struct name##_of {                                                                                                 \
@@ -106,14 +106,16 @@ static bool takes_slopes(const kernel_args *a)
 #define PAIR_ROWS(E, op_name, H, T)                                                                                       \
     {.op = OP_##E, .type = DTYPE_##H, .name = #op_name " by number " #H, .run = half_pair<op_name##_of, T, T, float>,        \
      .takes = takes_second_number<DTYPE_##H>, .blocked_in = 1, .blocked_out = 1},                                      \
-    {.op = OP_##E, .type = DTYPE_F32, .name = #op_name " of number " #H, .run = half_pair<op_name##_of, T, float, T>,        \
-     .takes = takes_first_number<DTYPE_##H>, .blocked_in = 2, .blocked_out = 1},                                       \
     {.op = OP_##E, .type = DTYPE_##H, .name = #op_name " images " #H, .run = half_pair<op_name##_of, T, T, T>,               \
      .takes = takes_images, .blocked_in = 3, .blocked_out = 1},
+#define NUMBER_ROW(E, op_name, H, T)                                                                                   \
+    {.op = OP_##E, .type = DTYPE_F32, .name = #op_name " of number " #H, .run = half_pair<op_name##_of, T, float, T>,  \
+     .takes = takes_first_number<DTYPE_##H>, .blocked_in = 2, .blocked_out = 1},
+#define NUMBER_ROWS(E, op_name, ...) NUMBER_ROW(E, op_name, F16, __half) NUMBER_ROW(E, op_name, BF16, __nv_bfloat16)
 #define HALF_ROWS(E, op_name, ...) PAIR_ROWS(E, op_name, F16, __half) PAIR_ROWS(E, op_name, BF16, __nv_bfloat16)
 
 #define PRELU_GRAD_ROW(H, T)                                                                                           \
     {.op = OP_PRELU_GRAD, .type = DTYPE_##H, .name = "prelu grad " #H, .run = half_prelu_grad<T>, .takes = takes_slopes, \
      .blocked_in = 3, .blocked_out = 3},
 
-CUDA_TABLE(binary_half) = {OPERATIONS(HALF_ROWS) PRELU_GRAD_ROW(F16, __half) PRELU_GRAD_ROW(BF16, __nv_bfloat16) KERNEL_END};
+CUDA_TABLE(binary_half) = {OPERATIONS(HALF_ROWS) ARITHMETIC(NUMBER_ROWS) PRELU_GRAD_ROW(F16, __half) PRELU_GRAD_ROW(BF16, __nv_bfloat16) KERNEL_END};

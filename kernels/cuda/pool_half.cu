@@ -251,12 +251,14 @@ static int64_t taps_of(const pool_sizes *s)
 
 template <class T, int V, class W> static void find_maxima(cuda_queue *q, T *y, W *tap, const T *x, uint32_t n, const last_pool &p)
 {
-    const int square = square_of(&p.s);
-    if (square == 3)
-        LAUNCH((half_max_pool_kernel<T, V, W, 3>), grid_for(q, n, 1), CUDA_THREADS, 0, q, y, tap, x, n, p);
-    else if (square == 2)
-        LAUNCH((half_max_pool_kernel<T, V, W, 2>), grid_for(q, n, 1), CUDA_THREADS, 0, q, y, tap, x, n, p);
-    else
+    const int square = sizeof(W) == 1 ? square_of(&p.s) : 0; /* greater W: for large windows */
+    if constexpr (sizeof(W) == 1) {
+        if (square == 3)
+            LAUNCH((half_max_pool_kernel<T, V, W, 3>), grid_for(q, n, 1), CUDA_THREADS, 0, q, y, tap, x, n, p);
+        if (square == 2)
+            LAUNCH((half_max_pool_kernel<T, V, W, 2>), grid_for(q, n, 1), CUDA_THREADS, 0, q, y, tap, x, n, p);
+    }
+    if (!square)
         LAUNCH((half_max_pool_kernel<T, V, W, 0>), grid_for(q, n, 1), CUDA_THREADS, 0, q, y, tap, x, n, p);
 }
 
