@@ -28,6 +28,12 @@ const op_case op_cases_attention[] = {
      .fwd_tol = 5e-6, GRADED},
     {OP_ATTENTION, "heads of 130, mask", .in = {{F32(1, 9, 2, 130)}, {F32(1, 7, 2, 130)}, {F32(1, 7, 2, 129)},
      {F32(1, 1, 1, 7), .no_grad = true}}, AT(.scale = 0.1, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1), .fwd_tol = 5e-6, GRADED},
+    /* Products of narrow operands, where a library has them; else and in the gradient they are not. */
+    {OP_ATTENTION, "bfloat16, tokens first", .in = {{F32(2, 66, 3, 16)}, {F32(2, 70, 3, 16)}, {F32(2, 70, 3, 16)}},
+     AT(.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1, .precision = PRECISION_BF16), .fwd_tol = 2e-2, .n_out = 2,
+     .loss_outs = 1, .bwd_tol = 2e-2, .grad_tol = 1e-6},
+    {OP_ATTENTION, "float16, heads first, other widths", .in = {{F32(1, 2, 9, 24)}, {F32(1, 2, 64, 24)}, {F32(1, 2, 64, 8)}},
+     AT(.scale = 0.2, .precision = PRECISION_F16), .fwd_tol = 3e-3, .no_grad = true},
     {OP_ATTENTION, "no queries", .in = {{F32(2, 3, 0, 4)}, {F32(2, 3, 5, 4)}, {F32(2, 3, 5, 4)}}, AT(.scale = 1), GRADED},
     {OP_ATTENTION, .in = {{F32(2, 3, 4, 5)}, {F32(2, 3, 4, 6)}, {F32(2, 3, 4, 6)}}, AT(.scale = 1), .refuse = "fit"},
     {OP_ATTENTION, .in = {{F32(2, 3, 4, 5)}, {F32(2, 1, 4, 5)}, {F32(2, 3, 4, 5)}}, AT(.scale = 1), .refuse = "heads"},

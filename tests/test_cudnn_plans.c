@@ -6,13 +6,11 @@
  * function fails, which CMake makes of cuda.h. Where either is absent the tests are skipped. DISTILL_CUDNN_ALL=1: every row in
  * every type (minutes); else a selection. Columns: engine, workspace, p precompiled or r compiled at run time, heuristic. */
 #include "base/clock.h"
-#include "exec/cuda_libs.h"
+#include "cudnn_described.h"
 #include "harness.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #ifdef HAVE_CUDNN_HEADERS
 #include <cudnn.h>
@@ -20,13 +18,6 @@
 #ifdef HAVE_CUBLASLT_HEADERS
 #include <cublasLt.h>
 #endif
-
-static const char h200[] =
-    "{\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,\"multiProcessorCount\":132,"
-    "\"smClockRateKHz\":1980000,\"memClockRateKHz\":3201000,\"l2CacheSize\":62914560,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
-    "\"maxSharedMemoryPerBlockOptin\":232448,\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"pciDeviceId\":0,"
-    "\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,\"isTccDriver\":0,\"supportCoopLaunch\":1,"
-    "\"deviceVer\":900,\"driverVer\":13000,\"totalGlobalMem\":150754820096,\"deviceName\":\"NVIDIA H200\",\"cudaDeviceId\":0}";
 
 /* ---- our declarations against the libraries' headers ---- */
 
@@ -124,11 +115,35 @@ START_TEST(headers_agree)
     SAME(DNN_ENGINE_INDEX, CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
     SAME(DNN_ENGINE_NUMERICAL, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE);
     SAME(DNN_ENGINE_BEHAVIOR, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE);
+    SAME(DNN_OP_ATTENTION, CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR);
+    SAME(DNN_TENSOR_BY_VALUE, CUDNN_ATTR_TENSOR_IS_BY_VALUE);
+    SAME(DNN_ATTENTION_Q, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC);
+    SAME(DNN_ATTENTION_K, CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC);
+    SAME(DNN_ATTENTION_V, CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC);
+    SAME(DNN_ATTENTION_Y, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC);
+    SAME(DNN_ATTENTION_SUMS, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC);
+    SAME(DNN_ATTENTION_SCALE, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC);
+    SAME(FUSED_OP_SUMS, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
+    SAME(FUSED_OP_NORM_SUMS, CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
+    SAME(FUSED_OP_ATTENTION_BACKWARD, CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR);
+    SAME(FUSED_T_SUMS_MODE, CUDNN_TYPE_GENSTATS_MODE);
+    SAME(FUSED_MULTIPLY, CUDNN_POINTWISE_MUL);
+    SAME(FUSED_SUBTRACT, CUDNN_POINTWISE_SUB);
+    SAME(FUSED_RELU_BACKWARD, CUDNN_POINTWISE_RELU_BWD);
+    SAME(FUSED_POINTWISE_DX, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC);
+    SAME(FUSED_POINTWISE_DY, CUDNN_ATTR_OPERATION_POINTWISE_DYDESC);
+    SAME(FUSED_SUMS_MODE, CUDNN_ATTR_OPERATION_GENSTATS_MODE);
+    SAME(FUSED_SUMS_SQUARES, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC);
+    SAME(FUSED_NORM_TYPE, CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MATH_PREC);
+    SAME(FUSED_NORM_LAST, CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_BIAS);
+    SAME(FUSED_BACKWARD_Q, CUDNN_ATTR_OPERATION_SDPA_BWD_QDESC);
+    SAME(FUSED_BACKWARD_DY, CUDNN_ATTR_OPERATION_SDPA_BWD_DODDESC);
     SAME(DNN_DEVICE_JSON, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION);
     SAME(DNN_HALF, CUDNN_DATA_HALF);
     SAME(DNN_BFLOAT16, CUDNN_DATA_BFLOAT16);
     SAME(DNN_CROSS_CORRELATION, CUDNN_CROSS_CORRELATION);
     SAME(DNN_ADD, CUDNN_POINTWISE_ADD);
+    SAME(DNN_IDENTITY, CUDNN_POINTWISE_IDENTITY);
     SAME(DNN_RELU, CUDNN_POINTWISE_RELU_FWD);
     SAME(DNN_MODE_A, CUDNN_HEUR_MODE_A);
     SAME(DNN_MODE_B, CUDNN_HEUR_MODE_B);
@@ -198,7 +213,7 @@ static const conv_row rows[] = {
     {"HiFi-GAN line of 7", 16, 80, 1, 32, 512, 1, 7, 1, 1, 1, false},
     {"HiFi-GAN dilated 11", 16, 128, 1, 2048, 128, 1, 11, 1, 5, 1, false},
 };
-typedef enum what { FORWARD, BIAS_RELU, BIAS_RESIDUAL_RELU, DATA, WEIGHT, WHATS } what;
+typedef enum what { FORWARD, BIAS_RELU, BIAS_RESIDUAL_RELU, DATA, WEIGHT, WEIGHT_NARROW, WHATS } what;
 static const struct {
     const char *name;
     dnn_kind kind;
@@ -209,6 +224,7 @@ static const struct {
     [BIAS_RESIDUAL_RELU] = {"conv+residual+bias+relu", DNN_CONV_FORWARD, true, true, true, false},
     [DATA] = {"backward-data", DNN_CONV_DATA, false, false, false, true},
     [WEIGHT] = {"backward-weights", DNN_CONV_WEIGHT, false, false, false, true},
+    [WEIGHT_NARROW] = {"backward-weights narrow", DNN_CONV_WEIGHT, false, false, false, false},
 };
 static const struct {
     const char *name;
@@ -227,6 +243,7 @@ static dnn_key key_of(const conv_row *r, what k, size_t type)
     key.bias = whats[k].bias;
     key.residual = whats[k].residual;
     key.relu = whats[k].relu;
+    key.narrow_w = k == WEIGHT_NARROW;
     const int64_t kernel[2] = {r->kh, r->kw}, in[2] = {r->h, r->w};
     key.x[0] = key.y[0] = r->n;
     key.x[1] = r->c;
@@ -242,34 +259,6 @@ static dnn_key key_of(const conv_row *r, what k, size_t type)
         key.y[2 + i] = (in[i] + 2 * pad - (kernel[i] - 1) * key.dilation[i] - 1) / key.stride[i] + 1;
     }
     return key;
-}
-
-/* A driver that fails everywhere, unless there is a real one. */
-static bool load_stub(void)
-{
-    const char *stub = BUILD_DIR "/cuda_stub/libcuda.so.1";
-    return access(stub, R_OK) == 0 && dlopen(stub, RTLD_NOW | RTLD_GLOBAL) != NULL;
-}
-
-static bool open_described(cuda_libs **libs, cuda_dnn **dnn)
-{
-    if (!load_stub()) {
-        test_skip("plans", "no stub of the driver (it is made of the CUDA toolkit's cuda.h)");
-        return false;
-    }
-    OK(cuda_libs_open(libs));
-    if (!cuda_libs_dnn(*libs)) {
-        test_skip("plans", "cuDNN was not found; tools/setup-cuda installs it");
-        return false;
-    }
-    int code = cuda_dnn_open_described(cuda_libs_dnn(*libs), h200, dnn);
-    if (code != 0) {
-        char reason[100];
-        snprintf(reason, sizeof reason, "this cuDNN does not take the description of a device (status %d)", code);
-        test_skip("plans", reason);
-        return false;
-    }
-    return true;
 }
 
 static bool plan_row(cuda_queue *q, const conv_row *r, what k, size_t type)
@@ -295,11 +284,11 @@ START_TEST(plans)
     const bool all = getenv("DISTILL_CUDNN_ALL") != NULL;
     int made = 0, tried = 0, lacking = 0;
     double begin = clock_seconds();
-    if (open_described(&libs, &q.dnn)) {
+    if (cudnn_described(&libs, &q.dnn)) {
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             for (size_t t = 0; t < sizeof types / sizeof *types; t++)
                 for (int k = 0; k < WHATS; k++) {
-                    if (!all && (!rows[i].selected || (t > 0 && k > BIAS_RELU && k != WEIGHT) || clock_seconds() - begin > 60))
+                    if (!all && (!rows[i].selected || (t > 0 && k > BIAS_RELU && (k < WEIGHT_NARROW || i != 1)) || (t == 0 && k == WEIGHT_NARROW) || clock_seconds() - begin > 60))
                         continue;
                     bool ok = plan_row(&q, &rows[i], (what)k, t);
                     tried++;
@@ -319,7 +308,7 @@ START_TEST(deterministic_plans)
 {
     cuda_libs *libs = NULL;
     cuda_queue q = {0};
-    if (open_described(&libs, &q.dnn)) {
+    if (cudnn_described(&libs, &q.dnn)) {
         dnn_key key = key_of(&rows[1], WEIGHT, 0);
         key.deterministic = 1;
         const dnn_plan *p = cuda_dnn_plan(&q, &key);
@@ -345,7 +334,7 @@ START_TEST(choices_make_plans_again)
     cuda_libs *libs = NULL;
     cuda_queue q = {0}, again = {0};
     int knobs = 0, remade = 0;
-    if (open_described(&libs, &q.dnn)) {
+    if (cudnn_described(&libs, &q.dnn)) {
         for (size_t i = 0; i < 6; i++) {
             dnn_key key = key_of(&rows[1 + i / 3], (what)(i % 3 + (i % 3 > 1)), i % 3 == 1 ? 1 : 0);
             const dnn_plan *p = cuda_dnn_plan(&q, &key), *r;
@@ -353,7 +342,7 @@ START_TEST(choices_make_plans_again)
                 continue;
             dnn_choice kept = p->choice;
             ck_assert_int_ge(kept.n_knob, 0);
-            ck_assert_int_eq(cuda_dnn_open_described(cuda_libs_dnn(libs), h200, &again.dnn), 0);
+            ck_assert_int_eq(cuda_dnn_open_described(cuda_libs_dnn(libs), cudnn_h200, &again.dnn), 0);
             again.dnn->memory = (dnn_memory){.ctx = &kept, .recall = recall_one};
             r = cuda_dnn_plan(&again, &key);
             ck_assert_msg(r->usable && r->mode == DNN_MODE_REMEMBERED && r->configs == 1, "row %zu: mode %d", i, r->mode);
@@ -362,7 +351,7 @@ START_TEST(choices_make_plans_again)
             remade++;
             knobs += kept.n_knob;
             kept.engine += 100000;
-            ck_assert_int_eq(cuda_dnn_open_described(cuda_libs_dnn(libs), h200, &again.dnn), 0);
+            ck_assert_int_eq(cuda_dnn_open_described(cuda_libs_dnn(libs), cudnn_h200, &again.dnn), 0);
             again.dnn->memory = (dnn_memory){.ctx = &kept, .recall = recall_one};
             r = cuda_dnn_plan(&again, &key);
             ck_assert(r->usable && r->mode != DNN_MODE_REMEMBERED && r->choice.engine == p->choice.engine);

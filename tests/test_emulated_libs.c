@@ -26,6 +26,45 @@ START_TEST(conv_rows)
 }
 END_TEST
 
+START_TEST(attention_rows)
+{
+    int failed = op_cases_run("attention", op_cases_attention, DEVICE, DTYPE_NONE);
+    ck_assert_msg(failed == 0, "%d rows of family attention failed", failed);
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
+/* Attention whose products may be rounded runs in the library, with and without the sums that a gradient reads; with a mask, few
+ * keys, odd widths or in float32 it does not. */
+START_TEST(attention_that_fits)
+{
+    static const struct {
+        int64_t keys, width, precision;
+        bool mask, sums, fits;
+    } rows[] = {{64, 16, PRECISION_BF16, false, false, true}, {64, 16, PRECISION_F16, false, true, true},
+                {64, 128, PRECISION_F16, false, false, true}, {63, 16, PRECISION_BF16, false, false, false},
+                {64, 12, PRECISION_BF16, false, false, false}, {64, 136, PRECISION_BF16, false, false, false},
+                {64, 16, PRECISION_FP32, false, false, false}, {64, 16, PRECISION_BF16, true, false, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const backend_options none = {.threads = 1};
+        const attention_attrs at = {.scale = 1, .k_tokens = 1, .precision = rows[i].precision};
+        kernel_tensor in[4] = {{.type = DTYPE_F32, .sh = SHAPE(2, 3, 5, rows[i].width)},
+                               {.type = DTYPE_F32, .sh = SHAPE(2, rows[i].keys, 3, rows[i].width)},
+                               {.type = DTYPE_F32, .sh = SHAPE(2, 3, rows[i].keys, 8)},
+                               {.type = DTYPE_F32, .sh = SHAPE(1, 1, 1, rows[i].keys)}};
+        kernel_tensor out[2] = {{.type = DTYPE_F32, .sh = SHAPE(2, 3, 5, 8)}, {.type = DTYPE_F32, .sh = SHAPE(2, 3, 5)}};
+        const kernel_args a = {.in = in, .out = out, .n_in = rows[i].mask ? 4 : 3, .n_out = rows[i].sums ? 2 : 1, .attr = &at,
+                               .threads = 1};
+        backend *b;
+        OK(backend_open(DEVICE, &none, &b));
+        const kernel_row *r = b->find(b, OP_ATTENTION, &a);
+        ck_assert_msg(r && (strstr(r->name, "cuDNN") != NULL) == rows[i].fits, "row %zu: %s", i, r ? r->name : "none");
+        backend_close(b);
+    }
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
 /* ---- a graph that both libraries run ---- */
 
 /* A convolution with bias and relu, and a Linear layer with bias, residual and relu on its rows: [8, 4] [4, 6]. */
@@ -131,4 +170,4 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(matmul_rows), TEST(conv_rows), TEST(libraries_run), TEST(every_call_fails), {0}};
+const test_entry test_table[] = {TEST(matmul_rows), TEST(conv_rows), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};

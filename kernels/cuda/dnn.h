@@ -32,7 +32,7 @@ typedef struct dnn_api {
 enum { /* of enums in cudnn_graph.h: kinds of descriptors */
     DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5, DNN_KNOB = 7,
     DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_GRAPH = 15, DNN_VARIANT = 16,
-    DNN_TENSOR = 17, DNN_DEVICE = 38
+    DNN_TENSOR = 17, DNN_DEVICE = 38, DNN_OP_ATTENTION = 41
 };
 enum { /* types of attributes */
     DNN_T_HANDLE = 0, DNN_T_DATA_TYPE = 1, DNN_T_BOOL = 2, DNN_T_I64 = 3, DNN_T_FLOAT = 4, DNN_T_POINTER = 6,
@@ -51,13 +51,14 @@ enum { /* attributes */
     DNN_WEIGHT_ALPHA, DNN_WEIGHT_BETA, DNN_WEIGHT_CONV, DNN_WEIGHT_DW, DNN_WEIGHT_X, DNN_WEIGHT_DY,
     DNN_OP_POINTWISE_HOW = 750, DNN_OP_POINTWISE_X, DNN_OP_POINTWISE_B, DNN_OP_POINTWISE_Y,
     DNN_GRAPH_HANDLE = 800, DNN_GRAPH_OPS,
-    DNN_TENSOR_ALIGNMENT = 900, DNN_TENSOR_TYPE, DNN_TENSOR_DIMS, DNN_TENSOR_STEPS, DNN_TENSOR_ID = 906, DNN_TENSOR_VIRTUAL,
+    DNN_TENSOR_ALIGNMENT = 900, DNN_TENSOR_TYPE, DNN_TENSOR_DIMS, DNN_TENSOR_STEPS, DNN_TENSOR_ID = 906, DNN_TENSOR_VIRTUAL, DNN_TENSOR_BY_VALUE,
     DNN_VARIANT_IDS = 1000, DNN_VARIANT_POINTERS, DNN_VARIANT_WORKSPACE = 1003,
     DNN_ENGINE_GRAPH = 1300, DNN_ENGINE_INDEX = 1301, DNN_ENGINE_NUMERICAL = 1303, DNN_ENGINE_BEHAVIOR = 1305, DNN_ENGINE_DEVICE = 1307,
-    DNN_DEVICE_JSON = 2702
+    DNN_DEVICE_JSON = 2702,
+    DNN_ATTENTION_Q = 2800, DNN_ATTENTION_K, DNN_ATTENTION_V, DNN_ATTENTION_Y, DNN_ATTENTION_SUMS, DNN_ATTENTION_SCALE
 };
 enum { /* values */
-    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_RELU = 100,
+    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_IDENTITY = 21, DNN_RELU = 100,
     DNN_MODE_B = 1, DNN_MODE_FALLBACK = 2, DNN_MODE_A = 3,
     DNN_NOTE_TENSOR_CORE = 0, DNN_NOTE_DOWN_CONVERT = 1, DNN_NOTE_REDUCED_PRECISION = 2, DNN_NOTE_FFT = 3, DNN_NOTE_NONDETERMINISTIC = 4,
     DNN_NOTE_WINOGRAD = 5, DNN_NOTE_RUNTIME_COMPILATION = 0, DNN_STATUS_DRIVER = 5001
@@ -66,23 +67,29 @@ enum { /* values */
 typedef enum dnn_kind {
     DNN_CONV_FORWARD, /* y = conv(x, w), then + residual, + bias, relu */
     DNN_CONV_DATA,    /* x from y and w */
-    DNN_CONV_WEIGHT   /* w from x and y */
+    DNN_CONV_WEIGHT,  /* w from x and y */
+    DNN_ATTENTION     /* y = softmax(scale * q k^T) v of every head */
 } dnn_kind;
 
 /* What decides how a convolution is done. Compared byte by byte: start from zeros. x [N, C, ...], w [M, C/group, ...],
- * y [N, M, ...]; one spatial axis is two, the first of length 1. Bias, and w where it is the result, are float32 whatever
- * the type is. */
+ * y [N, M, ...]; one spatial axis is two, the first of length 1. Bias, and w where it is the result and not
+ * narrow_w, are float32 whatever the type is. Attention: x is Q [B, H, Sq, D], w K [B, H, Sk, D], y [B, H, Sq, Dv]. */
 typedef struct dnn_key {
     int32_t kind, type, axes;  /* dnn_kind; DNN_FLOAT, DNN_HALF, DNN_BFLOAT16; spatial axes: 2 or 3 */
     int32_t channels_last;
     int32_t bias, residual, relu;
     int32_t exact;             /* sums of products as they stand */
     int32_t tf32, deterministic;
+    int32_t tokens;            /* attention: bits of Q, K, V, y that lie as [B, S, H, D] */
+    int32_t narrow_w;          /* weight's gradient of narrow images: as they are (else float32, for which there is one engine) */
+    int32_t spare;             /* 0 */
+    int32_t sums;              /* attention: with the logarithms of the sums of exponentials, [B, H, Sq] of float32 */
     int64_t x[5], w[5], y[5];
     int64_t stride[3], dilation[3], before[3], after[3]; /* pads */
 } dnn_key;
 
-enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_OPERANDS }; /* what tensors are called in a plan */
+/* What tensors are called in a plan. Of attention: x, w, y and these: DNN_SCALE is a float on the host, read when it is run. */
+enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_OPERANDS };
 
 /* An engine with all that it can be told: enough to make its plan again. */
 #define DNN_MOST_KNOBS 48

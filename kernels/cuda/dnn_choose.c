@@ -269,6 +269,7 @@ typedef struct bench {
     char *memory;    /* operands and workspace, on the device */
     void *operand[DNN_OPERANDS], *work;
     void *variant;
+    float scale;
 } bench;
 
 static bool note(bench *b, const char *call, int code)
@@ -292,6 +293,8 @@ static bool open_bench(bench *b, const dnn_plan *p, size_t workspace)
     }
     for (int i = DNN_X; i < DNN_OPERANDS; i++)
         b->operand[i] = dnn_operand_bytes(&p->key, i) ? b->memory + at[i] : NULL;
+    b->scale = 0.125f;
+    b->operand[DNN_SCALE] = &b->scale;
     b->work = b->memory + bytes;
     /* 0x3c3c is about 1 in float16, 0x3c3c3c3c about 0.01 in float32 and in bfloat16 */
     return note(b, "fill", api->fill(b->memory, 0x3c, bytes + workspace + 256, b->q->stream)) &&

@@ -1,4 +1,4 @@
-/* dnn_graph.c - from a key to cuDNN's graph: tensors, the convolution and what is fused to it, as descriptors. */
+/* dnn_graph.c - from a key to cuDNN's graph: tensors, the convolution and what is fused to it, or attention, as descriptors. */
 #include "kernels/cuda/dnn_inside.h"
 
 #define VIRTUAL_ID 100 /* of the first value that only the graph has */
@@ -37,14 +37,32 @@ static void *finish(maker *m, void *d)
     return d;
 }
 
-/* A tensor of these dimensions, dense, in the key's order of axes. id 0: a virtual one. */
+/* A tensor with these steps. id 0: a virtual one. */
+static void *tensor_of(maker *m, int64_t id, int type, int n, const int64_t *dim, const int64_t *step)
+{
+    const int64_t alignment = 16;
+    const bool is_virtual = id == 0, by_value = id == DNN_SCALE;
+    void *t = make(m, DNN_TENSOR);
+    if (is_virtual)
+        id = VIRTUAL_ID + m->next++;
+    set(m, t, DNN_TENSOR_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    set(m, t, DNN_TENSOR_DIMS, DNN_T_I64, n, dim);
+    set(m, t, DNN_TENSOR_STEPS, DNN_T_I64, n, step);
+    set(m, t, DNN_TENSOR_ID, DNN_T_I64, 1, &id);
+    set(m, t, DNN_TENSOR_ALIGNMENT, DNN_T_I64, 1, &alignment);
+    if (is_virtual)
+        set(m, t, DNN_TENSOR_VIRTUAL, DNN_T_BOOL, 1, &is_virtual);
+    if (by_value)
+        set(m, t, DNN_TENSOR_BY_VALUE, DNN_T_BOOL, 1, &by_value);
+    return finish(m, t);
+}
+
+/* The same, dense, in the key's order of axes. */
 static void *tensor(maker *m, int64_t id, int type, const int64_t *dim)
 {
     const dnn_key *k = &m->p->key;
     int n = k->axes + 2;
-    int64_t step[5], each = 1, alignment = 16;
-    const bool is_virtual = id == 0;
-    void *t = make(m, DNN_TENSOR);
+    int64_t step[5], each = 1;
     if (k->channels_last) {
         step[1] = 1;
         each = dim[1];
@@ -55,16 +73,7 @@ static void *tensor(maker *m, int64_t id, int type, const int64_t *dim)
         step[i] = each;
         each *= dim[i];
     }
-    if (is_virtual)
-        id = VIRTUAL_ID + m->next++;
-    set(m, t, DNN_TENSOR_TYPE, DNN_T_DATA_TYPE, 1, &type);
-    set(m, t, DNN_TENSOR_DIMS, DNN_T_I64, n, dim);
-    set(m, t, DNN_TENSOR_STEPS, DNN_T_I64, n, step);
-    set(m, t, DNN_TENSOR_ID, DNN_T_I64, 1, &id);
-    set(m, t, DNN_TENSOR_ALIGNMENT, DNN_T_I64, 1, &alignment);
-    if (is_virtual)
-        set(m, t, DNN_TENSOR_VIRTUAL, DNN_T_BOOL, 1, &is_virtual);
-    return finish(m, t);
+    return tensor_of(m, id, type, n, dim, step);
 }
 
 static void *convolution(maker *m)
@@ -106,7 +115,7 @@ static void *convolve(maker *m, void *x, void *w, void *y)
     return finish(m, o);
 }
 
-/* y = x + b (mode DNN_ADD), y = max(x, 0) (DNN_RELU, b NULL) */
+/* y = x + b (mode DNN_ADD), y = x (DNN_IDENTITY, b NULL), y = max(x, 0) (DNN_RELU, b NULL) */
 static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
 {
     const int type = DNN_FLOAT;
@@ -123,13 +132,64 @@ static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
     return finish(m, o);
 }
 
+/* The graph of n operations. */
+static void make_graph_of(maker *m, void *const *op, int64_t n)
+{
+    m->p->graph = make(m, DNN_GRAPH);
+    set(m, m->p->graph, DNN_GRAPH_OPS, DNN_T_DESCRIPTOR, n, op);
+    if (m->d->handle)
+        set(m, m->p->graph, DNN_GRAPH_HANDLE, DNN_T_HANDLE, 1, &m->d->handle);
+    finish(m, m->p->graph);
+}
+
+/* An operand of attention, [B, H, S, D] or, where the key's bit says so, lying as [B, S, H, D]. */
+static void *heads(maker *m, int64_t id, const int64_t *dim, int bit)
+{
+    const bool tokens = m->p->key.tokens >> bit & 1;
+    const int64_t all = dim[1] * dim[2] * dim[3];
+    const int64_t step[4] = {all, tokens ? dim[3] : dim[2] * dim[3], tokens ? dim[1] * dim[3] : dim[3], 1};
+    return tensor_of(m, id, m->p->key.type, 4, dim, step);
+}
+
+static void make_attention(maker *m)
+{
+    const dnn_key *k = &m->p->key;
+    const int64_t one[4] = {1, 1, 1, 1}, v[4] = {k->w[0], k->w[1], k->w[2], k->y[3]};
+    const int64_t sums[4] = {k->x[0], k->x[1], k->x[2], 1}, steps[4] = {k->x[1] * k->x[2], k->x[2], 1, 1};
+    void *q = heads(m, DNN_X, k->x, 0), *key = heads(m, DNN_W, k->w, 1), *value = heads(m, DNN_V, v, 2), *y = heads(m, DNN_Y, k->y, 3);
+    void *scale = tensor_of(m, DNN_SCALE, DNN_FLOAT, 4, one, one);
+    void *of_rows = k->sums ? tensor_of(m, DNN_SUMS, DNN_FLOAT, 4, sums, steps) : NULL, *op = make(m, DNN_OP_ATTENTION);
+    set_one(m, op, DNN_ATTENTION_Q, q);
+    set_one(m, op, DNN_ATTENTION_K, key);
+    set_one(m, op, DNN_ATTENTION_V, value);
+    set_one(m, op, DNN_ATTENTION_Y, y);
+    set_one(m, op, DNN_ATTENTION_SCALE, scale);
+    if (of_rows)
+        set_one(m, op, DNN_ATTENTION_SUMS, of_rows);
+    make_graph_of(m, &(void *){finish(m, op)}, 1);
+}
+
+/* The weight's gradient: where it is wider than the images, what the graph sums up is copied out. */
+static void make_weight(maker *m)
+{
+    const dnn_key *k = &m->p->key;
+    const int type = dnn_operand_type(k, DNN_W);
+    const bool widens = type != k->type;
+    void *op[2], *x = tensor(m, DNN_X, k->type, k->x), *y = tensor(m, DNN_Y, k->type, k->y);
+    void *w = tensor(m, widens ? 0 : DNN_W, type, k->w);
+    op[0] = convolve(m, x, w, y);
+    if (widens)
+        op[1] = pointwise(m, DNN_IDENTITY, w, NULL, tensor(m, DNN_W, type, k->w));
+    make_graph_of(m, op, 1 + widens);
+}
+
 /* The convolution and what follows it: + residual, + bias, relu (the order of cuDNN's fused engines). */
-static void make_graph_of(maker *m)
+static void make_convolution(maker *m)
 {
     const dnn_key *k = &m->p->key;
     const int64_t of_bias[5] = {1, k->y[1], 1, 1, 1};
     int more = (k->residual != 0) + (k->bias != 0) + (k->relu != 0);
-    void *op[4], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, dnn_operand_type(k, DNN_W), k->w);
+    void *op[4], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, k->type, k->w);
     int64_t n = 0;
     void *at = tensor(m, more ? 0 : DNN_Y, more ? DNN_FLOAT : k->type, k->y);
     op[n++] = convolve(m, x, w, at);
@@ -143,17 +203,15 @@ static void make_graph_of(maker *m)
         op[n++] = pointwise(m, part == 2 ? DNN_RELU : DNN_ADD, at, b, to);
         at = to;
     }
-    m->p->graph = make(m, DNN_GRAPH);
-    set(m, m->p->graph, DNN_GRAPH_OPS, DNN_T_DESCRIPTOR, n, op);
-    if (m->d->handle)
-        set(m, m->p->graph, DNN_GRAPH_HANDLE, DNN_T_HANDLE, 1, &m->d->handle);
-    finish(m, m->p->graph);
+    make_graph_of(m, op, n);
 }
 
 void dnn_make_graph(const cuda_dnn *d, dnn_plan *p)
 {
     maker m = {.d = d, .p = p};
-    make_graph_of(&m);
+    p->key.kind == DNN_ATTENTION     ? make_attention(&m)
+    : p->key.kind == DNN_CONV_WEIGHT ? make_weight(&m)
+                                     : make_convolution(&m);
     if (p->code != 0)
         p->graph = NULL;
 }

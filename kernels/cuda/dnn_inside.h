@@ -9,7 +9,8 @@
 void dnn_make_graph(const cuda_dnn *d, dnn_plan *p);
 /* The type of an operand: the key's, but for those that are never narrow: bias, and the weight's gradient. */
 int dnn_operand_type(const dnn_key *k, int operand);
-/* Bytes of an operand (DNN_X...); 0: such graphs do not have it. */
+/* Whether such graphs have it, and its bytes on the device. */
+bool dnn_has_operand(const dnn_key *k, int operand);
 size_t dnn_operand_bytes(const dnn_key *k, int operand);
 
 /* Makes p->plan of the remembered choice, or of the first proposal that serves. */

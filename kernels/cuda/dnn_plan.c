@@ -123,22 +123,30 @@ size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *asked)
 
 int dnn_operand_type(const dnn_key *k, int operand)
 {
-    return operand == DNN_BIAS || (operand == DNN_W && k->kind == DNN_CONV_WEIGHT) ? DNN_FLOAT : k->type;
+    return operand == DNN_BIAS || operand == DNN_SUMS || (operand == DNN_W && k->kind == DNN_CONV_WEIGHT && !k->narrow_w) ? DNN_FLOAT : k->type;
+}
+
+bool dnn_has_operand(const dnn_key *k, int operand)
+{
+    const bool attends = k->kind == DNN_ATTENTION;
+    const bool has[DNN_OPERANDS] = {[DNN_X] = true, [DNN_W] = true, [DNN_Y] = true, [DNN_BIAS] = k->bias != 0,
+                                    [DNN_RESIDUAL] = k->residual != 0, [DNN_V] = attends, [DNN_SUMS] = attends && k->sums,
+                                    [DNN_SCALE] = attends};
+    return has[operand];
 }
 
 size_t dnn_operand_bytes(const dnn_key *k, int operand)
 {
-    const size_t each = dnn_operand_type(k, operand) == DNN_FLOAT ? 4 : 2;
-    const bool present[DNN_OPERANDS] = {false, true, true, true, k->bias != 0, k->residual != 0};
-    const int64_t *dim = operand == DNN_X ? k->x : operand == DNN_W ? k->w : k->y;
-    size_t n = each;
-    if (!present[operand])
+    const int64_t *dim = operand == DNN_X ? k->x : operand == DNN_W || operand == DNN_V ? k->w : k->y;
+    const int rank = operand == DNN_SUMS || operand == DNN_V ? 3 : k->axes + 2;
+    size_t n = dnn_operand_type(k, operand) == DNN_FLOAT ? 4 : 2;
+    if (!dnn_has_operand(k, operand) || operand == DNN_SCALE)
         return 0;
     if (operand == DNN_BIAS)
-        return each * (size_t)k->y[1];
-    for (int i = 0; i < k->axes + 2; i++)
+        return n * (size_t)k->y[1];
+    for (int i = 0; i < rank; i++)
         n *= (size_t)dim[i];
-    return n;
+    return operand == DNN_V ? n * (size_t)k->y[3] : n;
 }
 
 int dnn_make_variant(const cuda_dnn *d, const dnn_plan *p, void *const *operand, void *work, void **variant, const char **where)
@@ -146,7 +154,7 @@ int dnn_make_variant(const cuda_dnn *d, const dnn_plan *p, void *const *operand,
     int64_t id[DNN_OPERANDS], n = 0;
     void *at[DNN_OPERANDS];
     for (int i = DNN_X; i < DNN_OPERANDS; i++)
-        if (dnn_operand_bytes(&p->key, i)) {
+        if (dnn_has_operand(&p->key, i)) {
             id[n] = i;
             at[n++] = operand[i];
         }

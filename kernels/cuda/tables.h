@@ -3,6 +3,7 @@
 #define CUDA_TABLES(X) \
     X(blas) \
     X(dnn) \
+    X(dnn_attention) \
     X(attention) \
     X(batch_norm) \
     X(batch_norm_half) \

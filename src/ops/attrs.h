@@ -70,7 +70,7 @@ typedef struct matmul_attrs { /* hidden: gradients use transposed operands witho
     int64_t transA, transB;
 } matmul_attrs;
 enum { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_TANH };
-enum { PRECISION_FP32, PRECISION_BF16 };
+enum { PRECISION_FP32, PRECISION_BF16, PRECISION_F16 };
 typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix product and what follows it */
     double alpha;
     int64_t transA, transB, activation;
@@ -80,6 +80,7 @@ typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix
 typedef struct attention_attrs { /* *_tokens: the operand lies as [B, S, H, D] instead of [B, H, S, D] */
     double scale;
     int64_t q_tokens, k_tokens, v_tokens, y_tokens;
+    int64_t precision; /* hidden: operands of the products may be rounded so (PRECISION_...); the gradient is not */
 } attention_attrs;
 
 typedef struct batch_norm_attrs {

@@ -1,5 +1,6 @@
 /* fake_dnn.cc - a twin of cuDNN's graph interface on the host: descriptors keep their attributes, a finalised plan is the
  * operation graph, and execution computes what the graph says (dims, steps, pads, virtual tensors between operations). */
+#include <cmath>
 #include <map>
 #include <memory>
 #include <vector>
@@ -129,9 +130,30 @@ const fake_engine *engine_of(const ref &config)
     return nullptr;
 }
 
+/* Q, K, V and y [B, H, S, D] go together; the scale is a number of the host. */
+bool attention_is_whole(const ref &op)
+{
+    const int which[] = {DNN_ATTENTION_Q, DNN_ATTENTION_K, DNN_ATTENTION_V, DNN_ATTENTION_Y, DNN_ATTENTION_SCALE};
+    for (int w : which)
+        if (!at(op, w) || !tensor_is_whole(at(op, w)))
+            return false;
+    auto q = all<int64_t>(at(op, DNN_ATTENTION_Q), DNN_TENSOR_DIMS), k = all<int64_t>(at(op, DNN_ATTENTION_K), DNN_TENSOR_DIMS);
+    auto v = all<int64_t>(at(op, DNN_ATTENTION_V), DNN_TENSOR_DIMS), y = all<int64_t>(at(op, DNN_ATTENTION_Y), DNN_TENSOR_DIMS);
+    const ref sums = at(op, DNN_ATTENTION_SUMS);
+    if (sums && (one<int>(sums, DNN_TENSOR_TYPE, -1) != DNN_FLOAT ||
+                 all<int64_t>(sums, DNN_TENSOR_DIMS) != std::vector<int64_t>({q[0], q[1], q[2], 1})))
+        return false;
+    return q[0] == k[0] && q[1] == k[1] && q[3] == k[3] && v[0] == k[0] && v[1] == k[1] && v[2] == k[2] &&
+           y == std::vector<int64_t>({q[0], q[1], q[2], v[3]}) && q[3] % 8 == 0 && v[3] % 8 == 0 &&
+           one<int>(at(op, DNN_ATTENTION_Q), DNN_TENSOR_TYPE, -1) != DNN_FLOAT &&
+           one<unsigned char>(at(op, DNN_ATTENTION_SCALE), DNN_TENSOR_BY_VALUE, 0);
+}
+
 int check(const ref &c)
 {
     switch (c->kind) {
+    case DNN_OP_ATTENTION:
+        return attention_is_whole(c) ? 0 : (int)BAD_PARAM;
     case DNN_TENSOR: {
         c->final = true;
         bool ok = tensor_is_whole(c);
@@ -288,15 +310,50 @@ void pointwise(const ref &op, const operands &given, scratch &own)
         b = view_of(at(op, DNN_OP_POINTWISE_B), given, own);
     std::vector<int64_t> i(y.dim.size(), 0);
     do
-        y.set(i, mode == DNN_ADD ? x(i) + b(i) : x(i) < 0 ? 0 : x(i));
+        y.set(i, mode == DNN_ADD ? x(i) + b(i) : mode == DNN_IDENTITY || x(i) >= 0 ? x(i) : 0);
     while (next(i, y.dim));
 }
 
-void run_graph(const ref &graph, const operands &given)
+void attend(const ref &op, const operands &given, scratch &own, float scale)
+{
+    const view q = view_of(at(op, DNN_ATTENTION_Q), given, own), k = view_of(at(op, DNN_ATTENTION_K), given, own);
+    const view v = view_of(at(op, DNN_ATTENTION_V), given, own), y = view_of(at(op, DNN_ATTENTION_Y), given, own);
+    const ref sums = at(op, DNN_ATTENTION_SUMS);
+    const int64_t keys = k.dim[2];
+    std::vector<float> p((size_t)keys);
+    for (int64_t b = 0; b < q.dim[0]; b++)
+        for (int64_t h = 0; h < q.dim[1]; h++)
+            for (int64_t i = 0; i < q.dim[2]; i++) {
+                float most = -INFINITY, sum = 0;
+                for (int64_t j = 0; j < keys; j++) {
+                    float s = 0;
+                    for (int64_t d = 0; d < q.dim[3]; d++)
+                        s += q({b, h, i, d}) * k({b, h, j, d});
+                    p[(size_t)j] = s * scale;
+                    most = s * scale > most ? s * scale : most;
+                }
+                for (float &s : p)
+                    sum += s = expf(s - most);
+                for (int64_t d = 0; d < y.dim[3]; d++) {
+                    float o = 0;
+                    for (int64_t j = 0; j < keys; j++)
+                        o += p[(size_t)j] / sum * v({b, h, j, d});
+                    y.set({b, h, i, d}, o);
+                }
+                if (sums)
+                    view_of(sums, given, own).set({b, h, i, 0}, most + logf(sum));
+            }
+}
+
+/* scale: what the graph's number was when the work was given. */
+void run_graph(const ref &graph, const operands &given, float scale)
 {
     scratch own;
     for (const ref &op : graph->refers[DNN_GRAPH_OPS])
-        is_conv(op) ? convolve(op, given, own) : pointwise(op, given, own);
+        if (op->kind == DNN_OP_ATTENTION)
+            attend(op, given, own, scale);
+        else
+            is_conv(op) ? convolve(op, given, own) : pointwise(op, given, own);
 }
 
 /* ---- the calls ---- */
@@ -436,12 +493,13 @@ int dnn_execute(void *h, void *plan, void *variant)
         given[id[i]] = pointer[i];
     const ref graph = at(at(p, DNN_PLAN_CONFIG), DNN_HEURISTIC_GRAPH);
     const fake_engine e = *engine_of(at(p, DNN_PLAN_CONFIG));
+    const float scale = given.count(DNN_SCALE) ? *(const float *)given[DNN_SCALE] : 1;
     asked.runs++;
     if (e.stops)
         return INTERNAL;
     emulator_enqueue(((handle *)h)->stream, [=] {
         memset(work, 0xEE, e.workspace);
-        run_graph(graph, given);
+        run_graph(graph, given, scale);
         emulator_pass(e.seconds);
     });
     return 0;

@@ -1,0 +1,144 @@
+/* dnn_attention.cu - FusedAttention through cuDNN (dnn.h) where its products may be rounded to float16 or bfloat16: Q, K and V are
+ * rounded, the library's engine multiplies on tensor cores, y and the sums leave as float32. Without a mask, for heads of a
+ * multiple of 8 up to 128 and for more than a few keys; everything else, and the gradient, is done by attention.cu. */
+#include "kernels/cuda/cuda.cuh"
+extern "C" {
+#include "kernels/cuda/dnn.h"
+}
+
+#define SHORT 64 /* fewer keys: not worth the rounding passes (by the bytes that they move; nothing was measured) */
+
+template <class E> struct alignas(16) eight {
+    E at[8];
+};
+
+/* n elements from float to E, n a multiple of 8 */
+template <class E> __global__ static void narrow_kernel(eight<E> *to, const float4 *from, int64_t n8)
+{
+    GRID_STRIDE(i, n8)
+    {
+        const float4 a = from[2 * i], b = from[2 * i + 1];
+        const float v[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+        eight<E> r;
+        UNROLL
+        for (int k = 0; k < 8; k++)
+            r.at[k] = from_float<E>(v[k]);
+        to[i] = r;
+    }
+}
+template <class E> __global__ static void widen_kernel(float4 *to, const eight<E> *from, int64_t n8)
+{
+    GRID_STRIDE(i, n8)
+    {
+        const eight<E> r = from[i];
+        to[2 * i] = make_float4(as_float(r.at[0]), as_float(r.at[1]), as_float(r.at[2]), as_float(r.at[3]));
+        to[2 * i + 1] = make_float4(as_float(r.at[4]), as_float(r.at[5]), as_float(r.at[6]), as_float(r.at[7]));
+    }
+}
+/* The same, one at a time. */
+template <class E> __global__ static void narrow_each_kernel(E *to, const float *from, int64_t n)
+{
+    GRID_STRIDE(i, n)
+    to[i] = from_float<E>(from[i]);
+}
+template <class E> __global__ static void widen_each_kernel(float *to, const E *from, int64_t n)
+{
+    GRID_STRIDE(i, n)
+    to[i] = as_float(from[i]);
+}
+
+static bool is_there(const kernel_args *a, int i)
+{
+    return a->n_in > i && a->in[i].type != DTYPE_NONE;
+}
+
+/* [B, H, S, D], whichever way it lies */
+static void copy_heads(int64_t *to, const shape *s, bool tokens)
+{
+    to[0] = s->dim[0];
+    to[1] = s->dim[tokens ? 2 : 1];
+    to[2] = s->dim[tokens ? 1 : 2];
+    to[3] = s->dim[3];
+}
+
+static const dnn_plan *plan_of(const kernel_args *a)
+{
+    const attention_attrs *at = (const attention_attrs *)a->attr;
+    dnn_key k;
+    if (!a->queue->dnn || at->precision == PRECISION_FP32 || is_there(a, 3) || shape_count(&a->out[0].sh) < 1)
+        return NULL;
+    memset(&k, 0, sizeof k);
+    k.kind = DNN_ATTENTION;
+    k.type = at->precision == PRECISION_F16 ? DNN_HALF : DNN_BFLOAT16;
+    k.axes = 2;
+    k.deterministic = a->queue->deterministic;
+    k.tokens = (at->q_tokens != 0) | (at->k_tokens != 0) << 1 | (at->v_tokens != 0) << 2 | (at->y_tokens != 0) << 3;
+    k.sums = a->n_out > 1 && a->out[1].type != DTYPE_NONE;
+    copy_heads(k.x, &a->in[0].sh, at->q_tokens != 0);
+    copy_heads(k.w, &a->in[1].sh, at->k_tokens != 0);
+    copy_heads(k.y, &a->out[0].sh, at->y_tokens != 0);
+    if (k.w[2] < SHORT || k.x[3] % 8 || k.y[3] % 8 || k.x[3] > 128 || k.y[3] > 128)
+        return NULL;
+    const dnn_plan *p = cuda_dnn_plan(a->queue, &k);
+    return p && p->usable ? p : NULL;
+}
+static bool takes(const kernel_args *a)
+{
+    return plan_of(a) != NULL;
+}
+
+/* Where the rounded Q, K, V and y lie in the workspace; at[4]: what the library gets. */
+static void places(const kernel_args *a, size_t *at)
+{
+    at[0] = 0;
+    for (int i = 0; i < 4; i++)
+        at[i + 1] = at[i] + ((size_t)shape_count(i < 3 ? &a->in[i].sh : &a->out[0].sh) * 2 + 255) / 256 * 256;
+}
+static size_t workspace(const kernel_args *a)
+{
+    size_t at[5];
+    places(a, at);
+    return at[4] + cuda_dnn_workspace(a->queue, plan_of(a));
+}
+
+template <class E> static void run_in(const kernel_args *a)
+{
+    const attention_attrs *at = (const attention_attrs *)a->attr;
+    const dnn_plan *p = plan_of(a);
+    const int64_t n = shape_count(&a->out[0].sh);
+    float scale = (float)at->scale;
+    float *y = (float *)a->out[0].data;
+    char *work = (char *)a->work;
+    size_t place[5];
+    places(a, place);
+    for (int i = 0; i < 3; i++) {
+        const float *from = (const float *)a->in[i].data;
+        const int64_t m = shape_count(&a->in[i].sh);
+        if (is_vector(from))
+            LAUNCH((narrow_kernel<E>), grid_for(a->queue, m / 8, 1), CUDA_THREADS, 0, a->queue, (eight<E> *)(work + place[i]),
+                   (const float4 *)from, m / 8);
+        else
+            LAUNCH((narrow_each_kernel<E>), grid_for(a->queue, m, 4), CUDA_THREADS, 0, a->queue, (E *)(work + place[i]), from, m);
+    }
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = work + place[0];
+    operand[DNN_W] = work + place[1];
+    operand[DNN_V] = work + place[2];
+    operand[DNN_Y] = work + place[3];
+    operand[DNN_SUMS] = a->n_out > 1 ? a->out[1].data : NULL;
+    operand[DNN_SCALE] = &scale;
+    cuda_dnn_run(a->queue, p, operand, work + place[4]);
+    if (is_vector(y))
+        LAUNCH((widen_kernel<E>), grid_for(a->queue, n / 8, 1), CUDA_THREADS, 0, a->queue, (float4 *)y,
+               (const eight<E> *)(work + place[3]), n / 8);
+    else
+        LAUNCH((widen_each_kernel<E>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, y, (const E *)(work + place[3]), n);
+}
+static void run(const kernel_args *a)
+{
+    ((const attention_attrs *)a->attr)->precision == PRECISION_F16 ? run_in<__half>(a) : run_in<__nv_bfloat16>(a);
+}
+
+CUDA_TABLE(dnn_attention) = {{.op = OP_ATTENTION, .type = DTYPE_F32, .name = "attention cuDNN", .run = run, .workspace = workspace,
+                              .takes = takes},
+                             KERNEL_END};

@@ -1,0 +1,23 @@
+/* cudnn_described.h - cuDNN with a device that is described only (an H200), for tests that ask what it has engines for. */
+#ifndef DISTILL_TESTS_CUDNN_DESCRIBED_H
+#define DISTILL_TESTS_CUDNN_DESCRIBED_H
+
+#include "exec/cuda_libs.h"
+
+extern const char cudnn_h200[];
+/* False, with a skip, where there is no cuDNN that serves. Close both in any case. */
+bool cudnn_described(cuda_libs **libs, cuda_dnn **dnn);
+
+/* Of cudnn_graph.h, besides kernels/cuda/dnn.h: what only test_cudnn_fused.c asks for. */
+enum {
+    FUSED_OP_SUMS = 14, FUSED_OP_NORM_SUMS = 23, FUSED_OP_ATTENTION_BACKWARD = 43, FUSED_T_SUMS_MODE = 16,
+    FUSED_MULTIPLY = 1, FUSED_SUBTRACT = 9, FUSED_RELU_BACKWARD = 200,
+    FUSED_POINTWISE_DX = 756, FUSED_POINTWISE_DY = 757,
+    FUSED_SUMS_MODE = 770, FUSED_SUMS_TYPE, FUSED_SUMS_X, FUSED_SUMS_SUM, FUSED_SUMS_SQUARES,
+    FUSED_NORM_TYPE = 1620, FUSED_NORM_MEAN, FUSED_NORM_INV_STD, FUSED_NORM_SCALE, FUSED_NORM_X, FUSED_NORM_DY, FUSED_NORM_DSCALE,
+    FUSED_NORM_DBIAS, FUSED_NORM_DY_FACTOR, FUSED_NORM_X_FACTOR, FUSED_NORM_LAST,
+    FUSED_BACKWARD_Q = 2851, FUSED_BACKWARD_K, FUSED_BACKWARD_V, FUSED_BACKWARD_Y, FUSED_BACKWARD_SUMS, FUSED_BACKWARD_SCALE,
+    FUSED_BACKWARD_DQ = 2859, FUSED_BACKWARD_DK, FUSED_BACKWARD_DV, FUSED_BACKWARD_DY
+};
+
+#endif
