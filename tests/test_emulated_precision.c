@@ -97,6 +97,16 @@ static float get_scale(session *s)
 
 #define SCALE 1024 /* with which no step of these jobs overflows: one that is skipped would tell runs apart */
 
+/* Values of the training graph as it runs that lie in the type. */
+static size_t count_narrow(const session *s, dtype type)
+{
+    const graph *g = exec_graph(s->train);
+    size_t n = 0;
+    for (size_t v = 1; v < g->n_value; v++)
+        n += g->value[v].narrow == type;
+    return n;
+}
+
 /* Steps [from, STEPS); a checkpoint is written after MIDDLE steps where `keep` is not NULL. */
 static void run_on(job *j, const char *start, uint64_t from, const char *keep, trail *t)
 {
@@ -106,6 +116,8 @@ static void run_on(job *j, const char *start, uint64_t from, const char *keep, t
         restore(&s, start);
         session_seek(&s, from);
     }
+    if (s.narrow)
+        ck_assert_uint_ge(count_narrow(&s, s.narrow), 10); /* images between its layers, and their gradients */
     if (s.tg.loss_scale) { /* from the start, and from a checkpoint without one */
         float scale = get_scale(&s);
         ck_assert(scale == (float)LOSS_SCALE_START || (start && scale == SCALE));

@@ -302,6 +302,8 @@ status job_method(const session *s, arena *mem, const char **out)
         text_add(&t, "; no labels");
     if (!s->kd && !s->n_hint)
         text_add(&t, "; no teacher");
+    if (s->narrow)
+        text_printf(&t, "; in %s", session_precision_name(s));
     status st = t.st == ST_OK ? arena_strdup(mem, out, t.s) : t.st;
     text_free(&t);
     return st;
