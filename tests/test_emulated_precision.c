@@ -22,10 +22,10 @@ static const struct variant {
     double apart;
     const char *set[10];
 } variants[] = {
-    {"fp16, sgd with momentum", DTYPE_F16, 0.05, {"train.precision=fp16", "train.clip=2"}},
-    {"fp16, adam, accumulation, averages", DTYPE_F16, 0.05,
+    {"fp16, sgd with momentum", DTYPE_F16, 2e-3, {"train.precision=fp16", "train.clip=2"}},
+    {"fp16, adam, accumulation, averages", DTYPE_F16, 2e-3,
      {"train.precision=fp16", "train.optimizer=adam", "train.lr=0.01", "train.accumulate=2", "train.batch=8", "train.ema=0.9"}},
-    {"bf16, adamw, hint", DTYPE_BF16, 0.15, {"train.precision=bf16", "train.optimizer=adamw", "train.lr=0.005", "hint.auto.pairs=1"}},
+    {"bf16, adamw, hint", DTYPE_BF16, 1e-2, {"train.precision=bf16", "train.optimizer=adamw", "train.lr=0.005", "hint.auto.pairs=1"}},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
@@ -158,7 +158,7 @@ static void check_variant(const struct variant *v)
     run_on(job_on(dir, v->set, "emulated", NULL), NULL, 0, mid, &near);
     double apart = compare(&exact, &near, 0);
     test_max_error(v->name, apart, v->apart);
-    ck_assert_msg(apart <= v->apart, "%s: losses are %g apart", v->name, apart);
+    ck_assert_msg(apart > 2e-6 && apart <= v->apart, "%s: losses are %g apart", v->name, apart); /* float32's are 6e-7 apart */
     run_on(job_on(dir, v->set, "emulated", NULL), mid, MIDDLE, NULL, &again); /* resume */
     for (uint64_t k = MIDDLE; k < STEPS; k++) {
         ck_assert_msg(memcmp(&near.total[k], &again.total[k], sizeof near.total[k]) == 0, "%s: the loss of step %d differs", v->name, (int)k);
