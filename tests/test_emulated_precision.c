@@ -8,6 +8,7 @@
 #include "train/checkpoint.h"
 #include "train/job_spec.h"
 #include "train/loop.h"
+#include "train/parity.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -260,6 +261,50 @@ START_TEST(what_is_chosen)
 }
 END_TEST
 
+static tensor_list parity_on(const char *dir, const char *device, const char *precision)
+{
+    const char *const set[] = {"hint.auto.pairs=1", "train.momentum=0.9", NULL};
+    tensor_list out = {0};
+    job *j = job_on(dir, set, device, precision);
+    OK(parity_run(&(parity_options){.j = j, .steps = 2}, &out));
+    config_free(j);
+    return out;
+}
+
+/* `distill step`: logits, losses and gradients are near float32's where another precision is asked for by name, and those of float32
+ * where it is not. */
+START_TEST(parity_steps)
+{
+    static const struct {
+        const char *name;
+        double apart;
+    } row[] = {{"auto", 1e-4}, {"fp16", 1e-2}, {"bf16", 5e-2}};
+    const char *dir = test_tmp_dir();
+    toy_make(dir);
+    tensor_list exact = parity_on(dir, "cpu", "fp32");
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+        tensor_list near = parity_on(dir, "emulated", row[k].name);
+        double worst = 0;
+        ck_assert_uint_eq(exact.n, near.n);
+        for (size_t i = 0; i < exact.n; i++) {
+            const tensor *x = &exact.at[i], *y = tensor_list_find(&near, x->name);
+            double sum = 0, norm = 1e-8;
+            ck_assert_msg(y != NULL, "there is no '%s'", x->name);
+            for (int64_t n = 0; n < shape_count(&x->sh); n++) {
+                sum += pow(tensor_at(x, n) - tensor_at(y, n), 2);
+                norm += pow(tensor_at(x, n), 2);
+            }
+            ck_assert_msg(sqrt(sum / norm) <= row[k].apart, "%s: '%s' is %g apart", row[k].name, x->name, sqrt(sum / norm));
+            worst = fmax(worst, sqrt(sum / norm));
+        }
+        ck_assert_int_eq(worst > 1e-4, k > 0);
+        test_max_error(row[k].name, worst, row[k].apart);
+        tensor_list_free(&near);
+    }
+    tensor_list_free(&exact);
+}
+END_TEST
+
 static bool has_line(const char *lines, const char *a, const char *b)
 {
     for (const char *at = lines; (at = strstr(at, a)); at++) {
@@ -306,4 +351,4 @@ START_TEST(what_a_run_says)
 END_TEST
 
 const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(overflow_skips_the_step), TEST(what_is_chosen),
-                                 TEST(what_a_run_says), {0}};
+                                 TEST(parity_steps), TEST(what_a_run_says), {0}};

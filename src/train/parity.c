@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SCALE 1024 /* of the loss in float16: large enough for small gradients, and the first step is to be seen, not skipped */
+
 typedef struct bench {
     session s; /* only data, device, specs and the training graph are opened */
     graph *teacher;
@@ -47,6 +49,19 @@ static status keep_value(const bench *b, value_id v, const char *name, tensor_li
 
 /* ---- opening ---- */
 
+/* As asked by name, or like the student; whether its outputs agree is not looked at here. */
+static status open_teacher_in(bench *b)
+{
+    static const dtype types[] = {[TEACHER_AUTO] = DTYPE_NONE, [TEACHER_FP16] = DTYPE_F16, [TEACHER_BF16] = DTYPE_BF16};
+    session *s = &b->s;
+    const teacher_precision_kind how = s->j->teacher.precision;
+    dtype narrow = how == TEACHER_SAME ? s->narrow : types[how];
+    TRY(backend_narrow(s->b, s->b->set_narrow ? narrow : DTYPE_NONE));
+    status st = exec_open_frozen(b->teacher, s->b, 0, &b->teach);
+    status back = backend_narrow(s->b, DTYPE_NONE);
+    return st != ST_OK ? st : back;
+}
+
 static status open_teacher(bench *b)
 {
     session *s = &b->s;
@@ -68,7 +83,7 @@ static status open_teacher(bench *b)
         TRY(pass_linear_bf16(b->teacher));
     for (size_t i = 0; i < b->teach_x.n; i++) /* the passes may have numbered the inputs anew */
         b->teach_x.port[i].to = b->teacher->input[i];
-    return exec_open_frozen(b->teacher, s->b, 0, &b->teach);
+    return open_teacher_in(b);
 }
 
 static status open_bench(const parity_options *o, bench *b)
@@ -100,14 +115,20 @@ static status open_bench(const parity_options *o, bench *b)
     TRY_DONE(student_build(&s->spec, o->j->train.batch, &student));
     TRY_DONE(job_hints(o->j, student, teacher, &s->mem, s));
     TRY_DONE(session_tap_shapes(s, teacher));
+    if (!b->wide && o->j->train.precision != TRAIN_AUTO)
+        TRY_DONE(session_choose_precision(s, student));
     TRY_DONE(job_train_spec(s, &spec));
+    if (spec.opt.loss_scale > 0)
+        spec.opt.loss_scale = SCALE;
     spec.mixup = false;
     spec.keep_gradients = true;
     TRY_DONE(train_graph_build(student, &spec, &s->tg));
     TRY_DONE(session_match(s));
     if (b->wide)
         TRY_DONE(pass_to_double(s->tg.g));
+    TRY_DONE(backend_narrow(s->b, s->narrow));
     TRY_DONE(exec_open(s->tg.g, s->b, &s->params, 0, &s->train));
+    TRY_DONE(backend_narrow(s->b, DTYPE_NONE));
     TRY_DONE(open_teacher(b));
     loader_options lo = loader_train_options((uint32_t)o->j->train.batch, 1);
     lo.shuffle = lo.augment = false;
@@ -193,6 +214,9 @@ static status keep_first(const bench *b, tensor_list *out)
     for (size_t i = 0; i < t->n_param; i++) {
         snprintf(name, sizeof name, "grad.%s", graph_value(t->g, t->param[i])->name);
         TRY(keep_value(b, t->grad[i], name, out));
+        tensor *g = &out->at[out->n - 1];
+        for (int64_t k = 0; t->loss_scale && k < shape_count(&g->sh); k++)
+            tensor_put(g, k, tensor_at(g, k) / SCALE);
     }
     return ST_OK;
 }

@@ -1,5 +1,6 @@
 /* parity.h - a few training steps whose every number can be compared with another framework's: given samples in order, no
- * augmentation, in float32 with the fast kernels or in float64 with the reference kernels. */
+ * augmentation, in float32 with the fast kernels or in float64 with the reference kernels; in fp16 or bf16 on a device where
+ * train.precision asks for it by name (the loss is scaled by 1024 then, and what is said of gradients is without it). */
 #ifndef DISTILL_TRAIN_PARITY_H
 #define DISTILL_TRAIN_PARITY_H
 

@@ -179,7 +179,9 @@ class Suite:
         return [f"{precision}+{s}" for s in self.settings or settings_for(w)]
 
     def keys(self, w, precision):
-        words = {"tf32": ["exec.tf32=true"], "half": [f"{self.narrow_key}={w.half}"]}.get(precision, [])
+        words = ["exec.tf32=true"] if precision == "tf32" else []
+        if self.narrow_key:  # which also says what training is in by itself
+            words.append(f"{self.narrow_key}={w.half if precision == 'half' else 'fp32'}")
         return [part for word in words for part in ("--set", word)]
 
     def jobs(self):
