@@ -1,0 +1,254 @@
+/* test_narrow_layout.c - training steps and frozen models that compute in float16 and bfloat16 (backend_narrow): between kernels
+ * images stay in it, channels last. Where tensors change is counted: at the region's edges and nowhere else; and the steps'
+ * losses and gradients are those of float32 but for rounding. */
+#include "base/rng.h"
+#include "config/config.h"
+#include "distill/frozen.h"
+#include "distill/train_graph.h"
+#include "exec/exec.h"
+#include "harness.h"
+#include "student/student.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { BATCH = 4, CLASSES = 10 };
+
+typedef struct net {
+    const char *name, *ini;
+    int64_t size;        /* of its pictures */
+    size_t edges;        /* Reorder nodes of a training step that are not of weights */
+    size_t frozen_edges; /* of the frozen model */
+} net;
+
+#define SE                                                                                                        \
+    "[layer e]\nop = GlobalAveragePool\n[layer e1]\nop = Conv\nkernel_shape = 1, 1\nchannels = 8\nactivation = relu\n"    \
+    "[layer e2]\nop = Conv\nkernel_shape = 1, 1\nchannels = 32\n[layer e3]\nop = HardSigmoid\n"                          \
+    "[layer m]\nop = Mul\ninput = b e3\n"
+#define END "[layer p]\nop = GlobalAveragePool\n[layer f]\nop = Flatten\n[layer o]\nop = Gemm\nunits = classes\n"
+
+static const net nets[] = {
+    /* the picture */
+    {"resnet-20", "[student]\narch = resnet\ndepth = 20\n", 32, 1, 1},
+    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 1, 1},
+    {"dscnn", "[student]\narch = dscnn\n", 32, 1, 1},
+    {"wrn-10", "[student]\narch = wrn\ndepth = 10\n", 16, 1, 1},
+    /* what squeezes and excites is a plain mean of each channel, that convolutions read, and whose gradient comes from one */
+    {"squeeze and excite", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = hard_swish\n"
+     "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 16, 3, 2},
+    {"pools, parts, slopes", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = prelu\n"
+     "[layer b]\nop = MaxPool\nkernel_shape = 3, 3\nstrides = 2, 2\npads = 1, 1, 1, 1\n"
+     "[layer c]\nop = conv_bn\nchannels = 24\nactivation = relu6\n[layer d]\nop = Concat\naxis = 1\ninput = b c\n"
+     "[layer g]\nop = AveragePool\nkernel_shape = 2, 2\nstrides = 2, 2\n[layer h]\nop = Dropout\nratio = 0.2\n"
+     "[layer i]\nop = conv_bn\nchannels = 16\nactivation = leaky_relu\n" END, 16, 1, 1},
+};
+
+typedef struct opened {
+    graph *g;
+    backend *b;
+    exec *e;
+    store kept;
+    train_graph t;
+} opened;
+
+static graph *student_of(const net *n)
+{
+    job *j = NULL;
+    graph *g = NULL;
+    OK(config_load_text("net", n->ini, strlen(n->ini), &(config_sources){0}, &j));
+    OK(student_build(&(student_spec){.job = j, .classes = CLASSES, .sample = SHAPE(3, n->size, n->size)}, BATCH, &g));
+    config_free(j);
+    return g;
+}
+
+/* narrow DTYPE_NONE: float32. */
+static void open_step(const net *n, dtype narrow, opened *o)
+{
+    const train_spec s = {.task = true, .kd = true, .bn_momentum = 0.1, .seed = 3, .keep_gradients = true,
+                          .opt = {.kind = OPTIMIZER_SGD, .momentum = 0.9, .accumulate = 1}};
+    *o = (opened){.g = student_of(n)};
+    OK(train_graph_build(o->g, &s, &o->t));
+    OK(backend_open("emulated", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &o->b));
+    OK(backend_narrow(o->b, narrow));
+    OK(exec_open(o->t.g, o->b, &o->kept, 0, &o->e));
+    OK(graph_validate(exec_graph(o->e)));
+}
+
+static void close_step(opened *o)
+{
+    exec_close(o->e);
+    store_free(&o->kept);
+    backend_close(o->b);
+    train_graph_free(&o->t);
+    graph_free(o->g);
+}
+
+/* Counts Reorder nodes; those of weights apart, of which each needs one at most. What is not expected is printed. */
+static void count_reorders(const graph *g, bool show, size_t *of_weights, size_t *others)
+{
+    *of_weights = *others = 0;
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        char sh[200];
+        if (n->op != OP_REORDER)
+            continue;
+        const value *x = &g->value[n->in[0]];
+        if (x->kind == VALUE_PARAM || x->kind == VALUE_CONST) {
+            ++*of_weights;
+            continue;
+        }
+        ++*others;
+        if (show)
+            printf("reorder of %s from %s\n", shape_print(&x->sh, sh), x->from ? op_of(g->node[x->from].op)->name : "an input");
+    }
+}
+
+static size_t convolutions(const graph *g)
+{
+    size_t n = 0;
+    for (size_t k = 1; k < g->n_node; k++)
+        n += g->node[k].op == OP_CONV;
+    return n;
+}
+
+/* Nodes that read or make images and do so plain, though more than a number for each channel. */
+static size_t plain_images(const graph *g)
+{
+    size_t plain = 0;
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        if (n->op == OP_REORDER || n->when != PHASE_MAIN)
+            continue;
+        for (int i = 0; i < n->n_in + n->n_out; i++) {
+            const value *x = &g->value[i < n->n_in ? n->in[i] : n->out[i - n->n_in]];
+            const bool picture = x->kind == VALUE_TEMP && x->sh.rank == 4 && x->sh.dim[0] == BATCH && x->sh.dim[2] > 1;
+            if (!picture || x->block)
+                continue;
+            printf("%s on plain images\n", op_of(n->op)->name);
+            plain++;
+        }
+    }
+    return plain;
+}
+
+static void check_counts(const char *name, const graph *g, size_t edges)
+{
+    size_t weights, others;
+    count_reorders(g, false, &weights, &others);
+    printf("%s: %zu nodes, %zu Reorder of weights, %zu others\n", name, g->n_node - 1, weights, others);
+    if (others != edges)
+        count_reorders(g, true, &weights, &others);
+    ck_assert_uint_eq(others, edges);
+    ck_assert_uint_le(weights, convolutions(g));
+    ck_assert_uint_eq(plain_images(g), 0);
+}
+
+START_TEST(training_steps_change_layout_at_their_edges_only)
+{
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
+        for (dtype t = DTYPE_F16;; t = DTYPE_BF16) {
+            opened o;
+            open_step(&nets[i], t, &o);
+            check_counts(nets[i].name, exec_graph(o.e), nets[i].edges);
+            close_step(&o);
+            if (t == DTYPE_BF16)
+                break;
+        }
+    }
+}
+END_TEST
+
+START_TEST(frozen_models_change_layout_at_their_edges_only)
+{
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
+        backend *b;
+        frozen_net f;
+        OK(backend_open("emulated", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &b));
+        OK(backend_narrow(b, DTYPE_F16));
+        OK(frozen_open(student_of(&nets[i]), b, 0, &f));
+        check_counts(nets[i].name, exec_graph(f.e), nets[i].frozen_edges);
+        frozen_close(&f);
+        backend_close(b);
+    }
+}
+END_TEST
+
+/* ---- what they compute ---- */
+
+static void fill_inputs(const opened *o)
+{
+    rng r = rng_make(5, RNG_TEST, 0, 0);
+    const train_graph *t = &o->t;
+    for (size_t i = 0; i < t->g->n_input; i++) {
+        const value *v = graph_value(t->g, t->g->input[i]);
+        for (int64_t k = 0; k < shape_count(&v->sh); k++)
+            dtype_store(v->type, exec_data(o->e, t->g->input[i]), k, v->type == DTYPE_I64 ? (double)rng_below(&r, CLASSES) : rng_normal(&r));
+    }
+    float *w = exec_data(o->e, t->weights);
+    w[0] = 0.6f, w[1] = 0.4f, w[2] = 3;
+    *(float *)exec_data(o->e, t->lr) = 0.05f;
+    if (t->counter)
+        *(int64_t *)exec_data(o->e, t->counter) = 1;
+}
+
+static float *fetched(const opened *o, value_id v)
+{
+    float *x;
+    const size_t n = (size_t)shape_count(&o->t.g->value[v].sh);
+    OK(mem_alloc(&x, n, sizeof *x));
+    OK(exec_get(o->e, v, x, n * sizeof *x));
+    return x;
+}
+
+/* Loss, and all gradients as one vector: its distance from float32's over that one's length. */
+static void check_step(const net *n, dtype type, double tolerance)
+{
+    opened wide, narrow;
+    double off = 0, square = 0;
+    open_step(n, DTYPE_NONE, &wide);
+    open_step(n, type, &narrow);
+    fill_inputs(&wide);
+    fill_inputs(&narrow);
+    OK(exec_run(wide.e, PHASE_MAIN));
+    OK(exec_run(narrow.e, PHASE_MAIN));
+    float *a = fetched(&wide, wide.t.total), *b = fetched(&narrow, narrow.t.total);
+    const double loss = fabs((double)*a - (double)*b) / fabs((double)*a);
+    mem_free(a);
+    mem_free(b);
+    for (size_t p = 0; p < wide.t.n_param; p++) {
+        a = fetched(&wide, wide.t.grad[p]);
+        b = fetched(&narrow, narrow.t.grad[p]);
+        for (int64_t k = 0; k < shape_count(&wide.t.g->value[wide.t.grad[p]].sh); k++) {
+            off += ((double)a[k] - (double)b[k]) * ((double)a[k] - (double)b[k]);
+            square += (double)a[k] * (double)a[k];
+        }
+        mem_free(a);
+        mem_free(b);
+    }
+    printf("%s in %s: loss off by %.2g, gradients by %.2g of their length\n", n->name, dtype_of(type)->name, loss, sqrt(off / square));
+    test_max_error("loss", loss, tolerance);
+    test_max_error("gradients", sqrt(off / square), 10 * tolerance);
+    ck_assert(loss <= tolerance);
+    ck_assert(sqrt(off / square) <= 10 * tolerance);
+    close_step(&wide);
+    close_step(&narrow);
+}
+
+START_TEST(steps_are_those_of_float32)
+{
+    static const net small[] = {
+        {"resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\n", 8, 0, 0},
+        {"squeeze and excite", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = hard_swish\n"
+         "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 8, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+        check_step(&small[i], DTYPE_F16, 2e-3);
+        check_step(&small[i], DTYPE_BF16, 1.5e-2);
+    }
+    check_step(&nets[sizeof nets / sizeof *nets - 1], DTYPE_F16, 2e-3);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(training_steps_change_layout_at_their_edges_only),
+                                 TEST(frozen_models_change_layout_at_their_edges_only), TEST(steps_are_those_of_float32), {0}};
