@@ -153,6 +153,25 @@ static status make_graph(graph **out, value_id *y)
     return graph_add_output(*out, *y);
 }
 
+/* y = attention of 2 heads, 2 queries, 64 keys, in bfloat16: two of them, one of which keeps the sums */
+static status make_attention(graph **out, value_id *y)
+{
+    static float numbers[2 * 64 * 8];
+    const attention_attrs at = {.scale = 0.5, .precision = PRECISION_BF16};
+    value_id in[3], first[2];
+    for (int i = 0; i < 2 * 64 * 8; i++)
+        numbers[i] = (float)(i * 37 % 64 - 32) / 64; /* no rounding */
+    TRY(graph_new(out));
+    for (int i = 0; i < 3; i++) {
+        char name[2] = {(char)('a' + i), 0};
+        TRY(graph_add_data(*out, name, VALUE_CONST, DTYPE_F32, SHAPE(1, 2, i ? 64 : 2, 8), numbers, &in[i]));
+    }
+    TRY(graph_add(*out, OP_ATTENTION, &at, in, 3, first, 2));
+    TRY(graph_add(*out, OP_ATTENTION, &at, (value_id[]){first[0], in[1], in[2]}, 3, y, 1));
+    TRY(graph_add_output(*out, first[1]));
+    return graph_add_output(*out, *y);
+}
+
 typedef struct outcome {
     float y[32];
     const char *kernel;
@@ -175,10 +194,12 @@ done:
     return st;
 }
 
+static float tolerance = 1e-4f;
+
 static void check_same(const outcome *a, const outcome *b)
 {
     for (size_t i = 0; i < sizeof a->y / sizeof *a->y; i++)
-        ck_assert_msg(a->y[i] - b->y[i] < 1e-4f && b->y[i] - a->y[i] < 1e-4f, "element %zu: %g and %g", i, (double)a->y[i],
+        ck_assert_msg(a->y[i] - b->y[i] < tolerance && b->y[i] - a->y[i] < tolerance, "element %zu: %g and %g", i, (double)a->y[i],
                       (double)b->y[i]);
 }
 
@@ -197,18 +218,23 @@ static void quiet(log_level level, const char *line, void *ctx)
     (void)ctx;
 }
 
-static void open_world(world *w)
+static void open_world_of(world *w, status (*make)(graph **out, value_id *y))
 {
     const backend_options plain = {.threads = 1};
     dnn_cache *c;
     log_set_sink(quiet, NULL);
     w->dir = test_tmp_dir();
-    OK(make_graph(&w->g, &w->y));
+    OK(make(&w->g, &w->y));
     OK(run("cpu", &plain, w->g, w->y, &w->cpu));
     OK(dnn_cache_open(w->dir, "emulated GPU, sm_90", 0, &c));
     snprintf(w->path, sizeof w->path, "%s", dnn_cache_path(c));
     dnn_cache_close(c);
     ck_assert(!io_exists(w->path));
+}
+
+static void open_world(world *w)
+{
+    open_world_of(w, make_graph);
 }
 
 /* Runs the job with these engines; returns what was asked of the library. */
@@ -451,14 +477,15 @@ END_TEST
 
 /* ---- failures ---- */
 
-/* Each call of the library, or of CUDA's run time, fails once while engines are measured: an error with a message, or the
+/* Each (or each stride-th) call of the library, or of CUDA's run time, fails once while engines are measured: an error with a message, or the
  * right result; nothing is left behind. */
-static void fail_each(bool library)
+static void fail_each(bool library, long stride, status (*make)(graph **out, value_id *y))
 {
     world w = {0};
     long n = 0, errors = 0;
-    open_world(&w);
-    for (bool failed = true; failed; n += failed) {
+    open_world_of(&w, make);
+    job(&w, NULL, 0); /* the library is used, and right, where nothing fails */
+    for (bool failed = true; failed; n += failed ? stride : 0) {
         const char *dir = test_tmp_dir();
         const backend_options how = {.threads = 1, .measure = true, .cache = dir};
         const emulator_counts was = *emulator_count(), *now = emulator_count();
@@ -483,23 +510,31 @@ static void fail_each(bool library)
         errors += st != ST_OK;
         OK(io_remove_tree(dir));
     }
-    printf("each of %ld calls of the %s failed once: %ld errors\n", n, library ? "library" : "run time", errors);
+    printf("calls of the %s up to %ld failed once each: %ld errors\n", library ? "library" : "run time", n, errors);
     ck_assert_int_gt(n, 60);
     fake_dnn_engines(NULL, 0);
     graph_free(w.g);
 }
 START_TEST(every_call_of_the_library_fails)
 {
-    fail_each(true);
+    fail_each(true, 1, make_graph);
+}
+END_TEST
+START_TEST(every_call_fails_of_attention)
+{
+    tolerance = 1e-2f; /* of bfloat16 */
+    fail_each(true, 3, make_attention);
+    fail_each(false, 1, make_attention);
 }
 END_TEST
 START_TEST(every_call_of_the_device_fails)
 {
-    fail_each(false);
+    fail_each(false, 1, make_graph);
 }
 END_TEST
 
 const test_entry test_table[] = {TEST(the_fastest_is_taken), TEST(measuring_is_bounded), TEST(the_next_run_asks_nothing),
                                  TEST(engines_that_are_gone), TEST(damage_is_not_believed), TEST(hostile_choices),
                                  TEST(writers_at_once), TEST(other_devices), TEST(no_place_for_it),
-                                 TEST(every_call_of_the_library_fails), TEST(every_call_of_the_device_fails), {0}};
+                                 TEST(every_call_of_the_library_fails), TEST(every_call_of_the_device_fails),
+                                 TEST(every_call_fails_of_attention), {0}};

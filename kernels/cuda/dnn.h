@@ -138,7 +138,7 @@ typedef struct cuda_dnn {
 
 /* Measuring ends where it would take longer than this on the host, for one graph and for all of a process (seconds); what was
  * not measured then is chosen by heuristics, and measured by a later run. */
-#define DNN_MEASURE_EACH 2.0
+#define DNN_MEASURE_EACH 4.0
 #define DNN_MEASURE_ALL  60.0
 /* Engines that want more bytes of workspace are taken only where there is no other. */
 #define DNN_WORKSPACE ((size_t)512 << 20)
