@@ -213,7 +213,7 @@ static const conv_row rows[] = {
     {"HiFi-GAN line of 7", 16, 80, 1, 32, 512, 1, 7, 1, 1, 1, false},
     {"HiFi-GAN dilated 11", 16, 128, 1, 2048, 128, 1, 11, 1, 5, 1, false},
 };
-typedef enum what { FORWARD, BIAS_RELU, BIAS_RESIDUAL_RELU, DATA, WEIGHT, WEIGHT_NARROW, WHATS } what;
+typedef enum what { FORWARD, BIAS_RELU, BIAS_RELU_NARROW, BIAS_RESIDUAL_RELU, DATA, WEIGHT, WEIGHT_NARROW, WHATS } what;
 static const struct {
     const char *name;
     dnn_kind kind;
@@ -221,6 +221,7 @@ static const struct {
 } whats[WHATS] = {
     [FORWARD] = {"conv", DNN_CONV_FORWARD, false, false, false, true},
     [BIAS_RELU] = {"conv+bias+relu", DNN_CONV_FORWARD, true, false, true, false},
+    [BIAS_RELU_NARROW] = {"conv+bias+relu narrow", DNN_CONV_FORWARD, true, false, true, false},
     [BIAS_RESIDUAL_RELU] = {"conv+residual+bias+relu", DNN_CONV_FORWARD, true, true, true, false},
     [DATA] = {"backward-data", DNN_CONV_DATA, false, false, false, true},
     [WEIGHT] = {"backward-weights", DNN_CONV_WEIGHT, false, false, false, true},
@@ -244,6 +245,7 @@ static dnn_key key_of(const conv_row *r, what k, size_t type)
     key.residual = whats[k].residual;
     key.relu = whats[k].relu;
     key.narrow_w = k == WEIGHT_NARROW;
+    key.narrow_bias = k == BIAS_RELU_NARROW;
     const int64_t kernel[2] = {r->kh, r->kw}, in[2] = {r->h, r->w};
     key.x[0] = key.y[0] = r->n;
     key.x[1] = r->c;
@@ -288,7 +290,7 @@ START_TEST(plans)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             for (size_t t = 0; t < sizeof types / sizeof *types; t++)
                 for (int k = 0; k < WHATS; k++) {
-                    if (!all && (!rows[i].selected || (t > 0 && k > BIAS_RELU && (k < WEIGHT_NARROW || i != 1)) || (t == 0 && k == WEIGHT_NARROW) || clock_seconds() - begin > 60))
+                    if (!all && (!rows[i].selected || (t > 0 ? k != FORWARD && k != BIAS_RELU_NARROW && (k != WEIGHT_NARROW || i != 1) : k == WEIGHT_NARROW || k == BIAS_RELU_NARROW) || clock_seconds() - begin > 60))
                         continue;
                     bool ok = plan_row(&q, &rows[i], (what)k, t);
                     tried++;
@@ -335,8 +337,9 @@ START_TEST(choices_make_plans_again)
     cuda_queue q = {0}, again = {0};
     int knobs = 0, remade = 0;
     if (cudnn_described(&libs, &q.dnn)) {
+        static const what which[] = {FORWARD, BIAS_RELU, DATA};
         for (size_t i = 0; i < 6; i++) {
-            dnn_key key = key_of(&rows[1 + i / 3], (what)(i % 3 + (i % 3 > 1)), i % 3 == 1 ? 1 : 0);
+            dnn_key key = key_of(&rows[1 + i / 3], which[i % 3], i % 3 == 1 ? 1 : 0);
             const dnn_plan *p = cuda_dnn_plan(&q, &key), *r;
             if (!p->usable)
                 continue;

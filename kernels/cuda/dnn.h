@@ -72,8 +72,8 @@ typedef enum dnn_kind {
 } dnn_kind;
 
 /* What decides how a convolution is done. Compared byte by byte: start from zeros. x [N, C, ...], w [M, C/group, ...],
- * y [N, M, ...]; one spatial axis is two, the first of length 1. Bias, and w where it is the result and not
- * narrow_w, are float32 whatever the type is. Attention: x is Q [B, H, Sq, D], w K [B, H, Sk, D], y [B, H, Sq, Dv]. */
+ * y [N, M, ...]; one spatial axis is two, the first of length 1. Bias, and w where it is the result, are
+ * float32 whatever the type is, unless narrow_bias, narrow_w. Attention: x is Q [B, H, Sq, D], w K [B, H, Sk, D], y [B, H, Sq, Dv]. */
 typedef struct dnn_key {
     int32_t kind, type, axes;  /* dnn_kind; DNN_FLOAT, DNN_HALF, DNN_BFLOAT16; spatial axes: 2 or 3 */
     int32_t channels_last;
@@ -81,8 +81,10 @@ typedef struct dnn_key {
     int32_t exact;             /* sums of products as they stand */
     int32_t tf32, deterministic;
     int32_t tokens;            /* attention: bits of Q, K, V, y that lie as [B, S, H, D] */
-    int32_t narrow_w;          /* weight's gradient of narrow images: as they are (else float32, for which there is one engine) */
-    int32_t spare;             /* 0 */
+    /* Of narrow images: these are narrow too. Better so: there are many engines, precompiled. Float32 is compiled at run time, in
+     * one to five seconds for each shape, and there are one or two. */
+    int32_t narrow_w;          /* the weight's gradient */
+    int32_t narrow_bias;
     int32_t sums;              /* attention: with the logarithms of the sums of exponentials, [B, H, Sq] of float32 */
     int64_t x[5], w[5], y[5];
     int64_t stride[3], dilation[3], before[3], after[3]; /* pads */

@@ -123,7 +123,9 @@ size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *asked)
 
 int dnn_operand_type(const dnn_key *k, int operand)
 {
-    return operand == DNN_BIAS || operand == DNN_SUMS || (operand == DNN_W && k->kind == DNN_CONV_WEIGHT && !k->narrow_w) ? DNN_FLOAT : k->type;
+    const bool wide = (operand == DNN_BIAS && !k->narrow_bias) || operand == DNN_SUMS ||
+                      (operand == DNN_W && k->kind == DNN_CONV_WEIGHT && !k->narrow_w);
+    return wide ? DNN_FLOAT : k->type;
 }
 
 bool dnn_has_operand(const dnn_key *k, int operand)
