@@ -104,7 +104,7 @@ static size_t fail_each(const char *const *set, size_t stride, bool for_ever)
             ck_assert_msg(strlen(status_message()) > 10, "call %zu (%s): no message", at, call);
         } else {
             ck_assert_msg(strcmp(call, "release") == 0 || strcmp(call, "release_host") == 0 || strcmp(call, "graph_free") == 0 ||
-                              strcmp(call, "stream_free") == 0 || strcmp(call, "runtime_version") == 0,
+                              strcmp(call, "stream_free") == 0 || strcmp(call, "event_free") == 0 || strcmp(call, "runtime_version") == 0,
                           "call %zu (%s) failed and nobody said so", at, call);
         }
         emulator_fail(0, 0);
@@ -151,7 +151,7 @@ START_TEST(drivers)
     emulator_driver(0);
     FAILS(ST_UNAVAILABLE, "no NVIDIA driver", backend_open("emulated", &o, &b));
     emulator_driver(12020);
-    FAILS(ST_UNAVAILABLE, "the driver serves CUDA 12.2, this program needs CUDA 13; update the driver", backend_open("emulated", &o, &b));
+    FAILS(ST_UNAVAILABLE, "the driver serves CUDA 12.2, this program needs CUDA 13 (driver 580 or newer); update the driver", backend_open("emulated", &o, &b));
     emulator_driver(13020);
     FAILS(ST_UNAVAILABLE, "there is 1 device, the last is cuda:0", backend_open("emulated:3", &o, &b));
     OK(backend_open("emulated", &o, &b));
@@ -179,7 +179,7 @@ START_TEST(doctor)
         bool good;
         const char *says;
     } rows[] = {{0, true, "GPU: none: there is no NVIDIA driver"},
-                {12040, false, "serves CUDA 12.4, the program was built with CUDA 13.0: too old"},
+                {12040, false, "serves CUDA 12.4, the program was built with CUDA 13.0: too old, it needs driver 580 or newer"},
                 {13000, true, "cuda:0: emulated GPU, sm_90, 2 multiprocessors, 4.00 GiB of 4.00 GiB free"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         told t = {.good = true};
@@ -187,6 +187,23 @@ START_TEST(doctor)
         cuda_survey(&emulator_api, tell, &t);
         ck_assert_msg(strstr(t.text, rows[i].says) != NULL && t.good == rows[i].good, "%s", t.text);
     }
+}
+END_TEST
+
+/* A library that says that it is NCCL 2.28.9 (tests/stub/nccl.c). */
+START_TEST(doctor_tells_of_nccl)
+{
+    static const struct {
+        const char *folder, *says;
+    } rows[] = {{BUILD_DIR "/nowhere", "NCCL: libnccl.so.2 was not found: one GPU needs none"},
+                {BUILD_DIR "/nccl_stub", "NCCL: 2.28.9, " BUILD_DIR "/nccl_stub/libnccl.so.2"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        told t = {.good = true};
+        setenv("DISTILL_CUDA_LIBS", rows[i].folder, 1);
+        cuda_survey(&emulator_api, tell, &t);
+        ck_assert_msg(strstr(t.text, rows[i].says) != NULL && t.good, "%s", t.text);
+    }
+    unsetenv("DISTILL_CUDA_LIBS");
 }
 END_TEST
 
@@ -262,5 +279,5 @@ START_TEST(automatic_batch)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(automatic_batch), TEST(drivers), TEST(doctor), TEST(too_little_memory), TEST(every_call_fails_once), TEST(every_call_fails_for_ever),
+const test_entry test_table[] = {TEST(automatic_batch), TEST(drivers), TEST(doctor), TEST(doctor_tells_of_nccl), TEST(too_little_memory), TEST(every_call_fails_once), TEST(every_call_fails_for_ever),
                                  TEST(sampled_calls_of_a_larger_job), {0}};

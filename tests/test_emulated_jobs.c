@@ -253,6 +253,40 @@ START_TEST(order_of_threads)
 }
 END_TEST
 
+/* Teacher and student forward beside each other, in every order: the same run as one after the other. */
+START_TEST(parallel_branches)
+{
+    static trail apart, other;
+    const char *dir = test_tmp_dir();
+    struct variant off = variants[0];
+    size_t n = 0;
+    toy_make(dir);
+    while (off.set[n])
+        n++;
+    off.set[n] = "exec.branches=false";
+    run_on(dir, &off, "emulated", NULL, 0, NULL, 0, &apart);
+    for (int order = EMULATOR_FORWARD; order <= EMULATOR_RANDOM; order++) {
+        emulator_order((emulator_order_kind)order);
+        run_on(dir, &variants[0], "emulated", NULL, 0, NULL, 0, &other);
+        compare_bits(&apart, &other, 0, "branches");
+    }
+    emulator_order(EMULATOR_FORWARD);
+    for (int on = 0; on < 2; on++) { /* it is made so at all: a branch needs two events */
+        const size_t was = emulator_count()->events;
+        session s;
+        job *j = job_on(dir, on ? variants[0].set : off.set, "emulated");
+        OK(session_open(j, &s));
+        for (uint64_t k = 0; k < 3; k++)
+            one_step(&s, k, &other);
+        ck_assert_uint_eq(emulator_count()->events - was, on ? 2 : 0);
+        ck_assert_uint_gt(session_kernels(&s), 20);
+        session_close(&s);
+        config_free(j);
+        ck_assert_uint_eq(emulator_count()->events, was);
+    }
+}
+END_TEST
+
 /* A batch with a value that is not finite changes nothing but running statistics. */
 START_TEST(steps_that_are_not_finite)
 {
@@ -439,6 +473,6 @@ START_TEST(variants_of_the_program)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(variant_3), TEST(one_launch_a_step), TEST(order_of_threads),
+const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(variant_3), TEST(one_launch_a_step), TEST(order_of_threads), TEST(parallel_branches),
                                  TEST(steps_that_are_not_finite), TEST(parity_steps), TEST(export_and_evaluation),
                                  TEST(training_with_rounding), TEST(the_program), TEST(variants_of_the_program), {0}};

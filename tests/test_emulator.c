@@ -185,7 +185,77 @@ START_TEST(later_than_the_call)
 }
 END_TEST
 
-START_TEST(everything_is_given_back)
+/* Cells of 4 bytes: [0] = one, then [1] = [0] in a branch beside [2] = [0] and, unless `late`, [4] = [1]; behind both [3] = [1]. */
+static void branched(char *cell, bool late, uint32_t got[5])
+{
+    const backend_remote *r = b->remote;
+    uint32_t one = 1;
+    void *program;
+    size_t kernels;
+    OK(r->record(b));
+    OK(r->copy(b, cell, &one, sizeof one, COPY_TO_DEVICE));
+    OK(r->branch(b, BRANCH_BEGIN));
+    OK(r->copy(b, cell + 4, cell, 4, COPY_ON_DEVICE));
+    OK(r->branch(b, BRANCH_LEAVE));
+    OK(r->copy(b, cell + 8, cell, 4, COPY_ON_DEVICE));
+    if (!late)
+        OK(r->copy(b, cell + 16, cell + 4, 4, COPY_ON_DEVICE));
+    OK(r->branch(b, BRANCH_JOIN));
+    OK(r->copy(b, cell + 12, cell + 4, 4, COPY_ON_DEVICE));
+    if (late)
+        OK(r->copy(b, cell + 16, cell + 4, 4, COPY_ON_DEVICE));
+    OK(r->recorded(b, &program, &kernels));
+    ck_assert_uint_eq(kernels, 0);
+    OK(r->replay(b, program));
+    OK(r->copy(b, got, cell, 20, COPY_TO_HOST));
+    OK(r->wait(b));
+    r->forget(b, program);
+}
+
+START_TEST(branches)
+{
+    static const emulator_order_kind orders[] = {EMULATOR_FORWARD, EMULATOR_REVERSE, EMULATOR_RANDOM};
+    uint32_t got[5];
+    for (int i = 0; i < 3; i++) {
+        char *cell;
+        open_device();
+        OK(b->alloc(b, 20, (void **)&cell));
+        emulator_order(orders[i]);
+        branched(cell, true, got);
+        for (int k = 0; k < 5; k++)
+            ck_assert_uint_eq(got[k], 1);
+        b->free(b, cell, 20);
+        OK(b->alloc(b, 20, (void **)&cell));
+        branched(cell, false, got);
+        if (orders[i] != EMULATOR_RANDOM) /* a reader that does not wait shows when the branch runs last */
+            ck_assert_uint_eq(got[4], orders[i] == EMULATOR_FORWARD);
+        ck_assert_uint_eq(got[3], 1);
+        b->free(b, cell, 20);
+        emulator_order(EMULATOR_FORWARD);
+        close_device();
+    }
+}
+END_TEST
+
+START_TEST(a_branch_that_nobody_waits_for)
+{
+    void *program;
+    size_t kernels;
+    open_device();
+    OK(b->remote->record(b));
+    OK(b->remote->branch(b, BRANCH_BEGIN));
+    faulty_sound_rotate(b->queue, out, N);
+    OK(b->remote->branch(b, BRANCH_LEAVE));
+    FAILS(ST_OOM, "not joined", b->remote->recorded(b, &program, &kernels));
+    ck_assert_ptr_null(program);
+    OK(b->remote->record(b)); /* and all is well again */
+    OK(b->remote->recorded(b, &program, &kernels));
+    b->remote->forget(b, program);
+    close_device();
+}
+END_TEST
+
+START_TEST(branches), TEST(a_branch_that_nobody_waits_for), TEST(everything_is_given_back)
 {
     const emulator_counts was = *emulator_count();
     void *program = NULL;

@@ -150,6 +150,7 @@ extern "C" {
 #endif
 /* 0 and *out, or the library's status (-1: no memory). */
 int cuda_dnn_open(const dnn_api *api, void *stream, cuda_dnn **out);
+int cuda_dnn_use_stream(cuda_dnn *d, void *stream); /* what comes goes there; returns an error code as cuda_note takes it */
 /* Without a device: one that JSON describes (as DNN_DEVICE_JSON gives it). Plans can be made, not run; what the library
  * compiles counts as made when only the driver refuses it. */
 int cuda_dnn_open_described(const dnn_api *api, const char *json, cuda_dnn **out);

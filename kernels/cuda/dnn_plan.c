@@ -32,6 +32,11 @@ int cuda_dnn_open(const dnn_api *api, void *stream, cuda_dnn **out)
     return code;
 }
 
+int cuda_dnn_use_stream(cuda_dnn *d, void *stream)
+{
+    return cuda_library_code(CUDA_DNN_CODES, d->api->set_stream(d->handle, stream));
+}
+
 int cuda_dnn_open_described(const dnn_api *api, const char *json, cuda_dnn **out)
 {
     int code = open_any(api, out);

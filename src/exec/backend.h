@@ -27,6 +27,9 @@ typedef struct backend_options {
 
 typedef struct backend backend;
 
+/* Of a recording: calls go to a branch beside the main line, which follows what was recorded so far; back to the main line; what
+ * comes from now on waits for the branch. One branch at a time; it ends before the recording does. */
+typedef enum branch_turn { BRANCH_BEGIN, BRANCH_LEAVE, BRANCH_JOIN } branch_turn;
 typedef enum copy_way { COPY_TO_DEVICE, COPY_TO_HOST, COPY_ON_DEVICE } copy_way;
 /* A device with memory of its own. Kernels and copies happen in the order of the calls, later than these; `wait` waits for
  * them and is where their failures are heard of. Between record and recorded nothing happens: what is called becomes a
@@ -39,6 +42,7 @@ typedef struct backend_remote {
     status (*record)(backend *b);
     /* Ends what record began, also after failure (then *program is NULL). *kernels: how many the program launches. */
     status (*recorded)(backend *b, void **program, size_t *kernels);
+    status (*branch)(backend *b, branch_turn turn);
     status (*replay)(backend *b, void *program);
     void (*forget)(backend *b, void *program); /* NULL allowed */
     status (*memory)(backend *b, size_t *available, size_t *all);

@@ -21,6 +21,8 @@ typedef struct cuda_backend {
     cuda_device_info info;
     cuda_libs *libs; /* NULL: none were looked for */
     dnn_cache *measured; /* NULL: nothing is remembered */
+    void *stream, *side;   /* the queue is on `stream`; in a branch of a recording on `side` (NULL: no branch was begun so far) */
+    void *forked, *joined; /* events */
     const kernel_row *row[OP_COUNT][MOST_ROWS]; /* candidates of every operator, best first, NULL-terminated */
 } cuda_backend;
 
@@ -146,11 +148,57 @@ static status cuda_record(backend *b)
     return ST_OK;
 }
 
+static void use_stream(cuda_backend *c, void *stream)
+{
+    cuda_queue *q = &c->queue;
+    if (q->stream == stream)
+        return;
+    q->stream = stream;
+    if (q->dnn)
+        cuda_note(q, "cudnnSetStream", cuda_dnn_use_stream(q->dnn, stream));
+}
+
+static status make_branch(cuda_backend *c)
+{
+    cuda_queue *q = &c->queue;
+    if (!c->forked)
+        CUDA(q, event_make, &c->forked);
+    if (!c->joined)
+        CUDA(q, event_make, &c->joined);
+    if (!c->side)
+        CUDA(q, stream_make, &c->side);
+    return ST_OK;
+}
+
+/* What fails stays in the queue, so that the end of the recording tells of it. */
+static status cuda_branch(backend *b, branch_turn turn)
+{
+    cuda_backend *c = of(b);
+    cuda_queue *q = &c->queue;
+    switch (turn) {
+    case BRANCH_BEGIN:
+        TRY(make_branch(c));
+        cuda_note(q, "event_record", q->api->event_record(c->forked, c->stream));
+        cuda_note(q, "event_wait", q->api->event_wait(c->side, c->forked));
+        use_stream(c, c->side);
+        break;
+    case BRANCH_LEAVE:
+        cuda_note(q, "event_record", q->api->event_record(c->joined, c->side));
+        use_stream(c, c->stream);
+        break;
+    case BRANCH_JOIN:
+        cuda_note(q, "event_wait", q->api->event_wait(c->stream, c->joined));
+        break;
+    }
+    return cuda_queue_status(q);
+}
+
 static status cuda_recorded(backend *b, void **program, size_t *kernels)
 {
     cuda_queue *q = &of(b)->queue;
     *program = NULL;
     *kernels = 0;
+    use_stream(of(b), of(b)->stream); /* a branch that failed was not left */
     if (q->dnn)
         q->dnn->recording = false;
     int code = q->api->capture_end(q->stream, program, kernels);
@@ -177,7 +225,7 @@ static void cuda_forget(backend *b, void *program)
 }
 
 static const backend_remote remote = {.alloc_host = cuda_alloc_host, .free_host = cuda_free_host, .copy = cuda_copy_bytes,
-                                      .wait = cuda_wait, .record = cuda_record, .recorded = cuda_recorded,
+                                      .wait = cuda_wait, .record = cuda_record, .recorded = cuda_recorded, .branch = cuda_branch,
                                       .replay = cuda_replay, .forget = cuda_forget, .memory = cuda_memory};
 
 /* ---- kernels ---- */
@@ -286,8 +334,14 @@ static void cuda_close(backend *b)
     dnn_cache_close(c->measured);
     cuda_dnn_close(c->queue.dnn);
     cuda_libs_close(c->libs);
-    if (c->queue.stream)
-        c->queue.api->stream_free(c->queue.stream);
+    if (c->forked)
+        c->queue.api->event_free(c->forked);
+    if (c->joined)
+        c->queue.api->event_free(c->joined);
+    if (c->side)
+        c->queue.api->stream_free(c->side);
+    if (c->stream)
+        c->queue.api->stream_free(c->stream);
     mem_free(c);
 }
 
@@ -298,8 +352,8 @@ static status find_device(const cuda_api *api, int index)
     if (code != 0 || driver == 0)
         return fail(ST_UNAVAILABLE, "cuda: no NVIDIA driver was found on this machine; install one, or take --device cpu");
     if (api->runtime_version(&runtime) == 0 && driver / 1000 < runtime / 1000)
-        return fail(ST_UNAVAILABLE, "cuda: the driver serves CUDA %d.%d, this program needs CUDA %d; update the driver, or take "
-                    "--device cpu", driver / 1000, driver % 1000 / 10, runtime / 1000);
+        return fail(ST_UNAVAILABLE, "cuda: the driver serves CUDA %d.%d, this program needs CUDA %d (%s); update the driver, or "
+                    "take --device cpu", driver / 1000, driver % 1000 / 10, runtime / 1000, cuda_driver_for(runtime));
     code = api->device_count(&n);
     if (code != 0)
         return fail(ST_UNAVAILABLE, "cuda: devices cannot be listed: %s (error %d)", api->text(code), code);
@@ -318,7 +372,8 @@ static status open_queue(cuda_backend *c, int index)
     CUDA(q, device_info, index, &c->info);
     q->level = c->info.level;
     q->multiprocessors = c->info.multiprocessors;
-    CUDA(q, stream_make, &q->stream);
+    CUDA(q, stream_make, &c->stream);
+    q->stream = c->stream;
     return ST_OK;
 }
 

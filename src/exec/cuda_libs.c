@@ -11,7 +11,7 @@
 
 #define PATH_ROOM 4096
 
-typedef enum library { LIB_NVRTC, LIB_BLAS, LIB_DNN, LIBRARIES } library;
+typedef enum library { LIB_NVRTC, LIB_BLAS, LIB_DNN, LIB_NCCL, LIBRARIES } library;
 /* In order of opening: cuDNN finds the two others by their names when they are there already. */
 static const struct {
     const char *name, *file, *missing;
@@ -20,9 +20,11 @@ static const struct {
     [LIB_NVRTC] = {"NVRTC", "libnvrtc.so.13", "cuDNN cannot compile fused engines", {"nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"}},
     [LIB_BLAS] = {"cuBLASLt", "libcublasLt.so.13", "matrix products run on own kernels", {"nvidia/cu13/lib", "nvidia/cublas/lib"}},
     [LIB_DNN] = {"cuDNN", "libcudnn.so.9", "convolutions run on own kernels", {"nvidia/cudnn/lib", "nvidia/cudnn/lib"}},
+    [LIB_NCCL] = {"NCCL", "libnccl.so.2", "one GPU needs none, and this version trains on one", {"nvidia/nccl/lib", "nvidia/nccl/lib"}},
 };
 
 struct cuda_libs {
+    int n; /* the first so many are looked for */
     void *handle[LIBRARIES];
     char *path[LIBRARIES];
     size_t version[LIBRARIES];
@@ -56,7 +58,7 @@ static status try_file(cuda_libs *l, library k, const char *path)
 static status try_folder(cuda_libs *l, const char *folder, int length)
 {
     char path[PATH_ROOM];
-    for (int k = 0; k < LIBRARIES; k++)
+    for (int k = 0; k < l->n; k++)
         for (int i = -1; i < 2; i++) {
             int n = snprintf(path, sizeof path, "%.*s/%s%s%s", length, folder, i < 0 ? "" : known[k].folder[i], i < 0 ? "" : "/",
                              known[k].file);
@@ -115,7 +117,7 @@ static status find_all(cuda_libs *l)
     TRY(try_beside_program(l));
     TRY(try_environment(l, getenv("VIRTUAL_ENV")));
     TRY(try_environment(l, getenv("CONDA_PREFIX")));
-    for (int k = 0; k < LIBRARIES; k++)
+    for (int k = 0; k < l->n; k++)
         TRY(try_file(l, (library)k, known[k].file));
     return ST_OK;
 }
@@ -197,19 +199,48 @@ static status load_dnn(cuda_libs *l)
     return ST_OK;
 }
 
-status cuda_libs_open(cuda_libs **out)
+/* Of NCCL only the version is asked. */
+static status load_nccl(cuda_libs *l)
+{
+    int (*version)(int *) = NULL;
+    int v = 0;
+    void *f = l->handle[LIB_NCCL] ? dlsym(l->handle[LIB_NCCL], "ncclGetVersion") : NULL;
+    if (!l->handle[LIB_NCCL])
+        return ST_OK;
+    if (!f)
+        return refuse(l, LIB_NCCL, "has no function ncclGetVersion");
+    memcpy(&version, &f, sizeof f);
+    if (version(&v) != 0)
+        return refuse(l, LIB_NCCL, "does not tell its version");
+    l->version[LIB_NCCL] = (size_t)v;
+    return ST_OK;
+}
+
+static status open_first(int n, cuda_libs **out)
 {
     cuda_libs *l;
     status st = ST_OK;
     TRY(mem_alloc(&l, 1, sizeof *l));
+    l->n = n;
     TRY_DONE(find_all(l));
     TRY_DONE(load_blas(l));
     TRY_DONE(load_dnn(l));
+    TRY_DONE(load_nccl(l));
     *out = l;
     return ST_OK;
 done:
     cuda_libs_close(l);
     return st;
+}
+
+status cuda_libs_open(cuda_libs **out)
+{
+    return open_first(LIB_NCCL, out);
+}
+
+status cuda_libs_open_all(cuda_libs **out)
+{
+    return open_first(LIBRARIES, out);
 }
 
 status cuda_libs_given(const blas_api *blas, const dnn_api *dnn, cuda_libs **out)
@@ -249,13 +280,11 @@ size_t cuda_libs_dnn_version(const cuda_libs *l)
 
 void cuda_libs_describe(const cuda_libs *l, text *out)
 {
-    for (int k = 0; k < LIBRARIES; k++) {
+    for (int k = 0; k < l->n; k++) {
         bool serves = l->handle[k] && !l->fault[k];
         size_t v = l->version[k];
         text_printf(out, "%s: ", known[k].name);
-        if (serves && k == LIB_DNN) /* 91900: 9.19.0; cuBLASLt counts likewise */
-            text_printf(out, "%zu.%zu.%zu, %s\n", v / 10000, v % 10000 / 100, v % 100, l->path[k]);
-        else if (serves && k == LIB_BLAS)
+        if (serves && v) /* 91900: 9.19.0; all count so */
             text_printf(out, "%zu.%zu.%zu, %s\n", v / 10000, v % 10000 / 100, v % 100, l->path[k]);
         else if (serves)
             text_printf(out, "%s\n", l->path[k]);

@@ -1,4 +1,4 @@
-/* cuda_libs.h - cuBLASLt and cuDNN, opened while the program runs: one program serves with and without them.
+/* cuda_libs.h - cuBLASLt and cuDNN (and NCCL), opened while the program runs: one program serves with and without them.
  *
  * Looked for, in this order: the folders in DISTILL_CUDA_LIBS (separated by ':'), cuda/ and ../build/cuda/ beside the program
  * (tools/setup-cuda fills build/cuda), the site-packages of $VIRTUAL_ENV and $CONDA_PREFIX (where PyTorch keeps them), the
@@ -14,6 +14,8 @@ typedef struct cuda_libs cuda_libs;
 
 /* Opens what there is; what is missing is no failure. */
 MUST_USE status cuda_libs_open(cuda_libs **out);
+/* Also those that only `distill doctor` asks for: NCCL. */
+MUST_USE status cuda_libs_open_all(cuda_libs **out);
 /* Libraries that are there already (tests); NULL: none. Both are borrowed. */
 MUST_USE status cuda_libs_given(const blas_api *blas, const dnn_api *dnn, cuda_libs **out);
 void cuda_libs_close(cuda_libs *l); /* NULL allowed */

@@ -6,6 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The first driver on Linux that serves a CUDA (release notes of CUDA: minor version compatibility). */
+const char *cuda_driver_for(int runtime)
+{
+    return runtime >= 14000 ? "a newer driver" : runtime >= 13000 ? "driver 580 or newer" : runtime >= 12000 ? "driver 525 or newer"
+                                                                                              : "driver 450 or newer";
+}
+
 bool cuda_has_driver(const cuda_api *api)
 {
     int version = 0;
@@ -36,7 +43,7 @@ static void survey_libraries(backend_teller tell, void *ctx)
 {
     cuda_libs *l = NULL;
     text t = {0};
-    if (cuda_libs_open(&l) == ST_OK)
+    if (cuda_libs_open_all(&l) == ST_OK)
         cuda_libs_describe(l, &t);
     for (char *line = t.s, *end; t.st == ST_OK && line && *line; line = end) {
         char *what = strstr(line, ": ");
@@ -54,7 +61,7 @@ static void survey_libraries(backend_teller tell, void *ctx)
 void cuda_survey(const cuda_api *api, backend_teller tell, void *ctx)
 {
     int driver = 0, runtime = 0, n = 0;
-    char line[300];
+    char line[300], needs[80];
     if (!cuda_has_driver(api)) {
         tell(ctx, "GPU", true, "none: there is no NVIDIA driver; jobs run on the CPU");
         return;
@@ -62,8 +69,9 @@ void cuda_survey(const cuda_api *api, backend_teller tell, void *ctx)
     api->driver_version(&driver);
     api->runtime_version(&runtime);
     bool old = driver / 1000 < runtime / 1000;
+    snprintf(needs, sizeof needs, ": too old, it needs %s", cuda_driver_for(runtime));
     snprintf(line, sizeof line, "the driver serves CUDA %d.%d, the program was built with CUDA %d.%d%s", driver / 1000, driver % 1000 / 10,
-             runtime / 1000, runtime % 1000 / 10, old ? ": too old, update the driver" : "");
+             runtime / 1000, runtime % 1000 / 10, old ? needs : "");
     tell(ctx, "CUDA", !old, line);
     int code = old ? 0 : api->device_count(&n);
     if (code != 0) {

@@ -92,6 +92,7 @@ typedef struct exec_part {
     exec *e;
     phase when;
     size_t host_bytes; /* outputs of more bytes stay on the device (exec_get) */
+    bool beside; /* recorded as a branch beside the begin of the next part: its nodes before the first that takes something of this one */
 } exec_part;
 /* Value `out` (an input or output) of part `from` becomes input `in` of the later part `to` without passing the host, which
  * neither gives nor gets it. */

@@ -49,6 +49,7 @@ typedef status open_libs_fn(struct cuda_libs **out);
 MUST_USE status cuda_open(const struct cuda_api *api, const kernel_row *const *tables, open_libs_fn *open_libs,
                           const backend_options *o, int index, backend **out);
 bool cuda_has_driver(const struct cuda_api *api);
+const char *cuda_driver_for(int runtime); /* "driver 580 or newer"; runtime: 13000 for CUDA 13.0 */
 /* cuda_survey.c */
 void cuda_survey(const struct cuda_api *api, backend_teller tell, void *ctx);
 MUST_USE status cpu_open(const backend_options *o, backend **out);

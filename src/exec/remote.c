@@ -191,12 +191,18 @@ static status move_mirrors(exec *e, phase when, copy_way way, const linked *l)
     return span_end(&s);
 }
 
+/* Steps [from, to) of the phase. */
+static void put_steps(exec *e, phase when, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        if (e->steps[i].when == when)
+            e->steps[i].run(&e->steps[i].args);
+}
+
 static status put_part(exec *e, phase when, const linked *l)
 {
     TRY(move_mirrors(e, when, COPY_TO_DEVICE, l));
-    for (size_t i = 0; i < e->n_step; i++)
-        if (e->steps[i].when == when)
-            e->steps[i].run(&e->steps[i].args);
+    put_steps(e, when, 0, e->n_step);
     return move_mirrors(e, when, COPY_TO_HOST, l);
 }
 
@@ -339,25 +345,94 @@ size_t exec_chain_kernels(const exec_chain *c)
     return c->kernels;
 }
 
-/* What part i passes on. */
-static status pass_on(const exec_chain *c, size_t i)
+static bool is_input(const exec_chain *c, const exec_link *l)
+{
+    return c->part[l->from].e->g->value[l->out].kind == VALUE_INPUT;
+}
+
+/* What part i passes on: what it was given, what it makes. */
+static status pass_some(const exec_chain *c, size_t i, bool inputs)
 {
     exec *e = c->part[i].e;
     for (size_t k = 0; k < c->n_link; k++) {
         const exec_link *l = &c->link[k];
-        if (l->from == i)
+        if (l->from == i && is_input(c, l) == inputs)
             TRY(e->b->remote->copy(e->b, c->part[l->to].e->data[l->in], e->data[l->out], plan_value_bytes(&e->g->value[l->out]),
                                    COPY_ON_DEVICE));
     }
     return ST_OK;
 }
 
-static status put_chain(const exec_chain *c)
+static status pass_on(const exec_chain *c, size_t i)
+{
+    TRY(pass_some(c, i, true));
+    return pass_some(c, i, false);
+}
+
+static status put_whole(const exec_chain *c, size_t i)
+{
+    const linked l = {c->link, c->n_link, i, c->part[i].host_bytes};
+    TRY(put_part(c->part[i].e, c->part[i].when, &l));
+    return pass_on(c, i);
+}
+
+/* Whether an operand lies where part i+1 gets something that part i makes. */
+static bool takes_of(const exec_chain *c, size_t i, const kernel_args *a)
+{
+    const exec *e = c->part[i + 1].e;
+    for (size_t k = 0; k < c->n_link; k++) {
+        const exec_link *l = &c->link[k];
+        if (l->from != i || l->to != i + 1 || is_input(c, l))
+            continue;
+        const uintptr_t at = (uintptr_t)e->data[l->in], end = at + plan_value_bytes(&e->g->value[l->in]);
+        for (int n = 0; n < a->n_in; n++)
+            if ((uintptr_t)a->in[n].data >= at && (uintptr_t)a->in[n].data < end)
+                return true;
+    }
+    return false;
+}
+
+static status put_branch(const exec_chain *c, size_t i, const linked *l)
+{
+    exec *e = c->part[i].e;
+    put_steps(e, c->part[i].when, 0, e->n_step);
+    TRY(move_mirrors(e, c->part[i].when, COPY_TO_HOST, l));
+    return pass_some(c, i, false);
+}
+
+/* Parts i and i+1, the first as a branch beside the second's begin. Only a begin: later steps may lie where earlier ones of the
+ * plan had their values. The two share no memory that either writes but what links carry, which lies outside of what is planned. */
+static status put_beside(const exec_chain *c, size_t i)
+{
+    exec *e = c->part[i].e, *next = c->part[i + 1].e;
+    const backend_remote *r = e->b->remote;
+    const linked l = {c->link, c->n_link, i, c->part[i].host_bytes}, l_next = {c->link, c->n_link, i + 1, c->part[i + 1].host_bytes};
+    const phase when = c->part[i + 1].when;
+    size_t begin = 0;
+    while (begin < next->n_step && !(next->steps[begin].when == when && takes_of(c, i, &next->steps[begin].args)))
+        begin++;
+    TRY(move_mirrors(e, c->part[i].when, COPY_TO_DEVICE, &l));
+    TRY(pass_some(c, i, true));
+    TRY(r->branch(e->b, BRANCH_BEGIN));
+    status st = put_branch(c, i, &l), left = r->branch(e->b, BRANCH_LEAVE); /* also after a failure: a recording has to be ended */
+    if (st == ST_OK && left == ST_OK)
+        st = move_mirrors(next, when, COPY_TO_DEVICE, &l_next);
+    if (st == ST_OK && left == ST_OK)
+        put_steps(next, when, 0, begin);
+    status joined = r->branch(e->b, BRANCH_JOIN);
+    if (st != ST_OK || left != ST_OK || joined != ST_OK)
+        return st != ST_OK ? st : left != ST_OK ? left : joined;
+    put_steps(next, when, begin, next->n_step);
+    TRY(move_mirrors(next, when, COPY_TO_HOST, &l_next));
+    return pass_on(c, i + 1);
+}
+
+static status put_chain(const exec_chain *c, bool recording)
 {
     for (size_t i = 0; i < c->n; i++) {
-        const linked l = {c->link, c->n_link, i, c->part[i].host_bytes};
-        TRY(put_part(c->part[i].e, c->part[i].when, &l));
-        TRY(pass_on(c, i));
+        const bool beside = recording && c->part[i].beside && i + 1 < c->n && c->part[i].e != c->part[i + 1].e;
+        TRY(beside ? put_beside(c, i) : put_whole(c, i));
+        i += beside;
     }
     return ST_OK;
 }
@@ -366,7 +441,7 @@ static status record_chain(exec_chain *c)
 {
     backend *b = c->part[0].e->b;
     TRY(b->remote->record(b));
-    status st = put_chain(c);
+    status st = put_chain(c, true);
     status end = b->remote->recorded(b, &c->program, &c->kernels);
     return st != ST_OK ? st : end;
 }
@@ -387,7 +462,7 @@ status exec_chain_run(exec_chain *c)
     if (watched)
         return b->remote->wait(b);
     if (!c->ran && !b->records_first) {
-        TRY(put_chain(c));
+        TRY(put_chain(c, false));
         c->ran = true;
         return b->remote->wait(b);
     }

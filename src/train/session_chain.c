@@ -1,7 +1,8 @@
 /* session_chain.c - a step on a device with memory of its own.
  *
  * Teacher, main and update phase follow each other without the host where they can: the teacher runs the training batch, its
- * outputs and the samples are handed on by copies on the device, and what the host reads afterwards are a few numbers. With
+ * outputs and the samples are handed on by copies on the device, and what the host reads afterwards are a few numbers. Teacher
+ * and student forward are parallel branches of what is recorded (exec.branches). With
  * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever. */
 #include "train/job_spec.h"
 #include "train/session.h"
@@ -35,16 +36,16 @@ status session_open_chain(session *s)
     s->chain_update = s->j->train.accumulate == 1;
     s->chain_x = false;
     if (s->chain_teacher) {
-        part[n++] = (exec_part){s->t.e, PHASE_MAIN, 0};
+        part[n++] = (exec_part){s->t.e, PHASE_MAIN, 0, s->j->exec.branches};
         if (s->tg.teacher_logits)
             link[n_link++] = (exec_link){0, 1, s->t.g->output[0], s->tg.teacher_logits};
         for (size_t i = 0; i < s->n_hint; i++)
             link[n_link++] = (exec_link){0, 1, s->t.g->output[s->qat ? s->qat->tap[i] : i + 1], s->tg.tap[i]};
         s->chain_x = link_inputs(s, link, &n_link);
     }
-    part[n++] = (exec_part){s->train, PHASE_MAIN, NUMBERS};
+    part[n++] = (exec_part){s->train, PHASE_MAIN, NUMBERS, false};
     if (s->chain_update)
-        part[n++] = (exec_part){s->train, PHASE_UPDATE, NUMBERS};
+        part[n++] = (exec_part){s->train, PHASE_UPDATE, NUMBERS, false};
     return exec_chain_open(part, n, link, n_link, &s->chain);
 }
 

@@ -476,3 +476,4 @@ void emulator_launch(cuda_queue *q, const char *name, const void *kernel, dim3 g
 }
 
 extern "C" void emulator_order(emulator_order_kind kind) { order = kind; }
+emulator_order_kind emulator_order_now() { return order; }

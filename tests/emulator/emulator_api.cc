@@ -1,6 +1,7 @@
 /* emulator_api.cc - the table of api.h over the emulator: memory is the host's, between guards; a stream keeps what it is
  * given until somebody waits for it, so that a host that looks too early, or overwrites what is still to be copied, shows;
- * a graph is a list of what was recorded. A failure of a stream stays, as on a device. */
+ * a graph is what was recorded, with what each must follow: it runs in any order that respects that, which emulator_order
+ * chooses. A failure of a stream stays, as on a device. */
 #include "emulator_inside.h"
 
 #include <cstdio>
@@ -21,15 +22,25 @@
 
 namespace {
 typedef std::function<int()> work;
+struct graph_node {
+    work run;
+    std::vector<size_t> after; /* nodes before it */
+};
+struct graph_state {
+    std::vector<graph_node> node;
+    size_t kernels = 0;
+};
 struct stream_state {
-    bool capturing = false;
+    stream_state *capture = nullptr; /* the stream whose recording it takes part in; itself where that began; nullptr: none */
     int failed = 0;
-    std::vector<work> recorded;
-    size_t recorded_kernels = 0;
+    graph_state recorded;      /* of the stream where it began */
+    std::vector<size_t> front; /* what the next node of this stream has to follow */
     std::list<work> pending;
 };
 struct event_state {
     stream_state *of = nullptr;
+    stream_state *capture = nullptr; /* recorded in its recording, behind `front` */
+    std::vector<size_t> front;
     size_t waiting = 0; /* records that have not happened */
     double at = 0;      /* when the last one happened */
 };
@@ -58,11 +69,68 @@ void drain(stream_state *s)
 int submit(void *stream, work f)
 {
     stream_state *s = (stream_state *)stream;
-    if (s->capturing)
-        s->recorded.push_back(std::move(f));
-    else
-        s->pending.push_back(std::move(f));
+    if (!s->capture)
+        return s->pending.push_back(std::move(f)), 0;
+    std::vector<graph_node> &all = s->capture->recorded.node;
+    all.push_back({std::move(f), std::move(s->front)});
+    s->front = {all.size() - 1};
     return 0;
+}
+
+/* The nodes in an order that respects what each must follow: as they were recorded, the last first, or some way. */
+std::vector<size_t> some_order(const graph_state *g)
+{
+    static uint32_t state = 1;
+    std::vector<size_t> order, ready, missing(g->node.size());
+    std::vector<std::vector<size_t>> next(g->node.size());
+    for (size_t i = 0; i < g->node.size(); i++) {
+        missing[i] = g->node[i].after.size();
+        for (size_t before : g->node[i].after)
+            next[before].push_back(i);
+        if (missing[i] == 0)
+            ready.push_back(i);
+    }
+    while (!ready.empty()) {
+        emulator_order_kind how = emulator_order_now();
+        state = state * 1664525u + 1013904223u;
+        size_t at = how == EMULATOR_RANDOM ? (state >> 8) % ready.size() : 0;
+        for (size_t i = 1; i < ready.size() && how != EMULATOR_RANDOM; i++)
+            if ((ready[i] > ready[at]) == (how == EMULATOR_REVERSE))
+                at = i;
+        size_t n = ready[at];
+        ready.erase(ready.begin() + (std::ptrdiff_t)at);
+        order.push_back(n);
+        for (size_t i : next[n])
+            if (--missing[i] == 0)
+                ready.push_back(i);
+    }
+    return order;
+}
+
+/* Whether the nodes in `front` come before those of `end` or are among them. */
+bool is_followed(const graph_state &g, const std::vector<size_t> &front, const std::vector<size_t> &end)
+{
+    std::vector<bool> seen(g.node.size(), false);
+    std::vector<size_t> open = end;
+    while (!open.empty()) {
+        size_t n = open.back();
+        open.pop_back();
+        if (seen[n])
+            continue;
+        seen[n] = true;
+        open.insert(open.end(), g.node[n].after.begin(), g.node[n].after.end());
+    }
+    for (size_t n : front)
+        if (!seen[n])
+            return false;
+    return true;
+}
+
+void end_capture(stream_state *s)
+{
+    for (stream_state *other : streams)
+        if (other->capture == s)
+            other->capture = nullptr;
 }
 
 void drain_all()
@@ -111,7 +179,8 @@ int give(void *p, bool host)
 
 void emulator_submit(void *stream, emulator_launch_of l)
 {
-    ((stream_state *)stream)->recorded_kernels++;
+    if (((stream_state *)stream)->capture)
+        ((stream_state *)stream)->capture->recorded.kernels++;
     submit(stream, [launch = std::move(l)] { return emulator_run(&launch); });
 }
 
@@ -178,7 +247,7 @@ static int emulated_stream_free(void *stream)
 static int emulated_wait(void *stream)
 {
     stream_state *s = (stream_state *)stream;
-    if (s->capturing)
+    if (s->capture)
         return EMULATED_BAD_CAPTURE;
     drain(s);
     counts.waits++;
@@ -208,14 +277,30 @@ static int emulated_event_record(void *event, void *stream)
 {
     event_state *e = (event_state *)event;
     e->of = (stream_state *)stream;
-    if (!e->of->capturing)
-        e->waiting++;
+    e->capture = e->of->capture;
+    e->front = e->of->front;
+    if (e->capture)
+        return 0;
+    e->waiting++;
     return submit(stream, [=] { return e->at = clock_now, e->waiting -= e->waiting > 0, 0; });
 }
-/* A stream that waits for an event does the other stream's work up to it. */
+/* A stream that waits for an event does the other stream's work up to it; one that waits for an event of a recording takes part
+ * in that. */
 static int emulated_event_wait(void *stream, void *event)
 {
     event_state *e = (event_state *)event;
+    stream_state *s = (stream_state *)stream;
+    if (e->capture || s->capture) {
+        if (!e->capture || !e->capture->capture || (s->capture && s->capture != e->capture))
+            return EMULATED_BAD_CAPTURE;
+        if (!s->capture)
+            s->front.clear();
+        s->capture = e->capture;
+        for (size_t n : e->front)
+            if (std::find(s->front.begin(), s->front.end(), n) == s->front.end())
+                s->front.push_back(n);
+        return 0;
+    }
     return submit(stream, [=] {
         while (e->waiting && !e->of->pending.empty()) {
             work w = std::move(e->of->pending.front());
@@ -235,22 +320,27 @@ static int emulated_event_seconds(void *from, void *to, double *out)
 static int emulated_capture_begin(void *stream)
 {
     stream_state *s = (stream_state *)stream;
-    if (s->capturing)
+    if (s->capture)
         return EMULATED_BAD_CAPTURE;
-    s->capturing = true;
-    s->recorded.clear();
-    s->recorded_kernels = 0;
+    s->capture = s;
+    s->recorded = {};
+    s->front.clear();
     return 0;
 }
 static int emulated_capture_end(void *stream, void **graph, size_t *kernels)
 {
     stream_state *s = (stream_state *)stream;
-    if (!s->capturing)
+    if (s->capture != s)
         return EMULATED_BAD_CAPTURE;
-    s->capturing = false;
-    *graph = new std::vector<work>(std::move(s->recorded));
-    *kernels = s->recorded_kernels;
-    s->recorded.clear();
+    bool joined = true;
+    for (stream_state *other : streams)
+        joined = joined && (other->capture != s || is_followed(s->recorded, other->front, s->front));
+    end_capture(s);
+    if (!joined)
+        return *graph = nullptr, EMULATED_UNJOINED;
+    *kernels = s->recorded.kernels;
+    *graph = new graph_state(std::move(s->recorded));
+    s->recorded = {};
     counts.graphs++;
     return 0;
 }
@@ -259,9 +349,9 @@ static int emulated_graph_launch(void *graph, void *stream)
     counts.launches++;
     return submit(stream, [=] {
         int code = 0;
-        for (const work &w : *(const std::vector<work> *)graph)
+        for (size_t n : some_order((const graph_state *)graph))
             if (code == 0)
-                code = w();
+                code = ((const graph_state *)graph)->node[n].run();
         return code;
     });
 }
@@ -269,7 +359,7 @@ static int emulated_graph_free(void *graph)
 {
     drain_all();
     counts.graphs--;
-    return delete (std::vector<work> *)graph, 0;
+    return delete (graph_state *)graph, 0;
 }
 static int emulated_last_error() { return 0; }
 static const char *emulated_text(int code)
@@ -278,6 +368,8 @@ static const char *emulated_text(int code)
            : code == EMULATED_BAD_VALUE         ? "invalid argument"
            : code == EMULATED_BAD_CONFIGURATION ? "invalid configuration argument"
            : code == EMULATED_NO_DEVICE         ? "invalid device ordinal"
+           : code == EMULATED_UNJOINED          ? "capture was not joined to original stream"
+           : code == EMULATED_BAD_CAPTURE       ? "operation not permitted when stream is capturing"
            : code == EMULATED_NOT_READY         ? "device not ready"
            : code == EMULATED_FAULT             ? "a failure that the test asked for"
            : code == EMULATED_LAUNCH_FAILURE    ? emulator_message()
@@ -315,8 +407,8 @@ void give_up_recording(const char *name)
 {
     for (stream_state *s : streams)
         if (strcmp(name, "capture_end") == 0) {
-            s->capturing = false;
-            s->recorded.clear();
+            s->capture = nullptr;
+            s->recorded = {};
         }
 }
 

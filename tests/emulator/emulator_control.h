@@ -17,7 +17,8 @@ typedef struct emulator_counts {
 extern "C" {
 #endif
 extern const cuda_api emulator_api;
-void emulator_order(emulator_order_kind kind); /* in which threads and warps run between barriers */
+void emulator_order(emulator_order_kind kind); /* in which threads and warps run between barriers, and
+                                               branches of a graph */
 const emulator_counts *emulator_count(void);
 void emulator_driver(int version);  /* 13000 unless told otherwise; 0: there is none */
 void emulator_memory(size_t bytes); /* that the device says it has; 4 GiB unless told otherwise */

@@ -17,6 +17,7 @@ enum {
     EMULATED_NO_DEVICE = 101,
     EMULATED_NOT_READY = 600,
     EMULATED_BAD_CAPTURE = 901,
+    EMULATED_UNJOINED = 904,
     EMULATED_FAULT = 999,
     EMULATED_LAUNCH_FAILURE = 719
 };
@@ -33,5 +34,6 @@ int emulator_run(const emulator_launch_of *l); /* now */
 void emulator_submit(void *stream, emulator_launch_of l);
 void emulator_pass(double seconds); /* the device's clock, which events read, goes on: said by work of a stream */
 const char *emulator_message(); /* of the last failed launch */
+emulator_order_kind emulator_order_now();
 
 #endif

@@ -181,7 +181,8 @@ class Suite:
     def keys(self, w, precision):
         words = ["exec.tf32=true"] if precision == "tf32" else []
         if self.narrow_key:  # which also says what training is in by itself
-            words.append(f"{self.narrow_key}={w.half if precision == 'half' else 'fp32'}")
+            kind = w.half if precision == "half" else "fp32"
+            words += [f"{self.narrow_key}={kind}", f"teacher.precision={kind}"]
         return [part for word in words for part in ("--set", word)]
 
     def jobs(self):
