@@ -473,6 +473,36 @@ START_TEST(variants_of_the_program)
 }
 END_TEST
 
+/* Every command that takes a device. */
+START_TEST(commands)
+{
+    const char *dir = test_tmp_dir(), *ini = test_path(dir, "job.ini"), *net = test_path(dir, "teacher.onnx"), *data = test_path(dir, "data");
+    const char *quantised = test_path(dir, "q.onnx");
+    const program_options o = {.kill_after = 120};
+    const struct {
+        int code;
+        const char *says, *args[16];
+    } rows[] = {
+        {0, "ms: p50", {"run", net, "--data", data, "--device", "emulated", "--repeat", "2"}},
+        {64, "--double computes on the CPU", {"run", net, "--data", data, "--device", "emulated", "--double"}},
+        {0, "held   student is finite", {"validate", "--student", net, "--data", data, "--device", "emulated"}},
+        {0, "int8-ptq", {"quant", net, "--variant", "int8-ptq", "--data", data, "--out", quantised, "--device", "emulated"}},
+        {0, "only this layer in int8", {"quant", net, "--variant", "int8-ptq", "--sensitivity", "--data", data, "--device", "emulated"}},
+        {0, "loss.total", {"step", "--teacher", net, "--student", net, "--data", data, "--batch", "8", "--steps", "2", "--device", "emulated"}},
+        {0, "\"kernels\":", {"bench", "--student", ini, "--device", "emulated", "--steps", "2", "--json"}},
+        {0, "kernels per step", {"bench", "--student", ini, "--device", "emulated", "--steps", "2", "--profile"}},
+        {0, "emulated GPU", {"--student", ini, "--dry-run", "--device", "emulated"}},
+    };
+    toy_make(dir);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ran r = program_run(&o, rows[i].args);
+        ck_assert_msg(r.code == rows[i].code, "%s: exit %d, signal %d: %s", rows[i].args[0], r.code, r.signal, r.err);
+        ck_assert_msg(strstr(r.out, rows[i].says) || strstr(r.err, rows[i].says), "%s says: %s%s", rows[i].args[0], r.out, r.err);
+        ran_free(&r);
+    }
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(variant_3), TEST(one_launch_a_step), TEST(order_of_threads), TEST(parallel_branches),
                                  TEST(steps_that_are_not_finite), TEST(parity_steps), TEST(export_and_evaluation),
-                                 TEST(training_with_rounding), TEST(the_program), TEST(variants_of_the_program), {0}};
+                                 TEST(training_with_rounding), TEST(commands), TEST(the_program), TEST(variants_of_the_program), {0}};

@@ -255,7 +255,7 @@ START_TEST(a_branch_that_nobody_waits_for)
 }
 END_TEST
 
-START_TEST(branches), TEST(a_branch_that_nobody_waits_for), TEST(everything_is_given_back)
+START_TEST(everything_is_given_back)
 {
     const emulator_counts was = *emulator_count();
     void *program = NULL;
@@ -279,4 +279,5 @@ END_TEST
 
 const test_entry test_table[] = {TEST(missing_barrier), TEST(faults_fail_the_queue), TEST(faults_in_a_program),
                                  TEST(failed_queue_does_nothing), TEST(allowed), TEST(shared_memory_is_garbage),
-                                 TEST(beside_memory), TEST(later_than_the_call), TEST(everything_is_given_back), {0}};
+                                 TEST(beside_memory), TEST(later_than_the_call), TEST(branches), TEST(a_branch_that_nobody_waits_for),
+                                 TEST(everything_is_given_back), {0}};

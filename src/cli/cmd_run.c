@@ -344,13 +344,15 @@ status cmd_run(cli *c)
         return fail(ST_USAGE, "which model? distill run MODEL [INPUT ...]");
     if (o->backend && strcmp(o->backend, "own") != 0 && strcmp(o->backend, "ort") != 0)
         return fail(ST_USAGE, "--backend takes own or ort, not '%s'", o->backend);
+    if (o->double_precision && o->device && strcmp(o->device, "cpu") != 0 && strcmp(o->device, "auto") != 0)
+        return fail(ST_USAGE, "--double computes on the CPU; leave --device %s out", o->device);
     if (o->threads)
         TRY(parse_int(o->threads, "--threads", &threads));
     r.model = o->args.at[0];
     r.j = (json){.out = &r.out};
     bo.threads = (int)threads;
     if (!o->backend || strcmp(o->backend, "own") == 0)
-        TRY_DONE(backend_open(o->device ? o->device : "auto", &bo, &r.b));
+        TRY_DONE(backend_open(o->double_precision ? "cpu" : o->device ? o->device : "auto", &bo, &r.b));
     if (o->json) {
         json_put_object(&r.j, NULL);
         json_put_string(&r.j, "model", r.model);
