@@ -1,5 +1,5 @@
-/* test_device_ops.c - every row of tests/op_cases_FAMILY.c on a CUDA device, against the CPU's results in double. Skipped where there
- * is none. DISTILL_TEST_DEVICE names another device ("cuda:1"; "emulated" tries this program itself). */
+/* test_device_ops.c - every row of tests/op_cases_FAMILY.c on a CUDA device, against the CPU's results in double; then with images
+ * in float16 and bfloat16 (test_emulated_narrow.c). Skipped where there is none. DISTILL_TEST_DEVICE names another device ("cuda:1"; "emulated" tries this program itself). */
 #include "exec/backend.h"
 #include "harness.h"
 #include "op_case.h"
@@ -24,16 +24,22 @@ static bool is_there(const char *family)
     return there;
 }
 
-#define FAMILY(name)                                                                                              \
-    START_TEST(family_##name)                                                                                     \
+#define FAMILY_IN(kind, name, type)                                                                               \
+    START_TEST(kind##_##name)                                                                                     \
     {                                                                                                             \
         if (is_there(#name)) {                                                                                    \
-            int failed = op_cases_run(#name, op_cases_##name, device_name());                                     \
-            ck_assert_msg(failed == 0, "%d rows of family " #name " failed", failed);                             \
+            int failed = op_cases_run(#name, op_cases_##name, device_name(), type);                               \
+            ck_assert_msg(failed == 0, "%d rows of family " #name " failed in " #kind, failed);                   \
         }                                                                                                         \
     }                                                                                                             \
     END_TEST
+#define FAMILY(name)                                                                                              \
+    FAMILY_IN(family, name, DTYPE_NONE)                                                                           \
+    FAMILY_IN(half, name, DTYPE_F16)                                                                              \
+    FAMILY_IN(bfloat, name, DTYPE_BF16)
 OP_CASE_FAMILIES(FAMILY)
 
-#define ENTRY(name) TEST(family_##name),
-const test_entry test_table[] = {OP_CASE_FAMILIES(ENTRY) {0}};
+#define ENTRY(name)        TEST(family_##name),
+#define HALF_ENTRY(name)   TEST(half_##name),
+#define BFLOAT_ENTRY(name) TEST(bfloat_##name),
+const test_entry test_table[] = {OP_CASE_FAMILIES(ENTRY) OP_CASE_FAMILIES(HALF_ENTRY) OP_CASE_FAMILIES(BFLOAT_ENTRY) {0}};
