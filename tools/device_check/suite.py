@@ -17,8 +17,10 @@ IMAGES = ("channels_last+reduce-overhead", "channels_last+max-autotune", "channe
 OTHERS = ("reduce-overhead", "max-autotune", "eager", "compile")
 COMPILED = ("compile", "max-autotune", "reduce-overhead")
 LARGE = ("in-r50-r18", "bert12-6", "hifigan")  # fewer of them at once
-ROUNDS, BLOCK_SECONDS, FINALISTS = 5, 0.4, 2
-ROUNDS_SECONDS = 14  # kept free for the rounds of a workload
+ROUNDS, BLOCK_SECONDS, FINALISTS = 5, 0.25, 2
+ROUNDS_SECONDS = 10  # kept free for the rounds of a workload
+COLD_SECONDS = 25  # what is not compiled yet is not begun with less
+WARM_SHARE = 0.25  # of the benchmark's time that may pass until it begins, for what is being compiled
 GATE_SECONDS, MAKE_SECONDS, WARM_SECONDS = 120, 200, 300
 SAME_LOSS = {"fp32": 1e-3, "tf32": 1e-2, "half": 5e-2}
 
@@ -27,12 +29,16 @@ def settings_for(w):
     return IMAGES if len(w.sample) == 3 or w.task_loss == "l1" else OTHERS
 
 
+def is_compiled(setting):
+    return bool(set(setting.split("+")) & set(COMPILED))
+
+
 class Job:
     """Something done beside the other steps. `answer`: what its process printed last; `why`: it failed."""
 
     def __init__(self, kind, name, words, most, env=None, cwd=None, after=()):
         self.kind, self.name, self.words, self.most, self.env, self.cwd, self.after = kind, name, words, most, env, cwd, after
-        self.done, self.answer, self.why, self.child = False, None, None, None
+        self.done, self.answer, self.why, self.child, self.ended = False, None, None, None, False
 
     def run(self):
         failed = next((j for j in self.after if j.why), None)
@@ -45,6 +51,8 @@ class Job:
     def start(self):
         self.child = subprocess.Popen(self.words, cwd=self.cwd, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+        if self.ended:  # before it began
+            self.end()
         try:
             out, said = self.child.communicate(timeout=self.most)
         except subprocess.TimeoutExpired:
@@ -54,9 +62,11 @@ class Job:
             return
         self.answer = (out.strip().splitlines() or [""])[-1]
         if self.child.returncode:
-            self.why = (said.strip().splitlines() or [f"exit status {self.child.returncode}"])[-1][:300]
+            said = said.strip().splitlines() or [f"exit status {self.child.returncode}"]
+            self.why = "no time was left for it" if self.ended else said[-1][:300]
 
     def end(self):
+        self.ended = True
         try:
             os.killpg(self.child.pid, signal.SIGKILL)
         except (OSError, AttributeError):
@@ -91,11 +101,14 @@ class Preparation:
             else:
                 time.sleep(0.1)
 
-    def finish(self, seconds):
-        """Nothing runs any more afterwards."""
-        end = time.monotonic() + seconds
-        for t in self.threads:
-            t.join(max(0, end - time.monotonic()))
+    def is_needed(self):
+        return any(not j.done for j in self.jobs if j.kind != "warm")
+
+    def finish(self, seconds, warm_seconds=0):
+        """Nothing runs any more afterwards. Waits that long for what has to be, and for what is compiled."""
+        end, warm_end = time.monotonic() + seconds, time.monotonic() + warm_seconds
+        while any(t.is_alive() for t in self.threads) and time.monotonic() < (end if self.is_needed() else warm_end):
+            time.sleep(0.1)
         self.stopped = True
         with self.lock:
             for job in self.jobs:
@@ -159,7 +172,7 @@ class Suite:
         os.makedirs(self.folder, exist_ok=True)
         cores = os.cpu_count() or 1
         self.together = max(1, min(10, cores // 2))
-        self.preparation = Preparation(self.jobs(), max(1, min(4, cores // 4))) if self.torch else None
+        self.preparation = Preparation(self.jobs(), max(1, min(3, cores // 4))) if self.torch else None
 
     def find_narrow_key(self):
         schema = json.loads(self.check.call("distill", "config", "--schema", most=20).stdout)
@@ -201,10 +214,9 @@ class Suite:
                                                            self.peer_device if self.has_peers else "cpu", path],
                            GATE_SECONDS, env, after=(step,))
                 gates += [step, gate]
-                warm += [Job("warm", f"{name} {s}", self.peer_words(name, s), WARM_SECONDS, env, after=(made,))
-                         for s in self.settings_of(w, precision)
-                         if self.has_peers and cores > 4 and set(s.split("+")) & set(COMPILED)]
-        return make + gates + warm
+                warm += [(rank, Job("warm", f"{name} {s}", self.peer_words(name, s), WARM_SECONDS, env, after=(made,)))
+                         for rank, s in enumerate(self.settings_of(w, precision)) if self.has_peers and cores > 4 and is_compiled(s)]
+        return make + gates + [job for _, job in sorted(warm, key=lambda each: each[0])]  # the likely best of all workloads first
 
     def step_words(self, w):
         from bench_lib.generate import settings_of
@@ -226,7 +238,7 @@ class Suite:
         if not self.torch:
             return {"workloads": [], "not_run": ["all workloads: PyTorch makes them, and Python here has none"]}
         end = time.monotonic() + left
-        self.preparation.finish(left * 0.45)
+        self.preparation.finish(left * 0.5, left * WARM_SHARE)
         result = {"workloads": [], "not_run": self.not_run, "probe": self.probe(), "torch": self.torch}
         if not self.has_peers:
             self.not_run.append("PyTorch's side: this PyTorch has no CUDA device")
@@ -265,9 +277,8 @@ class Suite:
         gates = self.passed(name)
         precisions = [p for p in self.precisions if gates[p]["passed"]]
         try:
-            ours = {p: self.start_ours(w, name, folder, p, gates[p], running) for p in precisions}
-            ours = {p: c for p, c in ours.items() if c}
-            peers = self.start_peers(w, name, ours, end - (0 if self.small else ROUNDS_SECONDS), running) if self.has_peers else []
+            ours = {p: self.spawn_ours(name, w, folder, p, running) for p in precisions}
+            peers = self.start_all(w, name, ours, gates, end - (0 if self.small else ROUNDS_SECONDS), running)
             finalists = [c for p in ours for c in sorted((c for c in peers if c.precision == p), key=lambda c: c.ms)[:FINALISTS]]
             for c in peers:
                 if c not in finalists:
@@ -279,30 +290,44 @@ class Suite:
             for c in running:
                 c.close()
 
-    def start_ours(self, w, name, folder, precision, gate, running):
+    def spawn_ours(self, name, w, folder, precision, running):
         words = [*self.check.command("distill"), "bench", "--serve", "--quiet", "--student", "job.ini", "--device", self.check.device,
                  "--set", "cache.views=fresh", "--set", "data.shuffle=false", *self.keys(w, precision)]
         c = Contestant("distill", precision, Process(words, self.check.env, folder, f"{self.folder}/{name}.{precision}.log"))
         running.append(c)
-        try:
-            c.begin(90)
-            loss, want = c.facts["loss"], gate["total"]
-            if not abs(loss - want) <= SAME_LOSS[precision] * abs(want):
-                raise Gone(f"its first loss is {loss:.6g}, that of the gate was {want:.6g}")
-        except Gone as why:
-            self.not_run.append(f"{name} {precision}: {why}")
-            return None
         return c
 
-    def start_peers(self, w, name, ours, end, running):
-        """Those that run, each timed alone."""
-        wanted = [s for some in zip(*(self.settings_of(w, p) for p in ours)) for s in some] if ours else []
+    def begin_ours(self, name, ours, gates):
+        """Leaves in `ours` those that made their first step, with the loss that the gate saw."""
+        for precision, c in list(ours.items()):
+            try:
+                c.begin(90)
+                loss, want = c.facts["loss"], gates[precision]["total"]
+                if not abs(loss - want) <= SAME_LOSS[precision] * abs(want):
+                    raise Gone(f"its first loss is {loss:.6g}, that of the gate was {want:.6g}")
+            except Gone as why:
+                self.not_run.append(f"{name} {precision}: {why}")
+                del ours[precision]
+
+    def is_cold(self, name, setting):
+        warm = [j for j in self.preparation.jobs if j.kind == "warm" and j.name == f"{name} {setting}"]
+        return is_compiled(setting) and any(j.why for j in warm)
+
+    def wanted(self, w, name, ours):
+        """Settings of PyTorch: those that need no compiling now come first."""
+        all = [s for some in zip(*(self.settings_of(w, p) for p in ours)) for s in some] if ours and self.has_peers else []
+        return sorted(all, key=lambda s: self.is_cold(name, s))
+
+    def start_all(self, w, name, ours, gates, end, running):
+        """Ours, and PyTorch's settings that run, each timed alone."""
+        wanted = self.wanted(w, name, ours)
         at_once = min(self.together, 4) if w.name.split("@")[0] in LARGE else self.together
         peers = []
-        for k in range(0, len(wanted), at_once):
+        for k in range(0, max(1, len(wanted)), at_once):
             batch = []
             for setting in wanted[k:k + at_once]:
-                if time.monotonic() > end - (0 if self.small else 8):
+                needs = 0 if self.small else COLD_SECONDS if self.is_cold(name, setting) else 8
+                if time.monotonic() > end - needs:
                     self.not_run.append(f"{name} PyTorch {setting}: no time was left for it")
                     continue
                 log = f"{self.folder}/{name}.{setting}.log"
@@ -310,6 +335,12 @@ class Suite:
                                Process(self.peer_words(name, setting), self.python_env(), HERE, log))
                 running.append(c)
                 batch.append((setting, c))
+            if k == 0:
+                self.begin_ours(name, ours, gates)
+            for setting, c in batch:
+                if c.precision not in ours:
+                    c.close()
+            batch = [(setting, c) for setting, c in batch if c.precision in ours]
             for setting, c in batch:
                 try:
                     c.begin(end - time.monotonic())
