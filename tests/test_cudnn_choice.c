@@ -475,6 +475,49 @@ START_TEST(no_place_for_it)
 }
 END_TEST
 
+/* ---- attention ---- */
+
+/* Attention of a job whose images are narrow runs in the library, of others it does not, and the job's graph stays as it was. */
+START_TEST(attention_follows_the_images)
+{
+    static const struct {
+        dtype narrow;
+        bool library;
+    } rows[] = {{DTYPE_NONE, false}, {DTYPE_BF16, true}, {DTYPE_F16, true}};
+    world w = {0};
+    open_world_of(&w, make_attention);
+    for (size_t k = 1; k < w.g->n_node; k++) {
+        attention_attrs *at;
+        OK(arena_alloc(&w.g->mem, &at, 1, sizeof *at));
+        *at = *(const attention_attrs *)w.g->node[k].attr;
+        at->precision = PRECISION_FP32;
+        w.g->node[k].attr = at;
+    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const backend_options how = {.threads = 1};
+        backend *b;
+        exec *e;
+        outcome o = {0};
+        OK(backend_open("emulated-libs", &how, &b));
+        if (rows[i].narrow)
+            OK(backend_narrow(b, rows[i].narrow));
+        OK(exec_open(w.g, b, NULL, 0, &e));
+        for (size_t k = 1; k < w.g->n_node; k++) {
+            const char *name = exec_plan(e)->kernel[k]->name;
+            ck_assert_msg((strstr(name, "cuDNN") != NULL) == rows[i].library, "row %zu: %s", i, name);
+            ck_assert_int_eq(((const attention_attrs *)w.g->node[k].attr)->precision, PRECISION_FP32);
+        }
+        OK(exec_run(e, PHASE_MAIN));
+        OK(exec_get(e, w.y, o.y, sizeof o.y));
+        tolerance = 1e-2f;
+        check_same(&o, &w.cpu);
+        exec_close(e);
+        backend_close(b);
+    }
+    graph_free(w.g);
+}
+END_TEST
+
 /* ---- failures ---- */
 
 /* Each (or each stride-th) call of the library, or of CUDA's run time, fails once while engines are measured: an error with a message, or the
@@ -535,6 +578,6 @@ END_TEST
 
 const test_entry test_table[] = {TEST(the_fastest_is_taken), TEST(measuring_is_bounded), TEST(the_next_run_asks_nothing),
                                  TEST(engines_that_are_gone), TEST(damage_is_not_believed), TEST(hostile_choices),
-                                 TEST(writers_at_once), TEST(other_devices), TEST(no_place_for_it),
+                                 TEST(writers_at_once), TEST(attention_follows_the_images), TEST(other_devices), TEST(no_place_for_it),
                                  TEST(every_call_of_the_library_fails), TEST(every_call_of_the_device_fails),
                                  TEST(every_call_fails_of_attention), {0}};

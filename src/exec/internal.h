@@ -37,6 +37,8 @@ MUST_USE status pass_layout(graph *g, const backend *b);
 
 /* fuse_conv.c: batch norms whose result only convolutions read, into these, after the layout. */
 MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
+/* narrow_attention.c: where images lie in a narrow type, attention may round its operands to it. */
+MUST_USE status pass_narrow_attention(graph *g, const backend *b);
 
 /* The type by which rows are chosen: of the first present input, of the first output when there is none. */
 dtype kernel_type(const kernel_args *a);
