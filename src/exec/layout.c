@@ -4,7 +4,8 @@
  * make blocked twins of their values; a Reorder stands where a value is needed in the layout that it does not have, once
  * each way. A value's own id always means the plain tensor; twins are new values.
  *
- * On a backend that computes in narrow types (backend_narrow) a twin lies in that type as well: one Reorder changes both.
+ * On a backend that computes in narrow types (backend_narrow) a twin lies in that type as well: one Reorder changes both. Twins
+ * of constants (a frozen model's weights) are made here, as constants.
  *
  * Regions begin at the nodes that do the arithmetic (those with multiply-accumulates) whose channels fill their blocks
  * well enough; other nodes follow where an operand lies blocked already, or where their only use does. */
@@ -190,11 +191,37 @@ static phase made_in(const layout *l, value_id v)
     return k ? l->g->node[k].when : PHASE_MAIN;
 }
 
+/* Whether the blocked twin of v can be made here, once, and not by a Reorder in every run. */
+static bool is_fixed(const layout *l, value_id v)
+{
+    const value *x = &l->g->value[v];
+    return x->kind == VALUE_CONST && x->data && x->type == DTYPE_F32 && l->b->narrow && l->b->block == BLOCK_ALL;
+}
+
+/* The twin of constant v, [N, C, pixels], becomes a constant [N, pixels, C]. */
+static status fix_twin(layout *l, value_id v)
+{
+    const value x = l->g->value[v];
+    value *t = &l->g->value[l->twin[v]];
+    const int64_t n = shape_count(&x.sh), channels = x.sh.dim[1], pixels = n ? n / x.sh.dim[0] / channels : 0;
+    unsigned char *data;
+    TRY(arena_alloc(&l->g->mem, &data, (size_t)(n ? n : 1), dtype_of(t->narrow)->size));
+    for (int64_t i = 0; i < n; i++) { /* row: an image's channel */
+        const int64_t row = i / pixels, image = row / channels;
+        dtype_store(t->narrow, data, (image * pixels + i % pixels) * channels + row % channels, dtype_load(x.type, x.data, i));
+    }
+    t->kind = VALUE_CONST;
+    t->data = data;
+    return ST_OK;
+}
+
 static status need_blocked(layout *l, value_id v)
 {
     if (l->twin[v])
         return ST_OK;
     TRY(add_twin(l, v));
+    if (is_fixed(l, v))
+        return fix_twin(l, v);
     return push_reorder(l, v, l->twin[v], made_in(l, v));
 }
 

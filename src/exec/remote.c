@@ -56,30 +56,48 @@ static size_t place_all_in_box(exec *e, bool measure)
     return at;
 }
 
+/* Marks the constants that a node reads, if only to prepare itself, or that are outputs. [n_value] */
+static void mark_read(const exec *e, bool *read)
+{
+    const graph *g = e->g;
+    for (size_t k = 1; k < g->n_node; k++)
+        for (int i = 0; i < g->node[k].n_in; i++)
+            read[e->p->root[g->node[k].in[i]]] = true;
+    for (size_t i = 0; i < g->n_output; i++)
+        read[e->p->root[g->output[i]]] = true;
+    for (size_t v = 1; v < g->n_value; v++)
+        read[v] = read[e->p->root[v]] && g->value[v].kind == VALUE_CONST && g->value[v].data;
+}
+
 static status place_constants(exec *e)
 {
     const graph *g = e->g;
     remote_part *f = e->far;
+    bool *read = NULL;
     size_t at = 0;
+    status st = ST_OK;
+    TRY_DONE(mem_alloc(&read, g->n_value, sizeof *read));
+    mark_read(e, read);
     for (size_t v = 1; v < g->n_value; v++)
-        if (g->value[v].kind == VALUE_CONST)
+        if (read[v])
             f->constant_bytes += align(plan_value_bytes(&g->value[v]));
-    TRY(e->b->alloc(e->b, f->constant_bytes, (void **)&f->constants));
+    TRY_DONE(e->b->alloc(e->b, f->constant_bytes, (void **)&f->constants));
     for (size_t v = 1; v < g->n_value; v++) {
         const value *x = &g->value[v];
-        if (x->kind != VALUE_CONST)
+        if (x->kind == VALUE_CONST)
+            f->host[v] = (void *)(uintptr_t)x->data;
+        if (!read[v])
             continue;
-        f->host[v] = (void *)(uintptr_t)x->data;
-        if (!x->data)
-            continue;
-        TRY(e->b->remote->copy(e->b, f->constants + at, x->data, plan_value_bytes(x), COPY_TO_DEVICE));
+        TRY_DONE(e->b->remote->copy(e->b, f->constants + at, x->data, plan_value_bytes(x), COPY_TO_DEVICE));
         e->data[v] = f->constants + at;
         at += align(plan_value_bytes(x));
     }
     for (size_t v = 1; v < g->n_value; v++) /* views of what was moved */
         if (e->p->root[v] != v && g->value[e->p->root[v]].kind == VALUE_CONST)
             e->data[v] = e->data[e->p->root[v]];
-    return ST_OK;
+done:
+    mem_free(read);
+    return st;
 }
 
 status remote_open(exec *e)
