@@ -162,4 +162,6 @@ const op_case op_cases_pool[] = {
     {OP_GLOBAL_AVERAGE_POOL, "packs, pieces", .in = {{F32(1, 8, 90, 70)}}, TOL, .grad_tol = 1e-6},
     {OP_GLOBAL_MAX_POOL, "packs", .in = {{F32(3, 16, 7, 6), .distinct = true}}, TOL},
     {OP_GLOBAL_MAX_POOL, "packs, not a number", .in = {{F32(1, 8, 1, 3), FIXED(1, NAN, 2, 3, 1, 1)}}, .want = {WANT(NAN, 3)}, .no_grad = true},
+    {OP_RESIZE, "packs, nearest", .in = {{F32(2, 16, 3, 5)}}, RESIZE(.mode = RESIZE_NEAREST, .scales = FLOATS(1, 1, 2, 2)), TOL},
+    {OP_RESIZE, "packs, bilinear", .in = {{F32(2, 16, 5, 4)}}, RESIZE(.mode = RESIZE_LINEAR, .sizes = INTS(2, 16, 8, 3)), TOL},
     OP_CASE_END};

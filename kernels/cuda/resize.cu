@@ -4,6 +4,7 @@
  * the gradient which elements have a tap at each element of the data. As positions do not decrease along an axis (or, where a
  * region is cropped from its end to its beginning, do not increase), those are one range. */
 #include "kernels/cuda/index.cuh"
+#include "kernels/cuda/last.cuh"
 extern "C" {
 #include "kernels/resize_rule.h"
 }
@@ -117,13 +118,17 @@ __global__ static void ranges_kernel(const __grid_constant__ tap_axis x)
 
 /* ---- tables ---- */
 
-/* Axes of data of shape x with their tables at `work`; *bytes: of all tables. Neighbours that stay as they are become one. */
-static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool grad, size_t *bytes)
+/* Axes of data of shape x with their tables at `work`; *bytes: of all tables. Neighbours that stay as they are become one.
+ * columns: 0, or the data lie channels last, so many items of channels a pixel. */
+static tap_axes axes_of(const resize_attrs *a, const shape *x, void *work, bool grad, size_t *bytes, int64_t columns = 0)
 {
     tap_axes axes = {.rank = 0};
     size_t used = 0;
     for (int i = 0; i < x->rank; i++) {
-        const resize_axis one = resize_axis_of(a, x, i);
+        const int own = !columns || i == 0 ? i : i + 1 < x->rank ? i + 1 : 1;
+        resize_axis one = resize_axis_of(a, x, own);
+        if (columns && own == 1)
+            one.in = one.out = columns;
         const bool falling = !one.identity && a->coordinate_transformation_mode == COORD_TF_CROP && one.end < one.begin;
         const tap_axis t = {.of = one, .most = resize_most_taps(a, &one), .falling = falling};
         if (t.of.identity && axes.rank > 0 && axes.axis[axes.rank - 1].of.identity) {
@@ -462,8 +467,100 @@ static size_t resize_grad_work(const kernel_args *a)
     return bytes;
 }
 
+/* ---- images in float16 or bfloat16, channels last (last.cuh), height and width of which change ---- */
+
+template <class T, int V>
+__global__ static void resize_last_kernel(T *y, const T *x, uint32_t n, float outside, const __grid_constant__ sum_axes s)
+{
+    const sum_axis &a = s.axis[s.which[0]], &b = s.axis[s.which[1]];
+    GRID_STRIDE(i, n)
+    {
+        int64_t at[2];
+        const int64_t base = base_of<2>(s, (uint32_t)i, at), first = a.first[at[0]], top = b.first[at[1]];
+        const int count = a.count[at[0]], rows = b.count[at[1]];
+        float sum[V] = {};
+        for (int r = 0; r < rows; r++)
+            for (int t = 0; t < count; t++) {
+                const pack<T, V> v = item_load<T, V>(x, base + clamp_to(top + r, b.in) * b.step + clamp_to(first + t, a.in) * a.step);
+                const float w = b.weight[at[1] * b.most + r] * a.weight[at[0] * a.most + t];
+                UNROLL
+                for (int j = 0; j < V; j++)
+                    sum[j] += w * as_float(v.at[j]);
+            }
+        pack<T, V> r;
+        UNROLL
+        for (int j = 0; j < V; j++)
+            r.at[j] = from_float<T>(count < 0 || rows < 0 ? outside : sum[j]);
+        item_store<T, V>(y, i, r);
+    }
+}
+template <class T, int V>
+__global__ static void resize_grad_last_kernel(T *dx, const T *dy, uint32_t n, const __grid_constant__ sum_axes s)
+{
+    const sum_axis &a = s.axis[s.which[0]], &b = s.axis[s.which[1]];
+    GRID_STRIDE(i, n)
+    {
+        int64_t at[2];
+        const int64_t base = base_of<2>(s, (uint32_t)i, at);
+        float sum[V] = {};
+        for (int64_t r = b.from[at[1]]; r < b.to[at[1]]; r++)
+            for (int64_t c = a.from[at[0]]; c < a.to[at[0]]; c++) {
+                const pack<T, V> g = item_load<T, V>(dy, base + r * b.step + c * a.step);
+                const float w = share_of(b, r, at[1]) * share_of(a, c, at[0]);
+                UNROLL
+                for (int j = 0; j < V; j++)
+                    sum[j] += w * as_float(g.at[j]);
+            }
+        pack<T, V> r;
+        UNROLL
+        for (int j = 0; j < V; j++)
+            r.at[j] = from_float<T>(sum[j]);
+        item_store<T, V>(dx, i, r);
+    }
+}
+
+template <class T, int V, bool GRAD> static void resize_last_by(const kernel_args *a)
+{
+    const resize_attrs *at = (const resize_attrs *)a->attr;
+    const shape *data = GRAD ? &a->out[0].sh : &a->in[0].sh;
+    const uint32_t n = (uint32_t)(shape_count(&a->out[0].sh) / V);
+    size_t bytes;
+    const tap_axes axes = axes_of(at, data, a->work, GRAD, &bytes, data->dim[1] / V);
+    const sum_axes s = sums_of(&axes, GRAD);
+    make_tables(a, &axes, GRAD);
+    if (GRAD)
+        LAUNCH((resize_grad_last_kernel<T, V>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+               (const T *)a->in[0].data, n, s);
+    else
+        LAUNCH((resize_last_kernel<T, V>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+               (const T *)a->in[0].data, n, (float)at->extrapolation_value, s);
+}
+template <class T, bool GRAD> static void resize_last(const kernel_args *a)
+{
+    if (last_vector(a->in[0].sh.dim[1], is_vector(a->in[0].data) && is_vector(a->out[0].data)) == 8)
+        resize_last_by<T, 8, GRAD>(a);
+    else
+        resize_last_by<T, 1, GRAD>(a);
+}
+static bool takes_last(const kernel_args *a, const shape *data)
+{
+    bool fits = data->rank == 4 && shape_count(&a->in[0].sh) > 0 && shape_count(&a->out[0].sh) > 0 &&
+                is_narrow(shape_count(&a->in[0].sh)) && is_narrow(shape_count(&a->out[0].sh));
+    for (int i = 0; fits && i < 4; i++)
+        fits = resize_axis_of((const resize_attrs *)a->attr, data, i).identity == (i < 2);
+    return fits;
+}
+static bool takes_image(const kernel_args *a) { return takes_last(a, &a->in[0].sh); }
+static bool takes_gradient(const kernel_args *a) { return takes_last(a, &a->out[0].sh); }
+
+#define LAST_ROWS(E, T)                                                                                                \
+    {.op = OP_RESIZE, .type = DTYPE_##E, .name = "resize channels last " #E, .run = resize_last<T, false>,             \
+     .workspace = resize_work, .takes = takes_image, .blocked_in = 1, .blocked_out = 1},                               \
+    {.op = OP_RESIZE_GRAD, .type = DTYPE_##E, .name = "resize grad channels last " #E, .run = resize_last<T, true>,    \
+     .workspace = resize_grad_work, .takes = takes_gradient, .blocked_in = 1, .blocked_out = 1},
+
 CUDA_TABLE(resize) = {
     {.op = OP_RESIZE, .type = DTYPE_F32, .name = "resize", .run = resize, .workspace = resize_work},
     {.op = OP_RESIZE, .type = DTYPE_NONE, .name = "resize nearest", .run = resize, .workspace = resize_work, .takes = takes_nearest},
     {.op = OP_RESIZE_GRAD, .type = DTYPE_F32, .name = "resize grad", .run = resize_grad, .workspace = resize_grad_work},
-    KERNEL_END};
+    LAST_ROWS(F16, __half) LAST_ROWS(BF16, __nv_bfloat16) KERNEL_END};
