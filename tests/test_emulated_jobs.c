@@ -287,6 +287,27 @@ START_TEST(parallel_branches)
 }
 END_TEST
 
+/* Products of operands rounded to bfloat16, the teacher's, then the student's with its gradients: near the losses of
+ * float32, and not the same. */
+START_TEST(rounded_products)
+{
+#define PRECISION(teacher, train) MLP, "teacher.precision=" teacher, "train.precision=" train
+    static const struct variant whole = {"", 0, {PRECISION("fp32", "fp32")}};
+    static const struct variant rounded[] = {{"teacher in bfloat16", 2e-2, {PRECISION("bf16", "fp32")}},
+                                             {"mlp in bfloat16", 5e-2, {PRECISION("fp32", "bf16")}}};
+    static trail exact, near;
+    const char *dir = test_tmp_dir();
+    toy_make(dir);
+    run_on(dir, &whole, "emulated", NULL, 0, NULL, 0, &exact);
+    for (size_t i = 0; i < sizeof rounded / sizeof *rounded; i++) {
+        run_on(dir, &rounded[i], "emulated", NULL, 0, NULL, 0, &near);
+        double apart = compare(&exact, &near, 0);
+        test_max_error(rounded[i].name, apart, rounded[i].apart);
+        ck_assert_msg(apart > 1e-6 && apart <= rounded[i].apart, "%s: losses are %g apart", rounded[i].name, apart);
+    }
+}
+END_TEST
+
 /* A batch with a value that is not finite changes nothing but running statistics. */
 START_TEST(steps_that_are_not_finite)
 {
@@ -504,5 +525,6 @@ START_TEST(commands)
 END_TEST
 
 const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(variant_3), TEST(one_launch_a_step), TEST(order_of_threads), TEST(parallel_branches),
+                                 TEST(rounded_products),
                                  TEST(steps_that_are_not_finite), TEST(parity_steps), TEST(export_and_evaluation),
                                  TEST(training_with_rounding), TEST(commands), TEST(the_program), TEST(variants_of_the_program), {0}};

@@ -200,6 +200,15 @@ START_TEST(rounded_to_bf16)
         for (int i = 0; i < ROWS * 40; i++)
             ck_assert(fabsf(got[i] - want[i]) <= 2e-6f);
     }
+    OK(pass_product_precision(g, DTYPE_NONE));
+    run(g, ISA_REF, got);
+    ck_assert(memcmp(got, exact, sizeof got) == 0);
+    OK(pass_product_precision(g, DTYPE_F16)); /* three bits more than bfloat16 */
+    run(g, ISA_AVX512, got);
+    float nearer = 0;
+    for (int i = 0; i < ROWS * 40; i++)
+        nearer = fmaxf(nearer, fabsf(exact[i] - got[i]));
+    ck_assert(nearer > 0 && nearer < apart / 4);
     graph_free(g);
     OK(backend_open("cpu", &(backend_options){.threads = 1, .max_isa = ISA_AVX2}, &b));
     ck_assert(!backend_has_bf16(b)); /* slow ones do not count */

@@ -60,15 +60,20 @@ static real activate(int64_t activation, real x)
     }
 }
 
-/* As product, with both matrices rounded to bfloat16. */
-static void rounded_product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha)
+static inline float rounded(int64_t precision, float v)
+{
+    return precision == PRECISION_BF16 ? half_load_BF16(half_store_BF16(v)) : half_load_F16(half_store_F16(v));
+}
+
+/* As product, with both matrices rounded first. */
+static void rounded_product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha, int64_t precision)
 {
     for (int64_t i = 0; i < s->m; i++)
         for (int64_t j = 0; j < s->n; j++) {
             real sum = 0;
             for (int64_t k = 0; k < s->k; k++)
-                sum += (real)half_load_BF16(half_store_BF16((float)x[i * s->a_row + k * s->a_col])) *
-                       (real)half_load_BF16(half_store_BF16((float)w[k * s->b_row + j * s->b_col]));
+                sum += (real)rounded(precision, (float)x[i * s->a_row + k * s->a_col]) *
+                       (real)rounded(precision, (float)w[k * s->b_row + j * s->b_col]);
             y[i * s->n + j] = alpha * sum;
         }
 }
@@ -79,8 +84,8 @@ static void linear(const kernel_args *a)
     matrix_sizes s = linear_sizes(at, &a->in[0].sh, &a->in[1].sh);
     const real *bias = a->n_in > 2 ? a->in[2].data : NULL, *residual = a->n_in > 3 ? a->in[3].data : NULL;
     real *y = a->out[0].data, *pre = a->n_out > 1 ? a->out[1].data : NULL;
-    if (at->precision == PRECISION_BF16)
-        rounded_product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha);
+    if (at->precision != PRECISION_FP32)
+        rounded_product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, at->precision);
     else
         product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, a->threads);
     for (int64_t i = 0; i < s.m * s.n; i++) {

@@ -251,25 +251,40 @@ static void gemm_run(const kernel_args *a)
 
 /* ---- Linear ---- */
 
-__global__ static void round_kernel(uint16_t *to, const float *from, int64_t n)
+/* Rounds to bfloat16 or float16, ties to even. */
+template <class H> __global__ static void round_kernel(H *to, const float *from, int64_t n)
 {
     GRID_STRIDE(i, n)
+        to[i] = from_float<H>(from[i]);
+}
+template <class H> __global__ static void round_fours_kernel(uint2 *to, const float4 *from, int64_t n4)
+{
+    GRID_STRIDE(i, n4)
     {
-        uint32_t bits;
-        memcpy(&bits, &from[i], sizeof bits);
-        bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-        to[i] = (uint16_t)(nan ? (bits >> 16) | 0x40u : (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+        const float4 v = from[i];
+        const H h[4] = {from_float<H>(v.x), from_float<H>(v.y), from_float<H>(v.z), from_float<H>(v.w)};
+        memcpy(&to[i], h, sizeof h);
     }
 }
-/* Rounds to bfloat16, ties to even. */
-static void round_operand(const kernel_args *a, void *to, const void *from, int64_t n)
+template <class H> static void round_as(const kernel_args *a, void *to, const void *from, int64_t n)
 {
-    LAUNCH(round_kernel, grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (uint16_t *)to, (const float *)from, n);
+    if (n % 4 == 0 && is_vector(from) && is_vector(to))
+        LAUNCH((round_fours_kernel<H>), grid_for(a->queue, n / 4, 1), CUDA_THREADS, 0, a->queue, (uint2 *)to, (const float4 *)from, n / 4);
+    else
+        LAUNCH((round_kernel<H>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (H *)to, (const float *)from, n);
+}
+static void round_operand(const kernel_args *a, int64_t precision, void *to, const void *from, int64_t n)
+{
+    if (precision == PRECISION_F16)
+        round_as<__half>(a, to, from, n);
+    else
+        round_as<__nv_bfloat16>(a, to, from, n);
 }
 
 struct linear_way {
     const blas_plan *plan;
     bool fused;            /* bias and activation are the library's */
+    bool rounded;          /* the operands are rounded before; else the library does that itself */
     size_t a_at, b_at, all; /* of the workspace, where rounded operands lie */
 };
 
@@ -278,43 +293,60 @@ static size_t rounded_bytes(int64_t rows, int64_t cols)
     return ((size_t)(rows * cols) * 2 + 255) / 256 * 256;
 }
 
+/* The epilogue that means this activation. */
+static bool epilogue_of(const linear_attrs *at, bool bias, bool pre, int64_t n, int32_t *out)
+{
+    int epilogue = bias ? BLAS_EPILOGUE_BIAS : 0;
+    bool known = at->activation == ACTIVATION_NONE && !pre;
+    if (at->activation == ACTIVATION_RELU && !pre) {
+        epilogue |= BLAS_EPILOGUE_RELU;
+        known = true;
+    } else if (at->activation == ACTIVATION_GELU_TANH && (!pre || n % 8 == 0)) {
+        epilogue |= BLAS_EPILOGUE_GELU_TANH | (pre ? BLAS_EPILOGUE_AUX : 0);
+        known = true;
+    }
+    *out = epilogue ? epilogue : BLAS_EPILOGUE_NONE;
+    return known;
+}
+
+/* Fused where the library can, else plain. */
+static void find_plan(const kernel_args *a, linear_way *l, blas_key k)
+{
+    const blas_key plain = k;
+    if (epilogue_of((const linear_attrs *)a->attr, is_there(a->in, a->n_in, 2), is_there(a->out, a->n_out, 1), k.n, &k.epilogue)) {
+        l->plan = cuda_blas_plan(a->queue, &k);
+        l->fused = l->plan != NULL;
+    }
+    if (!l->plan)
+        l->plan = cuda_blas_plan(a->queue, &plain);
+}
+
 static linear_way linear_ways(const kernel_args *a)
 {
     const linear_attrs *at = (const linear_attrs *)a->attr;
     const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
     linear_way l = {};
-    blas_key k, plain;
-    bool bias = is_there(a->in, a->n_in, 2), pre = is_there(a->out, a->n_out, 1);
+    blas_key k;
     if (!a->queue->blas)
         return l;
     k = empty_key(a->queue);
     set_sizes(&k, rows_of(x), x->dim[x->rank - 1], at->transA != 0, w->dim[0], w->dim[1], at->transB != 0);
     if (is_empty(&k))
         return l;
-    if (at->precision == PRECISION_BF16) {
-        k.type = BLAS_R_16BF;
-        k.compute = BLAS_COMPUTE_32F;
-    }
     k.adds = is_there(a->in, a->n_in, 3);
-    plain = k;
-    int epilogue = bias ? BLAS_EPILOGUE_BIAS : 0;
-    bool known = at->activation == ACTIVATION_NONE && !pre;
-    if (at->activation == ACTIVATION_RELU && !pre) {
-        epilogue |= BLAS_EPILOGUE_RELU;
-        known = true;
-    } else if (at->activation == ACTIVATION_GELU_TANH && (!pre || k.n % 8 == 0)) {
-        epilogue |= BLAS_EPILOGUE_GELU_TANH | (pre ? BLAS_EPILOGUE_AUX : 0);
-        known = true;
-    }
-    if (known) {
-        k.epilogue = epilogue ? epilogue : BLAS_EPILOGUE_NONE;
-        l.plan = cuda_blas_plan(a->queue, &k);
-        l.fused = l.plan != NULL;
+    if (at->precision != PRECISION_FP32) {
+        const bool f16 = at->precision == PRECISION_F16;
+        blas_key half = k;
+        half.type = f16 ? BLAS_R_16F : BLAS_R_16BF;
+        half.compute = BLAS_COMPUTE_32F;
+        find_plan(a, &l, half);
+        l.rounded = l.plan != NULL;
+        k.compute = f16 ? BLAS_COMPUTE_32F_FAST_16F : BLAS_COMPUTE_32F_FAST_16BF;
     }
     if (!l.plan)
-        l.plan = cuda_blas_plan(a->queue, &plain);
+        find_plan(a, &l, k);
     l.all = workspace_of(l.plan);
-    if (l.plan && at->precision == PRECISION_BF16) {
+    if (l.rounded) {
         l.a_at = l.all;
         l.all += rounded_bytes(k.m, k.k);
         l.b_at = l.all;
@@ -333,12 +365,11 @@ static size_t linear_workspace(const kernel_args *a)
 /* A constant B is rounded once. */
 static size_t linear_prepared(const kernel_args *a)
 {
-    const linear_attrs *at = (const linear_attrs *)a->attr;
-    return at->precision == PRECISION_BF16 && a->in[1].data ? rounded_bytes(a->in[1].sh.dim[0], a->in[1].sh.dim[1]) : 0;
+    return a->in[1].data && linear_ways(a).rounded ? rounded_bytes(a->in[1].sh.dim[0], a->in[1].sh.dim[1]) : 0;
 }
 static void linear_prepare(const kernel_args *a, void *to)
 {
-    round_operand(a, to, a->in[1].data, a->in[1].sh.dim[0] * a->in[1].sh.dim[1]);
+    round_operand(a, ((const linear_attrs *)a->attr)->precision, to, a->in[1].data, a->in[1].sh.dim[0] * a->in[1].sh.dim[1]);
 }
 static void linear_run(const kernel_args *a)
 {
@@ -356,11 +387,11 @@ static void linear_run(const kernel_args *a)
     o.c = l.plan->key.adds ? a->in[3].data : NULL;
     o.bias = bias ? a->in[2].data : NULL;
     o.aux = pre ? a->out[1].data : NULL;
-    if (at->precision == PRECISION_BF16) {
+    if (l.rounded) {
         const blas_key *k = &l.plan->key;
-        round_operand(a, work + l.a_at, o.a, k->m * k->k);
+        round_operand(a, at->precision, work + l.a_at, o.a, k->m * k->k);
         if (!a->prepared)
-            round_operand(a, work + l.b_at, o.b, k->k * k->n);
+            round_operand(a, at->precision, work + l.b_at, o.b, k->k * k->n);
         o.a = work + l.a_at;
         o.b = a->prepared ? a->prepared : work + l.b_at;
     }

@@ -258,7 +258,7 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) forward_kernel(c
     const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
     const int64_t plane = volume(s.in), image = s.channels * plane;
     for (int64_t group = blockIdx.y; group < s.group; group += gridDim.y) {
-        matrix_side<T, T::M, true> a = {w + group * p.m * p.k, p.k, row0, p.m, vector, false, {}};
+        matrix_side<T, T::M, true> a = {w + group * p.m * p.k, p.k, row0, p.m, vector, PRECISION_FP32, {}};
         window_side<T> b(finish.g, x + group * (s.channels / s.group) * plane, image, col0, p.n);
         float sum[T::TM][T::TN];
         tile_product<T>(a, b, begin, end, place, sum);

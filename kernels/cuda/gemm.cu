@@ -1,5 +1,6 @@
-/* gemm.cu - Gemm, MatMul and Linear (src/ops/matmul.c) without a library: tiles of kernels/cuda/tile.cuh. */
-#include "kernels/cuda/tile.cuh"
+/* gemm.cu - Gemm, MatMul and Linear (src/ops/matmul.c) without a library: tiles of kernels/cuda/tile.cuh, of round_tile.cuh
+ * where the operands are rounded. */
+#include "kernels/cuda/round_tile.cuh"
 
 /* ---- what happens to a sum: pre = alpha * sum + beta * C + residual, y = activation(pre) ---- */
 
@@ -58,8 +59,22 @@ typedef struct matrix_operands {
     int rank;
     int64_t dim[RANK_MAX], a_batch[RANK_MAX], b_batch[RANK_MAX];
     bool a_across, b_across; /* A is transposed, B is not: the rows of the tile's side are neighbours in memory */
-    bool a_vector, b_vector, round;
+    bool a_vector, b_vector;
+    int round; /* PRECISION_*, where there are no tensor cores */
 } matrix_operands;
+
+/* Where the operands of a batch begin. */
+__device__ static inline void find_batch(const matrix_operands &o, int64_t batch, const float **a, const float **b)
+{
+    *a = o.a;
+    *b = o.b;
+    for (int64_t axis = o.rank - 1, i = batch; axis >= 0; axis--) {
+        int64_t next = i / o.dim[axis], here = i - next * o.dim[axis];
+        *a += here * o.a_batch[axis];
+        *b += here * o.b_batch[axis];
+        i = next;
+    }
+}
 
 template <class T, bool A_ALONG, bool B_ALONG>
 __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) matrix_kernel(matrix_operands o, product_size p, matrix_finish finish)
@@ -68,45 +83,76 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) matrix_kernel(ma
     const int64_t tile_n = blockIdx.x / p.tiles_m, row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M, col0 = tile_n * T::N;
     const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
     for (int64_t batch = blockIdx.y; batch < p.batches; batch += gridDim.y) {
-        int64_t at_a = 0, at_b = 0;
-        for (int64_t axis = o.rank - 1, i = batch; axis >= 0; axis--) {
-            int64_t next = i / o.dim[axis], here = i - next * o.dim[axis];
-            at_a += here * o.a_batch[axis];
-            at_b += here * o.b_batch[axis];
-            i = next;
-        }
-        matrix_side<T, T::M, A_ALONG> a = {o.a + at_a, o.a_step, row0, p.m, o.a_vector, o.round, {}};
-        matrix_side<T, T::N, B_ALONG> b = {o.b + at_b, o.b_step, col0, p.n, o.b_vector, o.round, {}};
+        const float *from_a, *from_b;
+        find_batch(o, batch, &from_a, &from_b);
+        matrix_side<T, T::M, A_ALONG> a = {from_a, o.a_step, row0, p.m, o.a_vector, o.round, {}};
+        matrix_side<T, T::N, B_ALONG> b = {from_b, o.b_step, col0, p.n, o.b_vector, o.round, {}};
         float sum[T::TM][T::TN];
         tile_product<T>(a, b, begin, end, place, sum);
         tile_finish<T>(p, place, row0, col0, batch, sum, finish);
     }
 }
 
-template <class T> static product_size matrix_run(const kernel_args *a, const matrix_operands &o, int64_t m, int64_t n, int64_t k,
-                                                  int64_t batches, const matrix_finish *finish)
+/* The same with operands that are rounded. */
+template <class T, bool A_ALONG, bool B_ALONG>
+__global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) rounded_kernel(matrix_operands o, product_size p, matrix_finish finish)
 {
-    product_size p = product_of<T>(m, n, k, batches, a->work);
-    if (!finish || m * n * batches == 0)
-        return p;
-    dim3 grid = product_grid<T>(&p);
-    if (o.a_across && o.b_across)
-        LAUNCH((matrix_kernel<T, false, false>), grid, T::THREADS, 0, a->queue, o, p, *finish);
-    else if (o.a_across)
-        LAUNCH((matrix_kernel<T, false, true>), grid, T::THREADS, 0, a->queue, o, p, *finish);
-    else if (o.b_across)
-        LAUNCH((matrix_kernel<T, true, false>), grid, T::THREADS, 0, a->queue, o, p, *finish);
-    else
-        LAUNCH((matrix_kernel<T, true, true>), grid, T::THREADS, 0, a->queue, o, p, *finish);
-    if (p.splits > 1)
-        LAUNCH((product_join<matrix_finish>), grid_for(a->queue, m * n * batches, 1), CUDA_THREADS, 0, a->queue, p, *finish);
-    return p;
+    typedef round_side<T, T::M, A_ALONG> side_a;
+    typedef round_side<T, T::N, B_ALONG> side_b;
+    const int64_t tile_n = blockIdx.x / p.tiles_m, row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M, col0 = tile_n * T::N;
+    const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
+    for (int64_t batch = blockIdx.y; batch < p.batches; batch += gridDim.y) {
+        const float *from_a, *from_b;
+        find_batch(o, batch, &from_a, &from_b);
+        side_a a = {from_a, o.a_step, row0, p.m, o.a_vector, {}};
+        side_b b = {from_b, o.b_step, col0, p.n, o.b_vector, {}};
+        float sum[T::WM / 16][T::WN / 8][4];
+        round_product<T>(a, b, begin, end, sum);
+        round_finish<T, side_a, side_b>(p, row0, col0, batch, sum, finish);
+    }
+}
+
+/* RUN(name, kernel): for a tile, one of four kernels. */
+#define RUN(name, kernel) \
+    template <class T> static product_size name(const kernel_args *a, const matrix_operands &o, int64_t m, int64_t n, int64_t k, \
+                                                int64_t batches, const matrix_finish *finish) \
+    { \
+        product_size p = product_of<T>(m, n, k, batches, a->work); \
+        if (!finish || m * n * batches == 0) \
+            return p; \
+        dim3 grid = product_grid<T>(&p); \
+        if (o.a_across && o.b_across) \
+            LAUNCH((kernel<T, false, false>), grid, T::THREADS, 0, a->queue, o, p, *finish); \
+        else if (o.a_across) \
+            LAUNCH((kernel<T, false, true>), grid, T::THREADS, 0, a->queue, o, p, *finish); \
+        else if (o.b_across) \
+            LAUNCH((kernel<T, true, false>), grid, T::THREADS, 0, a->queue, o, p, *finish); \
+        else \
+            LAUNCH((kernel<T, true, true>), grid, T::THREADS, 0, a->queue, o, p, *finish); \
+        if (p.splits > 1) \
+            LAUNCH((product_join<matrix_finish>), grid_for(a->queue, m * n * batches, 1), CUDA_THREADS, 0, a->queue, p, *finish); \
+        return p; \
+    }
+RUN(matrix_run, matrix_kernel)
+RUN(rounded_run, rounded_kernel)
+
+template <class E> static product_size rounded_choose(const kernel_args *a, const matrix_operands &o, int64_t m, int64_t n, int64_t k,
+                                                      int64_t batches, const matrix_finish *finish)
+{
+    return tile_choose(m, n, batches) == TILE_LARGE ? rounded_run<round_shape<E, 128, 128, 32, 32, 1>>(a, o, m, n, k, batches, finish)
+                                                    : rounded_run<round_shape<E, 64, 64, 32, 16, 2>>(a, o, m, n, k, batches, finish);
 }
 
 /* finish NULL: only sizes, of which the workspace follows. */
 static product_size product_run(const kernel_args *a, const matrix_operands &o, int64_t m, int64_t n, int64_t k, int64_t batches,
                                 const matrix_finish *finish)
 {
+    if (has_tensor_cores(a) && o.round == PRECISION_BF16)
+        return rounded_choose<round_bf16>(a, o, m, n, k, batches, finish);
+    if (has_tensor_cores(a) && o.round == PRECISION_F16)
+        return rounded_choose<round_f16>(a, o, m, n, k, batches, finish);
+    if (has_tensor_cores(a) && a->queue->tf32)
+        return rounded_choose<round_tf32>(a, o, m, n, k, batches, finish);
     switch (tile_choose(m, n, batches)) {
 #define CHOOSE(kind, T) \
     case kind: \
@@ -185,7 +231,7 @@ static matrix_job linear_job(const kernel_args *a)
     j.f.residual = optional(a, 3);
     j.f.pre = a->n_out > 1 ? (float *)a->out[1].data : NULL;
     j.f.activation = (int)at->activation;
-    j.o.round = at->precision == PRECISION_BF16;
+    j.o.round = (int)at->precision;
     return j;
 }
 

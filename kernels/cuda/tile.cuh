@@ -55,14 +55,10 @@ __device__ static inline void put4(float *p, float4 v, int64_t have, bool vector
         p[3] = v.w;
 }
 
-/* The nearest bfloat16, ties to even; NaN stays NaN. */
-__device__ static inline float round_bf16(float v)
+/* As float16 (PRECISION_F16) or bfloat16 holds it, ties to even. */
+__device__ static inline float round_to(int precision, float v)
 {
-    unsigned bits;
-    memcpy(&bits, &v, sizeof bits);
-    bits = (v != v ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u;
-    memcpy(&v, &bits, sizeof v);
-    return v;
+    return precision == PRECISION_F16 ? as_float(from_float<__half>(v)) : as_float(from_float<__nv_bfloat16>(v));
 }
 
 /* A dense matrix, R rows from `first` on of `rows`. Element (r, k) lies at r * step + k, or at k * step + r (not ALONG_K). */
@@ -70,7 +66,8 @@ template <class T, int R, bool ALONG_K> struct matrix_side {
     static constexpr int PIECES = R * T::K / 4, EACH = (PIECES + T::THREADS - 1) / T::THREADS;
     const float *p;
     int64_t step, first, rows;
-    bool vector, round;
+    bool vector;
+    int round; /* PRECISION_*: what the elements are rounded to */
     float4 v[EACH];
 
     __device__ void load(int64_t k, int64_t end)
@@ -87,8 +84,8 @@ template <class T, int R, bool ALONG_K> struct matrix_side {
                 int64_t r = first + piece % (R / 4) * 4, at = k + piece / (R / 4);
                 v[i] = fetch4(p + at * step + r, at < end ? rows - r : 0, vector);
             }
-            if (round)
-                v[i] = make_float4(round_bf16(v[i].x), round_bf16(v[i].y), round_bf16(v[i].z), round_bf16(v[i].w));
+            if (round != PRECISION_FP32)
+                v[i] = make_float4(round_to(round, v[i].x), round_to(round, v[i].y), round_to(round, v[i].z), round_to(round, v[i].w));
         }
     }
     __device__ void store(float *to) const

@@ -47,7 +47,9 @@ status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, froz
     TRY_DONE(feed_plain(g, &t->in));
     TRY_DONE(check_outputs(g));
     TRY_DONE(frozen_passes(g));
-    if (bf16)
+    if (b->narrow)
+        TRY_DONE(pass_product_precision(g, b->narrow));
+    else if (bf16)
         TRY_DONE(pass_linear_bf16(g));
     TRY_DONE(graph_validate(g));
     TRY_DONE(exec_open_frozen(g, b, memory_limit, &t->e));

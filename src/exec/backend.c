@@ -133,5 +133,5 @@ bool backend_has_bf16(const backend *b)
     kernel_tensor in[2] = {{.type = DTYPE_F32, .sh = SHAPE(64, 64)}, {.type = DTYPE_F32, .sh = SHAPE(64, 64)}}, out = in[0];
     const kernel_args a = {.in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &at, .threads = 1};
     const kernel_row *row = b->find(b, OP_LINEAR, &a);
-    return row && row->level != ISA_REF;
+    return row && (b->queue ? b->queue->level >= 80 : row->level != ISA_REF);
 }

@@ -283,19 +283,33 @@ done:
     return st;
 }
 
+static status set_precision(graph *g, node *n, int64_t precision)
+{
+    linear_attrs *at;
+    TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+    *at = *(const linear_attrs *)n->attr;
+    at->precision = precision;
+    n->attr = at;
+    return ST_OK;
+}
+
 status pass_linear_bf16(graph *g)
 {
     for (size_t k = 1; k < g->n_node; k++) {
         node *n = &g->node[k];
-        linear_attrs *at;
-        if (n->op != OP_LINEAR || g->value[n->in[1]].kind != VALUE_CONST || g->value[n->in[0]].type != DTYPE_F32 ||
-            ((const linear_attrs *)n->attr)->transA)
-            continue;
-        TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
-        *at = *(const linear_attrs *)n->attr;
-        at->precision = PRECISION_BF16;
-        n->attr = at;
+        if (n->op == OP_LINEAR && g->value[n->in[1]].kind == VALUE_CONST && g->value[n->in[0]].type == DTYPE_F32 &&
+            !((const linear_attrs *)n->attr)->transA)
+            TRY(set_precision(g, n, PRECISION_BF16));
     }
+    return ST_OK;
+}
+
+status pass_product_precision(graph *g, dtype t)
+{
+    const int64_t precision = t == DTYPE_F16 ? PRECISION_F16 : t == DTYPE_BF16 ? PRECISION_BF16 : PRECISION_FP32;
+    for (size_t k = 1; k < g->n_node; k++)
+        if (g->node[k].op == OP_LINEAR && g->value[g->node[k].in[0]].type == DTYPE_F32)
+            TRY(set_precision(g, &g->node[k], precision));
     return ST_OK;
 }
 

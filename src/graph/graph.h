@@ -251,6 +251,9 @@ MUST_USE status pass_fuse_linear(graph *g);        /* Gemm, MatMul + bias + resi
 MUST_USE status pass_fuse_attention(graph *g);     /* softmax(Q K^T) V becomes FusedAttention; frozen graphs */
 MUST_USE status pass_fuse_attention_graded(graph *g); /* the same before gradients are made; ids stay, what is left is dead */
 MUST_USE status pass_linear_bf16(graph *g);        /* Linear by a constant matrix: both rounded to bfloat16 */
+/* All of Linear, forward and gradients: operands rounded to float16 or bfloat16 (DTYPE_NONE: not), sums float32. After
+ * pass_fuse_linear. Kernels of it: CUDA's, and the CPU's plain ones. */
+MUST_USE status pass_product_precision(graph *g, dtype t);
 bool linear_is_bf16(const node *n);                   /* was it marked so? */
 MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormalization with states for statistics
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running

@@ -107,7 +107,7 @@ static status note_bf16(const own_lib *l, const runner_request *r, const exec *e
         double macs = op_of(n->op)->macs ? op_of(n->op)->macs(g, n) : 0;
         if (!(macs > 0))
             continue;
-        bool is = linear_is_bf16(n) && p->kernel[i] && p->kernel[i]->level != ISA_REF;
+        bool is = linear_is_bf16(n) && p->kernel[i] && (l->b->queue || p->kernel[i]->level != ISA_REF);
         products++;
         narrow += is;
         all += macs;

@@ -204,15 +204,15 @@ const op_desc op_matmul = {.name = "MatMul", .in = {2, 2}, .out = {1, 1}, .attrs
 
 /* ---- Linear: pre = alpha * A' B' + bias + residual, y = activation(pre) (internal; made by pass_fuse_linear) ----
  * A' [..., M, K] (its leading axes are rows too; transposed only when it is a matrix), B' [K, N], bias of N elements,
- * residual like y [..., M, N]. Outputs: y and, where something reads it, pre. With precision bf16 the elements of A and B
- * are rounded to bfloat16 first. */
+ * residual like y [..., M, N]. Outputs: y and, where something reads it, pre. With precision bf16 (fp16) the elements of A
+ * and B are rounded to bfloat16 (float16) first. */
 
 static const attr_desc linear_rows[] = {
     {ATTR(linear_attrs, alpha), .type = ATTR_FLOAT, .def = 1},
     {ATTR(linear_attrs, transA), .type = ATTR_INT},
     {ATTR(linear_attrs, transB), .type = ATTR_INT},
     {ATTR(linear_attrs, activation), .type = ATTR_CHOICE, .choices = "none relu gelu gelu_tanh tanh"},
-    {ATTR(linear_attrs, precision), .type = ATTR_CHOICE, .choices = "fp32 bf16"},
+    {ATTR(linear_attrs, precision), .type = ATTR_CHOICE, .choices = "fp32 bf16 fp16"},
     {0}};
 
 static status linear_infer(graph *g, node *n)

@@ -151,6 +151,8 @@ static inline uint32_t emulator_bits(float f)
     memcpy(&bits, &f, sizeof bits);
     return bits;
 }
+static inline float __uint_as_float(uint32_t bits) { return emulator_float(bits); }
+static inline uint32_t __float_as_uint(float f) { return emulator_bits(f); }
 static inline float __half2float(__half h)
 {
     const uint32_t sign = (uint32_t)(h.bits & 0x8000) << 16, exponent = h.bits >> 10 & 31, fraction = h.bits & 0x3ff;

@@ -53,10 +53,8 @@ float load(const void *p, int type, int64_t i)
 {
     if (type == BLAS_R_32F)
         return ((const float *)p)[i];
-    uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
-    float v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
+    const uint16_t bits = ((const uint16_t *)p)[i];
+    return type == BLAS_R_16F ? __half2float({bits}) : __bfloat162float({bits});
 }
 
 /* As the library checks: sizes go together, steps are large enough, types are a combination that it has. */
@@ -69,7 +67,7 @@ bool fits(const product &p, const layout &a, const layout &b, const layout &c, c
         return false;
     if (a.count != b.count || a.count != d.count || a.count != c.count)
         return false;
-    if (a.type == BLAS_R_16BF && p.compute != BLAS_COMPUTE_32F)
+    if (a.type != BLAS_R_32F && p.compute != BLAS_COMPUTE_32F)
         return false;
     if ((p.epilogue & BLAS_EPILOGUE_BIAS && !p.bias) || (p.epilogue & BLAS_EPILOGUE_AUX && (!p.aux || p.aux_step % 8 || p.aux_step < m)))
         return false;
