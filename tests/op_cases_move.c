@@ -15,6 +15,13 @@
 #define TIMES(...)  .attr = &(const tile_attrs){.repeats = INTS(__VA_ARGS__)}
 #define CONST       .kind = VALUE_CONST
 #define SIX         FIXED(1, 2, 3, 4, 5, 6)
+#define IMAGES(...) U8(__VA_ARGS__), .lo = 0, .hi = 256
+#define BATCH(...)  .attr = &(const batch_images_attrs){__VA_ARGS__}
+#define FROZEN      .no_grad = true
+#define NONE        .type = DTYPE_NONE
+#define ROWS(B, n)  {I64(B), .lo = 0, .hi = (n)}
+#define NUMBERS(B)  {I64(B), .lo = 0, .hi = 100000}
+#define STREAM(B)   NUMBERS(B), {I64(B), .lo = 0, .hi = 50} /* number and view */
 #define BIG         INT64_MAX
 #define SMALL       INT64_MIN
 
@@ -237,4 +244,33 @@ const op_case op_cases_move[] = {
     {OP_SLICE, "packs", .in = {{F32(2, 24, 6, 7)}}, SLICE(.starts = INTS(8, 1), .ends = INTS(16, 5), .axes = INTS(1, 2))},
     {OP_PAD, "packs", .in = {{F32(2, 16, 5, 6)}}, PAD(.pads = INTS(0, 8, 2, 1, 0, 0, 1, 3))},
     {OP_PAD, "packs, reflected", .in = {{F32(2, 16, 5, 6)}}, PAD(.pads = INTS(0, 0, 2, 1, 0, 0, 1, 3), .mode = PAD_REFLECT), .bwd_tol = 1e-6},
+    /* batches of images that lie on the device: every change alone, then all; the reference goes element by element */
+    {OP_BATCH_IMAGES, "as they are", .in = {{U8(3, 1, 2, 1), FIXED(0, 1, 2, 3, 4, 255)}, {F32(1, 256), FIXED(1, 2, 3, 4), FROZEN},
+                                            {I64(4), FIXED(2, 0, 1, 2)}}, .want = {WANT(1, 4, 1, 2, 3, 4, 1, 4)}},
+    {OP_BATCH_IMAGES, "one channel for three", .in = {{IMAGES(6, 9, 11, 1)}, {F32(3, 256), FROZEN}, ROWS(5, 6)}},
+    {OP_BATCH_IMAGES, "outside", .in = {{IMAGES(3, 4, 4, 1)}, {F32(1, 256), FROZEN}, {I64(3), FIXED(3, 1, -1)}}},
+    {OP_BATCH_IMAGES, "crop, flip, whole vectors", .in = {{IMAGES(6, 8, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(7, 6), STREAM(7)},
+     BATCH(.crop = 2, .flip = 1, .seed = 5)},
+    {OP_BATCH_IMAGES, "crop, odd width", .in = {{IMAGES(4, 7, 5, 3)}, {F32(3, 256), FROZEN}, ROWS(9, 4), STREAM(9)}, BATCH(.crop = 4, .seed = 6)},
+    {OP_BATCH_IMAGES, "crop beyond the picture", .in = {{IMAGES(4, 3, 4, 1)}, {F32(1, 256), FROZEN}, ROWS(16, 4), STREAM(16)},
+     BATCH(.crop = 9, .flip = 1, .seed = 1)},
+    {OP_BATCH_IMAGES, "flip", .in = {{IMAGES(4, 4, 12, 1)}, {F32(1, 256), FROZEN}, ROWS(8, 4), STREAM(8)}, BATCH(.flip = 1)},
+    {OP_BATCH_IMAGES, "cutout", .in = {{IMAGES(4, 8, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(8, 4), STREAM(8)}, BATCH(.cutout = 3, .seed = 2)},
+    {OP_BATCH_IMAGES, "brightness", .in = {{IMAGES(4, 6, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(5, 4), STREAM(5)}, BATCH(.brightness = 0.6)},
+    {OP_BATCH_IMAGES, "contrast", .in = {{IMAGES(4, 9, 10, 3)}, {F32(3, 256), FROZEN}, ROWS(5, 4), STREAM(5)}, BATCH(.contrast = 0.7)},
+    {OP_BATCH_IMAGES, "contrast of grey", .in = {{IMAGES(4, 20, 21, 1)}, {F32(3, 256), FROZEN}, ROWS(5, 4), STREAM(5)},
+     BATCH(.contrast = 1.5, .saturation = 2, .crop = 1)},
+    {OP_BATCH_IMAGES, "saturation", .in = {{IMAGES(4, 6, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(5, 4), STREAM(5)}, BATCH(.saturation = 0.9)},
+    {OP_BATCH_IMAGES, "all, several blocks", .in = {{IMAGES(3, 80, 72, 3)}, {F32(3, 256), FROZEN}, ROWS(4, 3), STREAM(4)},
+     BATCH(4, 1, 20, 0.4, 0, 0.4, 11)},
+    {OP_BATCH_IMAGES, "mixed", .in = {{IMAGES(5, 4, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(6, 5), {NONE}, {NONE}, ROWS(6, 5), {NONE},
+                                      {F32(6), .lo = 0, .hi = 1, FROZEN}}, .fwd_tol = 2e-7},
+    {OP_BATCH_IMAGES, "all, mixed", .in = {{IMAGES(5, 8, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(6, 5), STREAM(6), ROWS(6, 5), NUMBERS(6),
+                                           {F32(6), .lo = 0, .hi = 1, FROZEN}}, BATCH(2, 1, 3, 0.4, 0.4, 0.4, 12), .fwd_tol = 2e-7},
+    {OP_BATCH_IMAGES, "nothing", .in = {{IMAGES(2, 4, 4, 1)}, {F32(1, 256), FROZEN}, {I64(0)}}},
+    {OP_BATCH_IMAGES, "pixels", .in = {{F32(2, 4, 4, 1)}, {F32(1, 256)}, {I64(3)}}, .refuse = "uint8"},
+    {OP_BATCH_IMAGES, "table", .in = {{IMAGES(2, 4, 4, 2)}, {F32(3, 256)}, {I64(3)}}, .refuse = "[channels, 256]"},
+    {OP_BATCH_IMAGES, "rows", .in = {{IMAGES(2, 4, 4, 1)}, {F32(3, 256)}, {I64(3, 1)}}, .refuse = "no list"},
+    {OP_BATCH_IMAGES, "a number alone", .in = {{IMAGES(2, 4, 4, 1)}, {F32(3, 256)}, {I64(3)}, {I64(3)}}, .refuse = "belong together"},
+    {OP_BATCH_IMAGES, "numbers of fewer", .in = {{IMAGES(2, 4, 4, 1)}, {F32(3, 256)}, {I64(3)}, {I64(2)}, {I64(3)}}, .refuse = "row"},
     OP_CASE_END};

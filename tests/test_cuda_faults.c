@@ -117,7 +117,7 @@ static size_t fail_each(const char *const *set, size_t stride, bool for_ever)
     return failed;
 }
 
-#define SMALL "exec.device=emulated", "student.arch=mlp", "student.widths=", "student.depth=auto", "student.hidden=6"
+#define SMALL "exec.device=emulated", "student.arch=mlp", "student.widths=", "student.depth=auto", "student.hidden=6", "data.device=on"
 
 START_TEST(every_call_fails_once)
 {
@@ -136,7 +136,7 @@ END_TEST
 /* With teacher, hints, averages, accumulation. */
 START_TEST(sampled_calls_of_a_larger_job)
 {
-    static const char *const set[] = {"exec.device=emulated", "train.ema=0.9", "train.accumulate=2", "train.batch=8", "hint.auto.pairs=1",
+    static const char *const set[] = {"exec.device=emulated", "train.ema=0.9", "train.accumulate=2", "train.batch=8", "hint.auto.pairs=1", "data.device=on",
                                       "train.optimizer=adam", NULL};
     ck_assert_uint_gt(fail_each(set, 41, false), 10);
 }

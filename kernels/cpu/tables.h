@@ -51,6 +51,7 @@
     X(update)
 
 #define CPU_ONCE_TABLES(X) \
+    X(batch_images) \
     X(binary) \
     X(cast) \
     X(move) \

@@ -5,6 +5,7 @@
     X(dnn) \
     X(dnn_attention) \
     X(attention) \
+    X(augment) \
     X(batch_norm) \
     X(batch_norm_half) \
     X(binary) \

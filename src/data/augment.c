@@ -1,4 +1,4 @@
-/* augment.c - what is drawn for an image, and the changes of colour. */
+/* augment.c - the words of data.augment, and the share of mixup. */
 #include "data/augment.h"
 
 #include "base/text.h"
@@ -144,101 +144,7 @@ bool augment_is_none(const augment_options *o)
            o->saturation <= 0 && o->cutout == 0 && o->mixup <= 0;
 }
 
-/* ---- drawing ---- */
-
-static double between(rng *r, double low, double high)
-{
-    return low + (high - low) * rng_uniform(r);
-}
-
-/* The box of a random resized crop: ten tries, then the largest centred box whose aspect is within 3/4..4/3
- * (torchvision's RandomResizedCrop.get_params). */
-static void draw_box(const augment_options *o, rng *r, int32_t h, int32_t w, augment_draw *d)
-{
-    const double low = 3.0 / 4.0, high = 4.0 / 3.0, area = (double)h * w, aspect = (double)w / h;
-    for (int try = 0; try < 10; try++) {
-        double a = area * between(r, o->scale_min, o->scale_max),
-               ratio = exp(between(r, log(low), log(high)));
-        int32_t bw = (int32_t)lrint(sqrt(a * ratio)), bh = (int32_t)lrint(sqrt(a / ratio));
-        if (bw < 1 || bh < 1 || bw > w || bh > h)
-            continue;
-        d->box_y = (int32_t)rng_below(r, (uint32_t)(h - bh) + 1);
-        d->box_x = (int32_t)rng_below(r, (uint32_t)(w - bw) + 1);
-        d->box_h = bh;
-        d->box_w = bw;
-        return;
-    }
-    d->box_h = aspect < low ? (int32_t)lrint(w / low) : h;
-    d->box_w = aspect > high ? (int32_t)lrint(h * high) : w;
-    d->box_h = d->box_h > h ? h : d->box_h < 1 ? 1 : d->box_h;
-    d->box_w = d->box_w > w ? w : d->box_w < 1 ? 1 : d->box_w;
-    d->box_y = (h - d->box_h) / 2;
-    d->box_x = (w - d->box_w) / 2;
-}
-
-static float draw_factor(rng *r, double strength)
-{
-    return strength > 0 ? (float)between(r, strength < 1 ? 1 - strength : 0, 1 + strength) : 1.0f;
-}
-
-augment_draw augment_make(const augment_options *o, rng *r, int32_t h, int32_t w, int32_t H, int32_t W)
-{
-    augment_draw d = {0};
-    if (o->scale_max > 0)
-        draw_box(o, r, h, w, &d);
-    d.brightness = draw_factor(r, o->brightness);
-    d.contrast = draw_factor(r, o->contrast);
-    d.saturation = draw_factor(r, o->saturation);
-    if (o->crop > 0) {
-        d.dy = (int32_t)rng_below(r, 2 * (uint32_t)o->crop + 1) - o->crop;
-        d.dx = (int32_t)rng_below(r, 2 * (uint32_t)o->crop + 1) - o->crop;
-    }
-    d.flip = o->flip && rng_below(r, 2);
-    if (o->cutout > 0) {
-        int32_t y = (int32_t)rng_below(r, (uint32_t)H) - o->cutout / 2,
-                x = (int32_t)rng_below(r, (uint32_t)W) - o->cutout / 2;
-        d.cut_y0 = y < 0 ? 0 : y;
-        d.cut_x0 = x < 0 ? 0 : x;
-        d.cut_y1 = y + o->cutout > H ? H : y + o->cutout;
-        d.cut_x1 = x + o->cutout > W ? W : x + o->cutout;
-    }
-    return d;
-}
-
-static uint8_t to_pixel(float v)
-{
-    return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)(v + 0.5f);
-}
-
-/* Luma of ITU-R BT.601, as Pillow and torchvision take it. */
-static float luma(const uint8_t *p, int32_t c)
-{
-    return c == 3 ? 0.299f * p[0] + 0.587f * p[1] + 0.114f * p[2] : p[0];
-}
-
-void augment_jitter(uint8_t *px, int64_t n, int32_t c, const augment_draw *d)
-{
-    bool bright = d->brightness < 1 || d->brightness > 1, contrast = d->contrast < 1 || d->contrast > 1;
-    bool saturation = c == 3 && (d->saturation < 1 || d->saturation > 1);
-    if (bright)
-        for (int64_t i = 0; i < n * c; i++)
-            px[i] = to_pixel(px[i] * d->brightness);
-    if (contrast) { /* towards or away from the image's mean luma */
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++)
-            sum += (double)luma(px + i * c, c);
-        float mean = (float)(sum / (double)n);
-        for (int64_t i = 0; i < n * c; i++)
-            px[i] = to_pixel(mean + (px[i] - mean) * d->contrast);
-    }
-    if (saturation) /* towards or away from the pixel's luma */
-        for (int64_t i = 0; i < n; i++) {
-            uint8_t *p = px + i * c;
-            float grey = luma(p, c);
-            for (int k = 0; k < 3; k++)
-                p[k] = to_pixel(grey + (p[k] - grey) * d->saturation);
-        }
-}
+/* ---- mixup ---- */
 
 /* Gamma(a, 1): Marsaglia and Tsang, "A simple method for generating gamma variables", 2000; a < 1 by their
  * boost. */

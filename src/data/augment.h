@@ -1,4 +1,4 @@
-/* augment.h - random changes of training images.
+/* augment.h - random changes of training images: what is asked for. What is drawn and done is ops/picture.h.
  *
  * All randomness of sample i is a function of (seed, view, i): it does not depend on threads, on the batch or
  * on what was drawn before. Order: random resized crop, colour jitter, padded crop, flip, normalisation,
@@ -6,47 +6,13 @@
 #ifndef DISTILL_DATA_AUGMENT_H
 #define DISTILL_DATA_AUGMENT_H
 
-#include "base/rng.h"
 #include "base/status.h"
-#include <stdbool.h>
-#include <stdint.h>
-
-/* Zeroed: none. The words are those of augment_parse.
- *   crop:P            P raw zeros on every side (before normalisation, as torchvision's RandomCrop pads),
- *                     then an H x W cut at a uniformly drawn place
- *   flip              left and right exchanged with probability 1/2
- *   rrc[:MIN[:MAX]]   random resized crop: MIN..MAX (0.08..1) of the area, aspect 3/4..4/3, log-uniform
- *                     (Szegedy et al. 2015; torchvision's rules)
- *   jitter:B[:C[:S]]  brightness, contrast and saturation of the uint8 pixels, in this order, changed by
- *                     factors from [max(0, 1-B), 1+B] and so on
- *   cutout:S          an S x S square at a random centre, cut at the border, is 0 after normalisation
- *                     (DeVries and Taylor 2017)
- *   mixup:A           x = l x + (1-l) x', l ~ Beta(A, A) per sample, x' a random sample of the part (Zhang et
- *                     al. 2018); the second label and l come with the batch */
-typedef struct augment_options {
-    int32_t crop;
-    bool flip;
-    double scale_min, scale_max; /* rrc; off when scale_max is 0 */
-    double brightness, contrast, saturation;
-    int32_t cutout;
-    double mixup;
-} augment_options;
+#include "ops/picture.h"
 
 /* "crop:2 flip" (blanks or commas between, "none" or "" for nothing). ST_CONFIG names the unknown word. */
 MUST_USE status augment_parse(const char *text, augment_options *out);
 bool augment_is_none(const augment_options *o);
 
-/* What was drawn for one image of H x W pixels that comes from one of h x w. */
-typedef struct augment_draw {
-    int32_t box_y, box_x, box_h, box_w;     /* rrc: the part of the h x w image; box_h 0: no such crop */
-    float brightness, contrast, saturation; /* 1: unchanged */
-    int32_t dy, dx; /* crop: output (y, x) is input (y + dy, x + dx), outside is raw 0 */
-    bool flip;      /* after the crop */
-    int32_t cut_y0, cut_y1, cut_x0, cut_x1; /* cutout: rows [y0, y1), columns [x0, x1) of the output */
-} augment_draw;
-augment_draw augment_make(const augment_options *o, rng *r, int32_t h, int32_t w, int32_t H, int32_t W);
-/* Colour jitter of n pixels of c channels (1 or 3; saturation needs 3) in place. */
-void augment_jitter(uint8_t *px, int64_t n, int32_t c, const augment_draw *d);
 double rng_beta(rng *r, double a); /* Beta(a, a), a > 0 */
 
 #endif

@@ -42,8 +42,8 @@ typedef enum resize_mode {
     RESIZE_NONE  /* another size than H x W is a bad sample */
 } resize_mode;
 typedef enum resize_filter {
-    RESIZE_BILINEAR, /* triangle filter, widened when shrinking (antialias), with Pillow's arithmetic */
-    RESIZE_NEAREST   /* pixel floor((y + 0.5) * h / H) */
+    FILTER_BILINEAR, /* triangle filter, widened when shrinking (antialias), with Pillow's arithmetic */
+    FILTER_NEAREST   /* pixel floor((y + 0.5) * h / H) */
 } resize_filter;
 
 /* Scratch of the resizer, one per thread. Zeroed is empty. */

@@ -25,7 +25,7 @@ typedef struct slot {
     void *x[DATA_INPUTS];
     int64_t *label, *label2;
     float *target, *weight, *lambda;
-    uint32_t *index, *view;
+    uint32_t *index, *view, *other;
     uint64_t *pass; /* [n], from the order */
     status st;
     char message[512];
@@ -100,11 +100,11 @@ static status mix(const loader *l, slot *s, sampler *sm, uint32_t j, uint32_t i,
     rng r = rng_make(change->seed, RNG_MIXUP, change->view, dataset_source_index(ds, p, i));
     uint32_t other = rng_below(&r, ds->part[p].n);
     float share = (float)rng_beta(&r, ds->o.augment.mixup), *x = s->x[0];
-    TRY(sample_make_good(sm, p, &other, change, (void *[]){sm->other}));
+    TRY(l->o.places ? sample_find_good(ds, p, &other) : sample_make_good(sm, p, &other, change, (void *[]){sm->other}));
     size_t n = l->x_row[0] / sizeof(float), T = (size_t)ds->info.target_size;
-    x += j * n;
-    for (size_t k = 0; k < n; k++)
-        x[k] = share * x[k] + (1 - share) * sm->other[k];
+    if (!l->o.places)
+        picture_mix(x + j * n, sm->other, share, (int64_t)n);
+    s->other[j] = other;
     s->lambda[j] = share;
     s->label2[j] = dataset_label(ds, p, other);
     if (T && s->label[j] >= 0 && s->label2[j] >= 0) {
@@ -125,10 +125,10 @@ static status fill(const loader *l, slot *s, sampler *sm)
         uint32_t i = s->index[j];
         sample_change change = {o->seed, o->views ? s->pass[j] % o->views : s->pass[j]};
         void *to[DATA_INPUTS] = {0};
-        for (uint32_t k = 0; k < l->ds->info.n_inputs; k++)
+        for (uint32_t k = 0; k < l->ds->info.n_inputs && !o->places; k++)
             to[k] = (unsigned char *)s->x[k] + j * l->x_row[k];
         s->view[j] = (uint32_t)change.view;
-        TRY(sample_make_good(sm, o->part, &i, o->augment ? &change : NULL, to));
+        TRY(o->places ? sample_find_good(l->ds, o->part, &i) : sample_make_good(sm, o->part, &i, o->augment ? &change : NULL, to));
         put_facts(l, s, j, i);
         if (s->lambda)
             TRY(mix(l, s, sm, j, i, &change));
@@ -213,7 +213,7 @@ static status alloc_slot(loader *l, slot *s, bool mixes)
 {
     const data_info *info = &l->ds->info;
     size_t B = l->o.batch;
-    for (uint32_t k = 0; k < info->n_inputs; k++)
+    for (uint32_t k = 0; k < info->n_inputs && !l->o.places; k++)
         TRY(mem_map(&s->x[k], B * l->x_row[k]));
     TRY(mem_alloc(&s->label, B, sizeof *s->label));
     TRY(mem_alloc(&s->weight, B, sizeof *s->weight));
@@ -225,6 +225,7 @@ static status alloc_slot(loader *l, slot *s, bool mixes)
     if (mixes) {
         TRY(mem_alloc(&s->label2, B, sizeof *s->label2));
         TRY(mem_alloc(&s->lambda, B, sizeof *s->lambda));
+        TRY(mem_alloc(&s->other, B, sizeof *s->other));
     }
     for (uint32_t k = 0; k < info->n_inputs; k++)
         s->b.x[k] = s->x[k];
@@ -234,6 +235,7 @@ static status alloc_slot(loader *l, slot *s, bool mixes)
     s->b.weight = s->weight;
     s->b.lambda = s->lambda;
     s->b.index = s->index;
+    s->b.other = s->other;
     s->b.view = s->view;
     return ST_OK;
 }
@@ -247,6 +249,7 @@ static void free_slot(const loader *l, slot *s)
     mem_free(s->target);
     mem_free(s->weight);
     mem_free(s->lambda);
+    mem_free(s->other);
     mem_free(s->index);
     mem_free(s->view);
     mem_free(s->pass);
@@ -295,7 +298,7 @@ static status open_into(loader *l)
         size_t all;
         if (!size_mul(l->x_row[k], o->batch, &all))
             return fail(ST_OOM, "loader: a batch of %u samples of %zu bytes", o->batch, l->x_row[k]);
-        l->bytes += all;
+        l->bytes += o->places ? 0 : all;
     }
     l->depth = (o->ahead ? o->ahead : batches_ahead(o->threads, l->bytes)) + 1; /* one is in the reader's hands */
     l->bytes *= l->depth;

@@ -27,6 +27,7 @@ typedef struct loader_options {
     uint32_t batch; /* samples of a batch */
     bool endless;   /* training: full batches for ever */
     bool shuffle, augment;
+    bool places; /* samples are not made, x is NULL: somebody has them elsewhere (block.h); all else is as ever */
     loader_tail tail;
     uint64_t steps_per_epoch; /* 0: one pass; only TAIL_AUTO asks */
     uint64_t seed;
@@ -51,6 +52,7 @@ typedef struct batch {
     const int64_t *label2;      /* [n], mixup's second label; NULL without mixup */
     const float *lambda;        /* [n], mixup's share of `label` (float targets are mixed already); or NULL */
     const uint32_t *index;      /* [n], sample in the part */
+    const uint32_t *other;      /* [n], the sample that mixup mixes in; or NULL */
     const uint32_t *view;       /* [n], pass mod V; with fresh augmentation the pass */
     uint32_t made_by;           /* the loader thread that filled it; loader_options.threads: the reader */
     double made_from, made_to;  /* and when (clock_seconds) */

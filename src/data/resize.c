@@ -128,7 +128,7 @@ status image_resize(resizer *r, const image *from, int32_t y, int32_t x, int32_t
     size_t pitch = (size_t)from->width * (size_t)c, row = (size_t)W * (size_t)c;
     const uint8_t *px = from->px + (size_t)y * pitch + (size_t)x * (size_t)c;
     TRY(image_reserve(to, H, W, c));
-    if (filter == RESIZE_NEAREST) {
+    if (filter == FILTER_NEAREST) {
         nearest(px, pitch, h, w, c, H, W, to->px);
         return ST_OK;
     }

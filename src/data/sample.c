@@ -174,83 +174,6 @@ static status cropped_pixels(sampler *s, data_part p, uint32_t i, rng *r, const 
 
 /* ---- to float ---- */
 
-static void fill(float *to, int32_t n, float v)
-{
-    for (int32_t i = 0; i < n; i++)
-        to[i] = v;
-}
-
-/* Which columns of a row of W come from the image: [*x0, *x1). */
-static void columns(const augment_draw *d, int32_t W, int32_t *x0, int32_t *x1)
-{
-    *x0 = d->dx < 0 ? -d->dx : 0;
-    *x1 = d->dx > 0 ? W - d->dx : W;
-    if (*x0 > W)
-        *x0 = W;
-    if (*x1 < *x0)
-        *x1 = *x0;
-}
-
-/* px: [H][W][c] uint8. to: [C][H][W]; row (y, x) is pixel (y + dy, x + dx), the row then mirrored. */
-static void normalise_pixels(const dataset *ds, const uint8_t *px, int32_t c, const augment_draw *d,
-                             float *to)
-{
-    const int32_t H = ds->height, W = ds->width;
-    int32_t x0, x1;
-    columns(d, W, &x0, &x1);
-    for (int32_t k = 0; k < ds->channels; k++) {
-        const float *lut = ds->lut + 256 * (size_t)k;
-        const uint8_t *plane = px + (c == 1 ? 0 : k);
-        for (int32_t y = 0; y < H; y++, to += W) {
-            int32_t sy = y + d->dy;
-            if (sy < 0 || sy >= H) {
-                fill(to, W, lut[0]);
-                continue;
-            }
-            const uint8_t *row = plane + ((size_t)sy * (size_t)W + (size_t)(x0 + d->dx)) * (size_t)c;
-            if (d->flip) {
-                fill(to + (W - x0), x0, lut[0]);
-                fill(to, W - x1, lut[0]);
-                for (int32_t x = x0; x < x1; x++, row += c)
-                    to[W - 1 - x] = lut[*row];
-            } else {
-                fill(to, x0, lut[0]);
-                fill(to + x1, W - x1, lut[0]);
-                for (int32_t x = x0; x < x1; x++, row += c)
-                    to[x] = lut[*row];
-            }
-        }
-    }
-}
-
-/* The same for a float image [C][H][W]. */
-static void normalise_floats(const dataset *ds, const float *px, const augment_draw *d, float *to)
-{
-    const int32_t H = ds->height, W = ds->width;
-    int32_t x0, x1;
-    columns(d, W, &x0, &x1);
-    for (int32_t k = 0; k < ds->channels; k++, px += (size_t)H * (size_t)W) {
-        const float mean = ds->mean[k], std = ds->std[k], zero = (0 - mean) / std;
-        for (int32_t y = 0; y < H; y++, to += W) {
-            int32_t sy = y + d->dy;
-            fill(to, W, zero);
-            if (sy < 0 || sy >= H)
-                continue;
-            const float *row = px + (size_t)sy * (size_t)W + (size_t)(x0 + d->dx);
-            for (int32_t x = x0; x < x1; x++, row++)
-                to[d->flip ? W - 1 - x : x] = (*row - mean) / std;
-        }
-    }
-}
-
-static void cut_out(const dataset *ds, const augment_draw *d, float *to)
-{
-    for (int32_t k = 0; k < ds->channels; k++)
-        for (int32_t y = d->cut_y0; y < d->cut_y1; y++)
-            fill(to + ((size_t)k * (size_t)ds->height + (size_t)y) * (size_t)ds->width + d->cut_x0,
-                 d->cut_x1 - d->cut_x0, 0);
-}
-
 static bool jitters(const augment_options *a)
 {
     return a->brightness > 0 || a->contrast > 0 || a->saturation > 0;
@@ -283,8 +206,7 @@ static status pixels_to_float(sampler *s, data_part p, uint32_t i, const sample_
     } else {
         TRY(sample_pixels(s, p, i, &px, &c));
     }
-    normalise_pixels(ds, px, c, &d, to);
-    cut_out(ds, &d, to);
+    picture_planes(px, c, ds->lut, ds->channels, ds->height, ds->width, &d, to);
     return ST_OK;
 }
 
@@ -298,8 +220,8 @@ static void floats_to_float(sampler *s, data_part p, uint32_t i, const sample_ch
         d = augment_make(&ds->o.augment, &r, ds->height, ds->width, ds->height, ds->width);
     }
     size_t n = (size_t)shape_count(&ds->info.input[0].sh);
-    normalise_floats(ds, (const float *)part->src->in[0].data + (size_t)part->id[i] * n, &d, to);
-    cut_out(ds, &d, to);
+    picture_float_planes((const float *)part->src->in[0].data + (size_t)part->id[i] * n, ds->mean, ds->std, ds->channels,
+                         ds->height, ds->width, &d, to);
 }
 
 status sample_make(sampler *s, data_part p, uint32_t i, const sample_change *change, void *const *to)
@@ -340,4 +262,15 @@ status sample_make_good(sampler *s, data_part p, uint32_t *i, const sample_chang
         *i = *i + 1 < n ? *i + 1 : 0;
     }
     return fail(ST_BAD_DATA, "%s: none of the %u samples can be used", s->ds->part[p].src->place, n);
+}
+
+status sample_find_good(const dataset *ds, data_part p, uint32_t *i)
+{
+    const data_rows *part = &ds->part[p];
+    for (uint32_t tries = 0; tries < part->n; tries++) {
+        if (!part->state || atomic_load_explicit(&part->state[*i], memory_order_relaxed) != SAMPLE_BAD)
+            return ST_OK;
+        *i = *i + 1 < part->n ? *i + 1 : 0;
+    }
+    return fail(ST_BAD_DATA, "%s: none of the %u samples can be used", part->src->place, part->n);
 }

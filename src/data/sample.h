@@ -29,6 +29,8 @@ bool sample_is_bad(status st);
 /* The same, but the place of a bad sample is taken by the next good one; *i becomes its index. */
 MUST_USE status sample_make_good(sampler *s, data_part p, uint32_t *i, const sample_change *change,
                                  void *const *to);
+/* Which sample that is, of a part all of whose samples were tried. */
+MUST_USE status sample_find_good(const dataset *ds, data_part p, uint32_t *i);
 /* Image at the model's size, uint8, not changed. The pixels live until the next call with s. */
 MUST_USE status sample_pixels(sampler *s, data_part p, uint32_t i, const uint8_t **px, int32_t *channels);
 

@@ -266,6 +266,14 @@ bool cache_known(const tap_cache *c, uint32_t view, uint32_t sample)
     return c->state[place_of(c, view, sample)] == KNOWN;
 }
 
+bool cache_gives(const tap_cache *c, const uint32_t *view, const uint32_t *sample, size_t n)
+{
+    bool all = c->memory && !cache_wants_trial(c);
+    for (size_t i = 0; all && i < n; i++)
+        all = cache_known(c, view[i], sample[i]);
+    return all;
+}
+
 bool cache_load(tap_cache *c, uint32_t view, uint32_t sample, uint64_t input)
 {
     size_t place = place_of(c, view, sample);

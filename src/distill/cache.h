@@ -34,6 +34,8 @@ void cache_close(tap_cache *c); /* NULL allowed */
 
 /* Is it known in this process? Then cache_get gives it. */
 bool cache_known(const tap_cache *c, uint32_t view, uint32_t sample);
+/* Will cache_get give all n samples for certain, and is no trial wanted? Then nobody needs their inputs. */
+bool cache_gives(const tap_cache *c, const uint32_t *view, const uint32_t *sample, size_t n);
 /* Looks on disk; true: it is known now. */
 bool cache_load(tap_cache *c, uint32_t view, uint32_t sample, uint64_t input);
 /* out[k]: where output k of the sample goes. False (without a memory, when the file changed meanwhile): compute it. */

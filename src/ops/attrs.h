@@ -162,6 +162,13 @@ typedef struct shape_op_attrs { /* Shape: the dimensions from start to end */
     int64_t start, end;
 } shape_op_attrs;
 
+enum { BATCH_PIXELS, BATCH_TABLE, BATCH_ROW, BATCH_NUMBER, BATCH_VIEW, BATCH_OTHER_ROW, BATCH_OTHER_NUMBER, BATCH_SHARE };
+typedef struct batch_images_attrs { /* fields of augment_options (picture.h) */
+    int64_t crop, flip, cutout;
+    double brightness, contrast, saturation;
+    int64_t seed;
+} batch_images_attrs;
+
 /* QuantizeLinear, DequantizeLinear. Convolutions of integers have conv_attrs, QGemm has gemm_attrs. */
 typedef struct quant_attrs {
     int64_t axis;                    /* of a scale per channel */

@@ -61,6 +61,8 @@ static status measure(const job *j, int64_t size, need *n)
     with.train.batch = size;
     with.cache.disk = false;
     with.exec.memory_limit = 0; /* nothing is computed twice while it is measured */
+    if (with.data.device == DATA_DEVICE_AUTO) /* samples take what plans leave */
+        with.data.device = DATA_DEVICE_OFF;
     n->fits = false;
     log_hush(true); /* what is told of the job is told when it is opened for good */
     status st = session_open(&with, &s);

@@ -211,6 +211,7 @@ static status open_teacher(session *s)
 status session_open_loader(session *s)
 {
     loader_options o = job_loader_options(s->j);
+    o.places = s->near != NULL;
     TRY(loader_open(s->ds, &o, &s->in));
     uint64_t pass = loader_pass_steps(s->in) / (uint64_t)s->j->train.accumulate;
     s->steps_per_epoch = s->j->train.steps_per_epoch ? (uint64_t)s->j->train.steps_per_epoch : pass ? pass : 1;
@@ -248,6 +249,7 @@ status session_open(const job *j, session *out)
     if (s->teacher_file)
         onnx_release(s->teacher_file);
     TRY_DONE(session_open_evaluation(s));
+    TRY_DONE(session_open_near(s));
     TRY_DONE(session_open_loader(s));
     TRY_DONE(session_open_chain(s));
     onnx_close(s->student_file);
@@ -264,6 +266,7 @@ void session_close(session *s)
 {
     loader_close(s->in);
     exec_chain_close(s->chain);
+    resident_close(s->near);
     exec_close(s->eval);
     graph_free(s->eval_graph);
     store_free(&s->copies);
@@ -357,15 +360,9 @@ static void put_targets(session *s, const batch *b)
             t[i * each + k] = NAN;
 }
 
-/* Whether the parts of a step are launched as one: not where somebody wants to see them. */
-static bool is_chained(const session *s)
-{
-    return s->chain && !s->seen;
-}
-
 static void put_batch(session *s, const batch *b)
 {
-    if (!is_chained(s) || !s->chain_x)
+    if (!session_is_chained(s) || !s->chain_x)
         feed_put(&s->x, s->train, 0, b->x, 0, b->n);
     if (s->tg.label)
         memcpy(exec_data(s->train, s->tg.label), b->label, b->n * sizeof *b->label);
@@ -460,7 +457,7 @@ static double end_part(const session *s, session_part part, double begin, const 
 /* Teacher and main phase for a batch that is in place; with chain_update the update too. `at`: when it began, then ended. */
 static status run_batch(session *s, const batch *b, double *at)
 {
-    if (is_chained(s)) {
+    if (session_is_chained(s)) {
         if (!s->chain_teacher)
             TRY(ask_teacher(s, b));
         return session_run_chain(s, b);
@@ -494,10 +491,13 @@ status session_step(session *s, uint64_t step, step_result *r)
     put_schedule(s, step);
     for (int64_t m = 0; m < micro; m++) {
         const batch *b;
+        batch made;
         double asked = clock_seconds();
         TRY(loader_next(s->in, &b));
         at = end_part(s, PART_WAIT, asked, b);
         r->waited += at - asked;
+        TRY(session_make_batch(s, b, &made));
+        b = &made;
         put_batch(s, b);
         if (s->tg.counter)
             *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
@@ -507,7 +507,7 @@ status session_step(session *s, uint64_t step, step_result *r)
         if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
             r->nonfinite = find_nonfinite(s);
     }
-    if (!is_chained(s) || !s->chain_update)
+    if (!session_is_chained(s) || !s->chain_update)
         TRY(run_update(s, r));
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);

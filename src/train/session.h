@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "data/loader.h"
 #include "distill/frozen.h"
+#include "distill/resident.h"
 #include "distill/train_graph.h"
 #include "onnx/model.h"
 #include "student/student.h"
@@ -54,10 +55,11 @@ typedef struct session {
     int64_t width; /* floats of one sample's output: classes, when they are logits */
 
     loader *in;
+    resident *near; /* the training samples where the steps run: batches hold their places alone; NULL: the loader makes them */
     const char *cache_dir; /* of the teacher's outputs; NULL: none */
     float **taps; /* [teacher outputs]: where the training graph wants them */
     exec_chain *chain; /* teacher, main and update phase launched as one (session_chain.c); NULL: each by itself */
-    bool chain_teacher, chain_x, chain_update; /* it runs the teacher; takes the student's inputs from there; updates */
+    bool chain_teacher, chain_x, chain_update; /* it runs the teacher; has the student's inputs already; updates */
     uint64_t steps, steps_per_epoch;
     schedule lr;
     session_watcher seen; /* NULL: nobody watches */
@@ -121,6 +123,13 @@ MUST_USE status session_student(const session *s, int64_t rows, graph **out);
 MUST_USE status session_open_training(session *s);
 MUST_USE status session_open_evaluation(session *s);
 MUST_USE status session_open_loader(session *s);
+/* session_feed.c: the training samples go to the device where data.device, their kind and the room there allow it. After all
+ * executors are open, before the loader. */
+MUST_USE status session_open_near(session *s);
+/* The places of a batch into the graph that makes it, and where the host has to see it (somebody watches the parts, or asks the
+ * teacher beside the chain), its samples into *out, whose texts and arrays are b's or that graph's. */
+MUST_USE status session_make_batch(session *s, const batch *b, batch *out);
+bool session_is_chained(const session *s); /* the parts of a step are launched as one */
 MUST_USE status session_place_taps(session *s); /* where the teacher's outputs go */
 /* session_chain.c: on a device with memory of its own the parts of a step that need nothing of the host in between become one
  * launch, and the teacher's outputs stay there. On the CPU it does nothing. After all executors are open. */

@@ -1,14 +1,21 @@
 /* session_chain.c - a step on a device with memory of its own.
  *
- * Teacher, main and update phase follow each other without the host where they can: the teacher runs the training batch, its
- * outputs and the samples are handed on by copies on the device, and what the host reads afterwards are a few numbers. Teacher
- * and student forward are parallel branches of what is recorded (exec.branches). With
+ * Samples that are near (session_feed.c), teacher, main and update phase follow each other without the host where they can: the
+ * teacher runs the training batch, its outputs and the samples are handed on by copies on the device, and what the host reads
+ * afterwards are a few numbers. Teacher and student forward are parallel branches of what is recorded (exec.branches). With
  * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever. */
 #include "train/job_spec.h"
 #include "train/session.h"
 #include "train/session_qat.h"
 
 #define NUMBERS 1024 /* bytes of an output that the host looks at in every step: losses, norms, counts */
+
+/* The samples from part 0, which makes them, to part `to`. */
+static void link_samples(const session *s, const feed *f, size_t to, exec_link *link, size_t *n)
+{
+    for (size_t i = 0; i < f->n; i++)
+        link[(*n)++] = (exec_link){0, to, s->near->x[f->port[i].from], f->port[i].to};
+}
 
 /* Inputs of the student that the teacher takes too come from there. Returns whether all do. */
 static bool link_inputs(const session *s, exec_link *link, size_t *n)
@@ -29,19 +36,27 @@ static bool link_inputs(const session *s, exec_link *link, size_t *n)
 
 status session_open_chain(session *s)
 {
-    exec_link link[1 + HINTS_MAX + DATA_INPUTS];
-    exec_part part[3];
+    exec_link link[1 + HINTS_MAX + 2 * DATA_INPUTS];
+    exec_part part[4];
     size_t n = 0, n_link = 0;
     s->chain_teacher = s->t.e && (s->kd || s->n_hint) && !s->t.cache && s->t.batch == s->j->train.batch;
     s->chain_update = s->j->train.accumulate == 1;
     s->chain_x = false;
+    if (s->near)
+        part[n++] = (exec_part){s->near->e, PHASE_MAIN, 0, false};
     if (s->chain_teacher) {
+        if (s->near)
+            link_samples(s, &s->t.in, n, link, &n_link);
         part[n++] = (exec_part){s->t.e, PHASE_MAIN, 0, s->j->exec.branches};
         if (s->tg.teacher_logits)
-            link[n_link++] = (exec_link){0, 1, s->t.g->output[0], s->tg.teacher_logits};
+            link[n_link++] = (exec_link){n - 1, n, s->t.g->output[0], s->tg.teacher_logits};
         for (size_t i = 0; i < s->n_hint; i++)
-            link[n_link++] = (exec_link){0, 1, s->t.g->output[s->qat ? s->qat->tap[i] : i + 1], s->tg.tap[i]};
-        s->chain_x = link_inputs(s, link, &n_link);
+            link[n_link++] = (exec_link){n - 1, n, s->t.g->output[s->qat ? s->qat->tap[i] : i + 1], s->tg.tap[i]};
+        s->chain_x = !s->near && link_inputs(s, link, &n_link);
+    }
+    if (s->near) {
+        link_samples(s, &s->x, n, link, &n_link);
+        s->chain_x = true;
     }
     part[n++] = (exec_part){s->train, PHASE_MAIN, NUMBERS, false};
     if (s->chain_update)
@@ -61,10 +76,10 @@ size_t session_kernels(const session *s)
 
 status session_run_chain(session *s, const batch *b)
 {
-    if (s->chain_teacher) {
+    if (s->chain_teacher && !s->near) {
         feed_put(&s->t.in, s->t.e, 0, b->x, 0, b->n);
         feed_clear(&s->t.in, s->t.e, b->n, (size_t)s->t.batch - b->n);
-        s->t.runs += b->n;
     }
+    s->t.runs += s->chain_teacher ? b->n : 0;
     return exec_chain_run(s->chain);
 }

@@ -19,7 +19,7 @@ static void try(const char *name, const uint8_t *data, size_t size)
     if (st == ST_OK && (im.channels != 1 && im.channels != 3))
         abort();
     if (st == ST_OK)
-        st = image_resize(&r, &im, 0, 0, im.height, im.width, RESIZE_BILINEAR, 9, 7, &to);
+        st = image_resize(&r, &im, 0, 0, im.height, im.width, FILTER_BILINEAR, 9, 7, &to);
     if (st == ST_OK)
         st = image_set_channels(&to, name, to.channels == 1 ? 3 : 1);
     image_free(&im);

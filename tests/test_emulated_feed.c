@@ -1,0 +1,344 @@
+/* test_emulated_feed.c - samples that stay on the device: the batches made there against the loader's, bit for bit, with every
+ * kind of data and of change; whole jobs with them against jobs without; what happens where they do not fit. */
+#include "harness.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "data/block.h"
+#include "data/npy.h"
+#include "data_files.h"
+#include "distill/resident.h"
+#include "emulator/emulator_control.h"
+#include "toy.h"
+#include "train/checkpoint.h"
+#include "train/job_spec.h"
+#include "train/session.h"
+
+#include <stdio.h>
+
+enum { SAMPLES = 37, BATCH = 16, STEPS = 8 };
+
+/* ---- batches ---- */
+
+static void save_array(const char *dir, const char *name, dtype type, shape sh, double lo, double hi)
+{
+    tensor t;
+    char file[64];
+    rng r = rng_make(3, RNG_TEST, (uint64_t)sh.rank, (uint32_t)name[0]);
+    OK(tensor_new(&t, "t", type, sh));
+    for (int64_t i = 0; i < shape_count(&sh); i++)
+        tensor_put(&t, i, lo + (hi - lo) * rng_uniform(&r));
+    snprintf(file, sizeof file, "%s.npy", name);
+    OK(npy_write(test_path(dir, file), &t));
+    tensor_free(&t);
+}
+
+static void both_parts(const char *dir, dtype type, shape sh, double lo, double hi)
+{
+    save_array(dir, "x_train", type, sh, lo, hi);
+    save_array(dir, "y_train", DTYPE_U8, SHAPE(sh.dim[0]), 0, 4);
+    sh.dim[0] = 5;
+    save_array(dir, "x_val", type, sh, lo, hi);
+    save_array(dir, "y_val", DTYPE_U8, SHAPE(5), 0, 4);
+}
+
+static void grey(const char *dir) { both_parts(dir, DTYPE_U8, SHAPE(SAMPLES, 9, 11), 0, 256); }
+static void colour(const char *dir) { both_parts(dir, DTYPE_U8, SHAPE(SAMPLES, 12, 8, 3), 0, 256); }
+static void floats(const char *dir) { both_parts(dir, DTYPE_F32, SHAPE(SAMPLES, 3, 6, 7), 0, 1); }
+static void rows(const char *dir) { both_parts(dir, DTYPE_F32, SHAPE(SAMPLES, 13), -2, 2); }
+static void tokens(const char *dir) { both_parts(dir, DTYPE_I64, SHAPE(SAMPLES, 6), 0, 90); }
+
+/* Two classes of images, one of which cannot be read. */
+static void folder(const char *dir)
+{
+    for (int i = 0; i < SAMPLES; i++) {
+        uint8_t px[14 * 10 * 3];
+        text t = {0};
+        char name[64];
+        snprintf(name, sizeof name, "%s/%s/%02d.ppm", i % 6 ? "train" : "val", i % 2 ? "cat" : "dog", i);
+        picture(px, 14, 10, 3, (unsigned)i);
+        bytes_ppm(&t, 14, 10, 3, px);
+        if (i == 7)
+            t.n -= 5;
+        bytes_save(&t, dir, name);
+    }
+}
+
+static const struct made {
+    const char *name;
+    void (*write)(const char *dir);
+    const char *augment, *samples;
+    int32_t channels, side;
+} made[] = {
+    {"grey", grey, "", NULL, 0, 0},
+    {"grey, crop and flip", grey, "crop:3 flip", NULL, 0, 0},
+    {"grey for three channels, cutout", grey, "cutout:4", NULL, 3, 0},
+    {"colour, all", colour, "crop:2 flip cutout:3 jitter:0.4:0.5:0.6", NULL, 0, 0},
+    {"colour, all, mixed", colour, "crop:2 flip cutout:3 jitter:0.4:0.5:0.6 mixup:0.4", NULL, 0, 0},
+    {"colour, jitter of light", colour, "jitter:0.8", NULL, 0, 0},
+    {"colour, mixed", colour, "mixup:1", NULL, 0, 0},
+    {"colour of another size, some", colour, "crop:1 flip jitter:0.1:0.9", "3:30 32", 0, 10},
+    {"colour as grey", colour, "flip jitter:0.3:0.3", NULL, 1, 0},
+    {"floats", floats, "", "1:", 0, 0},
+    {"rows", rows, "", "-20:", 0, 0},
+    {"tokens", tokens, "", NULL, 0, 0},
+    {"image files, one of them bad", folder, "crop:2 flip cutout:3 jitter:0.2:0.2:0.2 mixup:0.5", NULL, 0, 8},
+};
+
+static dataset *open_made(const struct made *m)
+{
+    data_options d = data_options_default();
+    dataset *ds;
+    d.path = test_tmp_dir();
+    m->write(d.path);
+    d.samples = m->samples;
+    d.channels = m->channels;
+    d.height = d.width = m->side;
+    d.max_bad = 0.2;
+    d.n_mean = d.n_std = 1;
+    d.mean[0] = 0.45f;
+    d.std[0] = 0.3f;
+    OK(augment_parse(m->augment, &d.augment));
+    OK(dataset_open(&d, &ds));
+    return ds;
+}
+
+static void same_batches(const struct made *m, const loader_options *o, uint64_t first)
+{
+    const backend_options bo = {.threads = 1};
+    backend *b;
+    resident *r;
+    loader *whole, *places;
+    const batch *x, *p;
+    loader_options po = *o;
+    dataset *ds = open_made(m), *twin = open_made(m);
+    const data_info *info = dataset_info(ds);
+    po.places = true;
+    OK(backend_open("emulated", &bo, &b));
+    OK(resident_open(twin, DATA_TRAIN, o->batch, o->seed, 2, b, &r));
+    ck_assert_uint_eq(r->n_x, info->n_inputs);
+    OK(loader_open(ds, o, &whole));
+    OK(loader_open(twin, &po, &places));
+    ck_assert_uint_lt(loader_bytes(places), loader_bytes(whole));
+    loader_seek(whole, first);
+    loader_seek(places, first);
+    for (int k = 0; k < 6; k++) { /* the first run goes kernel by kernel, the second is recorded */
+        OK(loader_next(whole, &x));
+        OK(loader_next(places, &p));
+        ck_assert_ptr_eq(p->x[0], NULL);
+        ck_assert_mem_eq(x->index, p->index, x->n * sizeof *x->index);
+        ck_assert_mem_eq(x->label, p->label, x->n * sizeof *x->label);
+        resident_put(r, twin, p);
+        OK(exec_run(r->e, PHASE_MAIN));
+        for (uint32_t i = 0; i < info->n_inputs; i++) {
+            size_t bytes;
+            OK(shape_bytes(&info->input[i].sh, info->input[i].type, &bytes));
+            const unsigned char *here = x->x[i], *there = exec_data(r->e, r->x[i]);
+            for (size_t j = 0; j < x->n * bytes; j++)
+                ck_assert_msg(here[j] == there[j], "%s: batch %d, input %u, sample %zu: byte %zu of %zu differs", m->name, k, i, j / bytes,
+                              j % bytes, bytes);
+        }
+    }
+    loader_close(whole);
+    loader_close(places);
+    resident_close(r);
+    backend_close(b);
+    dataset_close(ds);
+    dataset_close(twin);
+}
+
+/* Passes, views, an order that ends in the middle of a batch, several threads. */
+START_TEST(batches)
+{
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        loader_options o = loader_train_options(BATCH, 99 + i);
+        o.tail = i % 2 ? TAIL_CARRY : TAIL_AUTO;
+        o.views = i % 3 == 2 ? 2 : 0;
+        o.threads = (uint32_t)(i % 4);
+        same_batches(&made[i], &o, i * 3);
+    }
+    loader_options more = loader_train_options(50, 5); /* than there are */
+    same_batches(&made[4], &more, 1);
+}
+END_TEST
+
+START_TEST(what_stays_on_the_host)
+{
+    static const struct made rrc = {"", colour, "rrc flip", NULL, 0, 0}, floats_flip = {"", floats, "flip", NULL, 0, 0};
+    dataset *ds = open_made(&rrc);
+    ck_assert_ptr_nonnull(strstr(dataset_keeps_host(ds, DATA_TRAIN), "rrc"));
+    ck_assert_ptr_null(dataset_keeps_host(ds, DATA_VAL));
+    dataset_close(ds);
+    ds = open_made(&floats_flip);
+    ck_assert_ptr_nonnull(dataset_keeps_host(ds, DATA_TRAIN));
+    dataset_close(ds);
+}
+END_TEST
+
+/* ---- jobs ---- */
+
+static char said[4000];
+static void listen(log_level level, const char *line, void *ctx)
+{
+    (void)level;
+    (void)ctx;
+    size_t n = strlen(said);
+    snprintf(said + n, sizeof said - n, "%s\n", line);
+}
+
+typedef struct trail {
+    double total[STEPS];
+    uint64_t after[STEPS];
+    bool near;
+} trail;
+
+static void watch(void *ctx, session_part part, double begin, double end, const batch *b)
+{
+    (void)ctx, (void)part, (void)begin, (void)end, (void)b;
+}
+
+static uint64_t store_hash(store *s)
+{
+    uint64_t h = s->n;
+    OK(store_pull(s));
+    for (size_t i = 0; i < s->n; i++)
+        h = h * 0x9E3779B97F4A7C15u + hash_xxh3(s->at[i].t.data, tensor_bytes(&s->at[i].t));
+    return h;
+}
+
+/* Steps [from, STEPS) of the toy job; from > 0: resumed from `mid`, else `mid` is written after half of them. */
+static trail run_job(const char *dir, const char *const *set, const char *where, uint64_t from, const char *mid, bool watched)
+{
+    static trail t;
+    const char *all[20] = {"exec.device=emulated", "train.steps=8", where};
+    const limits lim = limits_default();
+    double hint[8];
+    step_result r = {.hint = hint};
+    session s;
+    memset(&t, 0, sizeof t);
+    for (size_t i = 0; set[i]; i++)
+        all[i + 3] = set[i];
+    job *j = toy_job(dir, all);
+    OK(session_open(j, &s));
+    t.near = s.near != NULL;
+    s.seen = watched ? watch : NULL;
+    if (from) {
+        checkpoint c;
+        OK(checkpoint_read(mid, &lim, &c));
+        OK(checkpoint_restore(&c, &s.params));
+        checkpoint_free(&c);
+        session_seek(&s, from);
+    }
+    for (uint64_t k = from; k < STEPS; k++) {
+        if (!from && mid && k == STEPS / 2)
+            OK(checkpoint_write(mid, &s.params, NULL, 0));
+        OK(session_step(&s, k, &r));
+        ck_assert(r.finite);
+        t.total[k] = r.total;
+        t.after[k] = store_hash(&s.params);
+    }
+    session_close(&s);
+    config_free(j);
+    return t;
+}
+
+static void same_trail(const trail *a, const trail *b, uint64_t from, const char *what, size_t row)
+{
+    for (uint64_t k = from; k < STEPS; k++) {
+        ck_assert_msg(memcmp(&a->total[k], &b->total[k], sizeof a->total[k]) == 0, "job %zu, %s: the loss of step %d is %.17g, not %.17g", row, what,
+                      (int)k, b->total[k], a->total[k]);
+        ck_assert_msg(a->after[k] == b->after[k], "job %zu, %s: weights after step %d differ", row, what, (int)k);
+    }
+}
+
+/* Teacher in the chain, beside it (another batch), remembered, none; accumulation; passes that end within a batch; workers. */
+static const char *const jobs[][10] = {
+    {"data.augment=crop:1 flip", "data.loaders=3", NULL},
+    {"data.augment=jitter:0.3 cutout:2 mixup:0.4", "data.drop_last=false", "train.batch=36", NULL},
+    {"cache.views=2", "data.augment=flip", "hint.auto.pairs=1", "cache.disk=false", NULL},
+    {"train.accumulate=2", "train.batch=8", "train.optimizer=adam", NULL},
+    {"teacher.batch=5", "data.augment=crop:2", NULL},
+    {"distill.kd=0", "data.samples=5:90", "data.loaders=2", NULL},
+};
+
+START_TEST(near_and_far)
+{
+    const emulator_counts was = *emulator_count();
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+        const char *dir = test_tmp_dir(), *mid = test_path(dir, "mid.safetensors");
+        toy_make(dir);
+        const trail far = run_job(dir, jobs[i], "data.device=off", 0, NULL, false);
+        const trail near = run_job(dir, jobs[i], "data.device=on", 0, mid, false);
+        const trail again = run_job(dir, jobs[i], "data.device=auto", STEPS / 2, mid, false);
+        ck_assert(!far.near && near.near && again.near);
+        same_trail(&far, &near, 0, "on the device", i);
+        same_trail(&near, &again, STEPS / 2, "resumed", i);
+        if (i < 3) {
+            const trail parts = run_job(dir, jobs[i], "data.device=on", 0, NULL, true);
+            same_trail(&near, &parts, 0, "watched", i);
+        }
+    }
+    ck_assert_uint_eq(emulator_count()->memory, was.memory);
+    ck_assert_uint_eq(emulator_count()->damaged, was.damaged);
+}
+END_TEST
+
+/* What an augmentation, or the room on the device, keeps on the host trains there, and says so. */
+START_TEST(too_much)
+{
+    static const char *const set[] = {"exec.device=emulated", "data.augment=rrc", "data.device=auto", NULL};
+    static const char *const asked[] = {"exec.device=emulated", "data.augment=rrc", "data.device=on", NULL};
+    static const char *const plain[] = {"exec.device=emulated", "train.steps=8", NULL};
+    const char *dir = test_tmp_dir();
+    session s;
+    toy_make(dir);
+    log_set_sink(listen, NULL);
+    job *j = toy_job(dir, set);
+    OK(session_open(j, &s));
+    ck_assert_ptr_null(s.near);
+    ck_assert_msg(strstr(said, "stay on the host, which makes the batches: the augmentation rrc") != NULL, "%s", said);
+    session_close(&s);
+    config_free(j);
+    j = toy_job(dir, asked);
+    FAILS(ST_CONFIG, "on, but the augmentation rrc", session_open(j, &s));
+    config_free(j);
+    j = toy_job(dir, plain);
+    job off = *j;
+    off.data.device = DATA_DEVICE_OFF;
+    emulator_fail(0, 0);
+    OK(session_open(&off, &s));
+    const size_t taken = s.b->taken, calls = emulator_calls();
+    session_close(&s);
+    said[0] = 0;
+    emulator_memory(taken + 11000); /* 6144 bytes of samples */
+    OK(session_open(j, &s));
+    ck_assert_ptr_null(s.near);
+    ck_assert_msg(strstr(said, "and half of the") != NULL, "%s", said);
+    session_close(&s);
+    emulator_memory((size_t)4 << 30);
+    /* what takes them there fails */
+    for (size_t at = calls + 1; at < calls + 12; at++) {
+        emulator_fail(at, at);
+        said[0] = 0;
+        status st = session_open(j, &s);
+        const char *call = emulator_failed_call();
+        emulator_fail(0, 0);
+        ck_assert_ptr_nonnull(call);
+        if (st != ST_OK) { /* how much is free cannot be told, or nothing works any more */
+            ck_assert_msg(st == ST_OOM && (strcmp(call, "memory") == 0 || strcmp(call, "wait") == 0), "%s: %s", call, status_message());
+            continue;
+        }
+        ck_assert_msg((s.near == NULL) == (strstr(said, "stay on the host") != NULL), "%s: %s", call, said);
+        if (strncmp(call, "alloc", 5) == 0)
+            ck_assert_msg(s.near == NULL, "%s failed", call);
+        double hint[1];
+        step_result r = {.hint = hint};
+        OK(session_step(&s, 0, &r));
+        ck_assert(r.finite);
+        session_close(&s);
+    }
+    config_free(j);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(batches), TEST(what_stays_on_the_host), TEST(near_and_far), TEST(too_much), {0}};
