@@ -2,6 +2,7 @@
  * kind of data and of change; whole jobs with them against jobs without; what happens where they do not fit. */
 #include "harness.h"
 #include "base/hash.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "data/block.h"
@@ -11,12 +12,19 @@
 #include "emulator/emulator_control.h"
 #include "toy.h"
 #include "train/checkpoint.h"
+#include "exec/internal.h"
+#include "kernels/cuda/tables.h"
+#include "ops/attrs.h"
 #include "train/job_spec.h"
+#include "train/loop.h"
 #include "train/session.h"
 
+#include <signal.h>
 #include <stdio.h>
 
-enum { SAMPLES = 37, BATCH = 16, STEPS = 8 };
+enum { SAMPLES = 37, BATCH = 16, STEPS = 6 };
+
+#define MLP "student.arch=mlp", "student.widths=", "student.depth=auto", "student.hidden=12"
 
 /* ---- batches ---- */
 
@@ -210,7 +218,7 @@ static uint64_t store_hash(store *s)
 static trail run_job(const char *dir, const char *const *set, const char *where, uint64_t from, const char *mid, bool watched)
 {
     static trail t;
-    const char *all[20] = {"exec.device=emulated", "train.steps=8", where};
+    const char *all[20] = {"exec.device=emulated", "train.steps=6", where};
     const limits lim = limits_default();
     double hint[8];
     step_result r = {.hint = hint};
@@ -252,13 +260,13 @@ static void same_trail(const trail *a, const trail *b, uint64_t from, const char
 }
 
 /* Teacher in the chain, beside it (another batch), remembered, none; accumulation; passes that end within a batch; workers. */
-static const char *const jobs[][10] = {
-    {"data.augment=crop:1 flip", "data.loaders=3", NULL},
-    {"data.augment=jitter:0.3 cutout:2 mixup:0.4", "data.drop_last=false", "train.batch=36", NULL},
-    {"cache.views=2", "data.augment=flip", "hint.auto.pairs=1", "cache.disk=false", NULL},
-    {"train.accumulate=2", "train.batch=8", "train.optimizer=adam", NULL},
-    {"teacher.batch=5", "data.augment=crop:2", NULL},
-    {"distill.kd=0", "data.samples=5:90", "data.loaders=2", NULL},
+static const char *const jobs[][12] = {
+    {"data.augment=crop:1 flip", "data.loaders=3", "train.batch=8", NULL},
+    {MLP, "data.augment=jitter:0.3 cutout:2 mixup:0.4", "data.drop_last=false", "train.batch=36", NULL},
+    {MLP, "cache.views=2", "data.augment=flip", "cache.disk=false", NULL},
+    {MLP, "train.accumulate=2", "train.batch=8", "train.optimizer=adam", "distill.kd=0", NULL},
+    {MLP, "teacher.batch=5", "data.augment=crop:2", "train.batch=10", NULL},
+    {MLP, "distill.kd=0", "data.samples=5:90", "data.loaders=2", NULL},
 };
 
 START_TEST(near_and_far)
@@ -273,7 +281,7 @@ START_TEST(near_and_far)
         ck_assert(!far.near && near.near && again.near);
         same_trail(&far, &near, 0, "on the device", i);
         same_trail(&near, &again, STEPS / 2, "resumed", i);
-        if (i < 3) {
+        if (i < 2) {
             const trail parts = run_job(dir, jobs[i], "data.device=on", 0, NULL, true);
             same_trail(&near, &parts, 0, "watched", i);
         }
@@ -288,7 +296,7 @@ START_TEST(too_much)
 {
     static const char *const set[] = {"exec.device=emulated", "data.augment=rrc", "data.device=auto", NULL};
     static const char *const asked[] = {"exec.device=emulated", "data.augment=rrc", "data.device=on", NULL};
-    static const char *const plain[] = {"exec.device=emulated", "train.steps=8", NULL};
+    static const char *const plain[] = {"exec.device=emulated", "train.steps=8", "train.metrics_every=1", MLP, NULL};
     const char *dir = test_tmp_dir();
     session s;
     toy_make(dir);
@@ -341,4 +349,211 @@ START_TEST(too_much)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(batches), TEST(what_stays_on_the_host), TEST(near_and_far), TEST(too_much), {0}};
+/* ---- steps ahead of the host ---- */
+
+typedef struct told { /* by a loop: its lines with numbers that are no times */
+    char text[20000];
+    uint64_t hash;
+    uint64_t steps;
+    status st;
+} told;
+
+/* Lines of metrics.jsonl without what depends on the clock. */
+static void read_metrics(const char *dir, told *t)
+{
+    unsigned char *all;
+    size_t n, at = 0;
+    OK(io_read_file(test_path(dir, "metrics.jsonl"), 1 << 20, &all, &n));
+    for (char *line = strtok((char *)all, "\n"); line; line = strtok(NULL, "\n")) {
+        for (char *part = line; part && *part;) { /* members, one after the other */
+            char *end = strchr(part + 1, ',');
+            size_t length = end ? (size_t)(end - part) : strlen(part);
+            if (!memmem(part, length, "\"time\"", 6) && !memmem(part, length, "samples_per_second", 18) &&
+                !memmem(part, length, "data_wait", 9) && !memmem(part, length, "\"path\"", 6) && at + length + 2 < sizeof t->text) {
+                memcpy(t->text + at, part, length);
+                at += length;
+            }
+            part = end;
+        }
+        t->text[at++] = '\n';
+    }
+    t->text[at] = 0;
+    mem_free(all);
+}
+
+/* A whole loop. stop_after: the flag is set when that many steps are begun; 0: never. */
+static volatile sig_atomic_t stop_now;
+static uint64_t stop_after, seen_lines;
+static void progress_line(const char *line, bool replace, void *ctx)
+{
+    (void)line, (void)replace, (void)ctx;
+    seen_lines++;
+    if (stop_after && seen_lines >= stop_after)
+        stop_now = 1;
+}
+
+static void run_loop(const char *dir, const char *out, const char *every, const char *const *set, uint64_t stop, bool resume, told *t)
+{
+    const progress_sink sink = {.line = progress_line, .terminal = true, .width = 80};
+    const loop_options o = {.dir = out, .resume = resume, .stop = &stop_now, .sink = &sink};
+    const char *all[20] = {"exec.device=emulated", "train.steps=20", "train.log_every=7", "data.augment=crop:1 flip", every};
+    loop_result r;
+    session s;
+    int lock;
+    for (size_t i = 0; set[i]; i++)
+        all[i + 5] = set[i];
+    memset(t, 0, sizeof *t);
+    stop_now = 0;
+    stop_after = stop;
+    seen_lines = 0;
+    job *j = toy_job(dir, all);
+    OK(session_open(j, &s));
+    OK(loop_prepare(&o, &lock));
+    t->st = loop_run(&s, &o, &r);
+    t->steps = r.steps_done;
+    t->hash = store_hash(&s.params);
+    read_metrics(out, t);
+    io_close(lock);
+    evaluation_free(&r.last);
+    session_close(&s);
+    config_free(j);
+}
+
+/* Every figure of metrics.jsonl and every weight is what it is when each step is waited for: with samples on the device and (large
+ * enough to be copied beside the steps, or not) from the host; with steps that are not finite; stopped, and resumed. */
+START_TEST(steps_ahead)
+{
+    static const char *const near[] = {MLP, "train.ema=0.9", NULL}, *const far[] = {MLP, "data.device=off", "distill.kd=0", NULL};
+    static const char *const large[] = {MLP, "data.device=off", "train.batch=320", "train.steps=9", "distill.kd=0", NULL};
+    static const char *const *const sets[] = {near, far, large};
+    static told one, many, half, rest;
+    const char *dir = test_tmp_dir(), *stopped = test_path(dir, "stopped");
+    toy_make(dir);
+    for (size_t i = 0; i < 3; i++) {
+        char a[16], b[16];
+        snprintf(a, sizeof a, "one%zu", i);
+        snprintf(b, sizeof b, "many%zu", i);
+        run_loop(dir, test_path(dir, a), "train.metrics_every=1", sets[i], 0, false, &one);
+        run_loop(dir, test_path(dir, b), i == 1 ? "train.metrics_every=3" : "train.metrics_every=16", sets[i], 0, false, &many);
+        OK(one.st);
+        OK(many.st);
+        ck_assert_str_eq(one.text, many.text);
+        ck_assert_ptr_nonnull(strstr(one.text, "loss"));
+        ck_assert_uint_eq(one.hash, many.hash);
+        ck_assert_uint_eq(one.steps, many.steps);
+    }
+    run_loop(dir, test_path(dir, "whole"), "train.metrics_every=16", near, 0, false, &one);
+    run_loop(dir, stopped, "train.metrics_every=5", near, 3, false, &half);
+    ck_assert_int_eq(half.st, ST_STOPPED);
+    ck_assert_uint_lt(half.steps, 20);
+    run_loop(dir, stopped, "train.metrics_every=16", near, 0, true, &rest);
+    OK(rest.st);
+    ck_assert_uint_eq(one.hash, rest.hash);
+}
+END_TEST
+
+START_TEST(steps_ahead_that_are_not_finite)
+{
+    static const char *const set[] = {"data.shuffle=false", MLP, "data.device=off", "train.precision=fp32", NULL};
+    static told one, many;
+    const char *dir = test_tmp_dir();
+    log_set_sink(listen, NULL);
+    toy_make_float(dir, 5, 3e38);
+    run_loop(dir, test_path(dir, "one"), "train.metrics_every=1", set, 0, false, &one);
+    run_loop(dir, test_path(dir, "many"), "train.metrics_every=16", set, 0, false, &many);
+    OK(one.st);
+    OK(many.st);
+    ck_assert_uint_eq(one.hash, many.hash);
+    ck_assert_ptr_nonnull(strstr(many.text, "nonfinite"));
+    for (const char *a = one.text, *b = many.text; (a = strstr(a, "\"skipped\"")) != NULL; a++, b++) { /* as many, at the same steps */
+        b = strstr(b, "\"skipped\"");
+        ck_assert_ptr_nonnull(b);
+        ck_assert_int_eq(strncmp(a, b, 12), 0);
+    }
+}
+END_TEST
+
+/* ---- the order of calls ---- */
+
+static cuda_api logged;
+static char calls[4000];
+static const cuda_api *real;
+static void *first_stream;
+static void note(const char *what, void *stream)
+{
+    size_t n = strlen(calls);
+    first_stream = first_stream ? first_stream : stream;
+    snprintf(calls + n, sizeof calls - n, "%s%s ", what, !stream ? "" : stream == first_stream ? ":run" : ":beside");
+}
+static int log_copy(void *to, const void *from, size_t bytes, cuda_copy way, void *stream)
+{
+    if (bytes >= 65536)
+        note(way == CUDA_COPY_TO_DEVICE ? "up" : way == CUDA_COPY_TO_HOST ? "down" : "take", stream);
+    return real->copy(to, from, bytes, way, stream);
+}
+static int log_launch(void *program, void *stream) { return note("launch", stream), real->graph_launch(program, stream); }
+static int log_sync(void *event) { return note("sync", NULL), real->event_sync(event); }
+static int log_wait(void *stream) { return note("wait", stream), real->wait(stream); }
+static int log_after(void *stream, void *event) { return note("after", stream), real->event_wait(stream, event); }
+
+#define DECLARE(name) extern const kernel_row cuda_##name##_emulated[];
+#define LIST(name)    cuda_##name##_emulated,
+CUDA_TABLES(DECLARE)
+static const kernel_row *const emulated_tables[] = {CUDA_TABLES(LIST) NULL};
+
+/* The next batch goes up beside a run that is under way: the host waits for nothing between launch and copy. */
+START_TEST(copies_beside_runs)
+{
+    const backend_options bo = {.threads = 1};
+    const int64_t n = 20000;
+    backend *b;
+    graph *g;
+    value_id x, y;
+    exec *e;
+    exec_chain *c;
+    reduce_attrs all = {.keepdims = 0};
+    real = &emulator_api;
+    logged = emulator_api;
+    logged.copy = log_copy;
+    logged.graph_launch = log_launch;
+    logged.event_sync = log_sync;
+    logged.wait = log_wait;
+    logged.event_wait = log_after;
+    OK(cuda_open(&logged, emulated_tables, NULL, &bo, 0, &b));
+    OK(graph_new(&g));
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(n), &x));
+    OK(graph_add1(g, OP_REDUCE_SUM, &all, x, 0, 0, &y));
+    OK(graph_add_output(g, y));
+    OK(exec_open(g, b, NULL, 0, &e));
+    OK(exec_chain_open(&(exec_part){e, PHASE_MAIN, 1024}, 1, NULL, 0, &c));
+    OK(exec_chain_open_ring(c, 3));
+    float want[6] = {0};
+    size_t got = 0;
+    for (int k = 0; k < 6; k++) {
+        calls[0] = 0;
+        OK(exec_chain_begin(c));
+        float *to = exec_data(e, x);
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (float)(k + (i == 7));
+        want[k] = (float)(k * n + 1);
+        OK(exec_chain_launch(c));
+        if (k == 4) /* two of three are under way */
+            ck_assert_str_eq(calls, "sync after:beside up:beside after:run take:run launch:run ");
+        while (exec_chain_under_way(c) == 3 || (k == 5 && exec_chain_under_way(c))) {
+            OK(exec_chain_finish(c));
+            ck_assert_double_eq((double)*(const float *)exec_data(e, y), (double)want[got]);
+            got++;
+            exec_chain_release(c);
+        }
+    }
+    ck_assert_uint_eq(got, 6);
+    FAILS(ST_INTERNAL, "no run is under way", exec_chain_finish(c));
+    exec_chain_close(c);
+    exec_close(e);
+    graph_free(g);
+    backend_close(b);
+}
+END_TEST
+
+const test_entry test_table[] = {TEST(batches), TEST(what_stays_on_the_host), TEST(near_and_far), TEST(too_much), TEST(steps_ahead),
+                                 TEST(steps_ahead_that_are_not_finite), TEST(copies_beside_runs), {0}};

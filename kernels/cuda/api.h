@@ -46,6 +46,7 @@ typedef enum cuda_copy { CUDA_COPY_TO_DEVICE, CUDA_COPY_TO_HOST, CUDA_COPY_ON_DE
     X(event_free, (void *event), (event))                                                                              \
     X(event_record, (void *event, void *stream), (event, stream))                                                      \
     X(event_wait, (void *stream, void *event), (stream, event))  /* the stream waits for the event */                  \
+    X(event_sync, (void *event), (event))                        /* the host waits for the event */                    \
     X(event_seconds, (void *from, void *to, double *out), (from, to, out))                                             \
     X(capture_begin, (void *stream), (stream))                   /* work becomes a graph instead of being done */      \
     X(capture_end, (void *stream, void **graph, size_t *kernels), (stream, graph, kernels)) /* ready to be launched;   \

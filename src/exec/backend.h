@@ -46,6 +46,14 @@ typedef struct backend_remote {
     status (*replay)(backend *b, void *program);
     void (*forget)(backend *b, void *program); /* NULL allowed */
     status (*memory)(backend *b, size_t *available, size_t *all);
+    /* A mark is set when what was called before it has happened. `beside`: not in the order of all calls, but in that of a second
+     * one, of copies to the device alone, which goes on at the same time. */
+    status (*make_mark)(backend *b, void **out);
+    void (*free_mark)(backend *b, void *mark); /* NULL allowed */
+    status (*set_mark)(backend *b, void *mark, bool beside);
+    status (*wait_mark)(backend *b, void *mark); /* the host waits, and hears of failures as in `wait` */
+    status (*after_mark)(backend *b, void *mark, bool beside); /* what is called later happens after the mark */
+    status (*copy_beside)(backend *b, void *to, const void *from, size_t bytes);
 } backend_remote;
 
 struct backend {

@@ -19,6 +19,7 @@ typedef struct cuda_backend {
     backend base;
     cuda_queue queue;
     cuda_device_info info;
+    void *beside;    /* stream of copies to the device; NULL: none was wanted yet */
     cuda_libs *libs; /* NULL: none were looked for */
     dnn_cache *measured; /* NULL: nothing is remembered */
     void *stream, *side;   /* the queue is on `stream`; in a branch of a recording on `side` (NULL: no branch was begun so far) */
@@ -224,9 +225,69 @@ static void cuda_forget(backend *b, void *program)
         cuda_note(&of(b)->queue, "graph_free", of(b)->queue.api->graph_free(program));
 }
 
+/* ---- marks, and copies beside the stream ---- */
+
+static status cuda_make_mark(backend *b, void **out)
+{
+    *out = NULL;
+    CUDA(&of(b)->queue, event_make, out);
+    return ST_OK;
+}
+
+static void cuda_free_mark(backend *b, void *mark)
+{
+    if (mark)
+        cuda_note(&of(b)->queue, "event_free", of(b)->queue.api->event_free(mark));
+}
+
+/* The stream of copies, made when it is first wanted. */
+static status stream_of(backend *b, bool beside, void **out)
+{
+    cuda_backend *c = of(b);
+    if (beside && !c->beside)
+        CUDA(&c->queue, stream_make, &c->beside);
+    *out = beside ? c->beside : c->queue.stream;
+    return ST_OK;
+}
+
+static status cuda_set_mark(backend *b, void *mark, bool beside)
+{
+    void *stream = NULL;
+    TRY(cuda_queue_status(&of(b)->queue));
+    TRY(stream_of(b, beside, &stream));
+    CUDA(&of(b)->queue, event_record, mark, stream);
+    return ST_OK;
+}
+
+static status cuda_wait_mark(backend *b, void *mark)
+{
+    cuda_queue *q = &of(b)->queue;
+    TRY(cuda_queue_status(q));
+    cuda_note(q, "event_sync", q->api->event_sync(mark));
+    return cuda_queue_status(q);
+}
+
+static status cuda_after_mark(backend *b, void *mark, bool beside)
+{
+    void *stream = NULL;
+    TRY(stream_of(b, beside, &stream));
+    CUDA(&of(b)->queue, event_wait, stream, mark);
+    return ST_OK;
+}
+
+static status cuda_copy_beside(backend *b, void *to, const void *from, size_t bytes)
+{
+    void *stream = NULL;
+    TRY(stream_of(b, true, &stream));
+    CUDA(&of(b)->queue, copy, to, from, bytes, CUDA_COPY_TO_DEVICE, stream);
+    return ST_OK;
+}
+
 static const backend_remote remote = {.alloc_host = cuda_alloc_host, .free_host = cuda_free_host, .copy = cuda_copy_bytes,
                                       .wait = cuda_wait, .record = cuda_record, .recorded = cuda_recorded, .branch = cuda_branch,
-                                      .replay = cuda_replay, .forget = cuda_forget, .memory = cuda_memory};
+                                      .replay = cuda_replay, .forget = cuda_forget, .memory = cuda_memory, .make_mark = cuda_make_mark,
+                                      .free_mark = cuda_free_mark, .set_mark = cuda_set_mark, .wait_mark = cuda_wait_mark,
+                                      .after_mark = cuda_after_mark, .copy_beside = cuda_copy_beside};
 
 /* ---- kernels ---- */
 
@@ -334,6 +395,8 @@ static void cuda_close(backend *b)
     dnn_cache_close(c->measured);
     cuda_dnn_close(c->queue.dnn);
     cuda_libs_close(c->libs);
+    if (c->beside)
+        c->queue.api->stream_free(c->beside);
     if (c->forked)
         c->queue.api->event_free(c->forked);
     if (c->joined)

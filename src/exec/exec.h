@@ -111,6 +111,23 @@ void exec_chain_close(exec_chain *c); /* before its executors */
 size_t exec_kernels(const exec *e, phase when);
 size_t exec_chain_kernels(const exec_chain *c);
 
+/* ---- runs of a chain ahead of the host (ring.c) ----
+ *
+ *     exec_chain_begin; inputs through exec_data; exec_chain_launch      ... of a later run, while earlier ones are under way
+ *     exec_chain_finish; outputs through exec_data; exec_chain_release   ... of the oldest run
+ *
+ * Every run has places of its own on the host for small inputs and outputs. Large inputs have two, from which copies to the device go
+ * on beside the runs: those of run k + 1 while run k computes. Between begin and launch, and finish and release, exec_data gives
+ * the places of that run; nothing else may run meanwhile. Results are those of exec_chain_run. */
+
+/* Room for n runs under way. ST_OOM: there is none; the chain is as before. */
+MUST_USE status exec_chain_open_ring(exec_chain *c, size_t n);
+size_t exec_chain_under_way(const exec_chain *c);
+MUST_USE status exec_chain_begin(exec_chain *c); /* fewer than n are under way */
+MUST_USE status exec_chain_launch(exec_chain *c);
+MUST_USE status exec_chain_finish(exec_chain *c); /* waits; one at least is under way */
+void exec_chain_release(exec_chain *c);
+
 const plan *exec_plan(const exec *e);
 const graph *exec_graph(const exec *e); /* what runs: g after the backend's passes; ids of g's values are the same */
 /* Seconds spent in every node since exec_open when timing is on (inspect --time); NULL when off. */

@@ -42,6 +42,26 @@ struct exec {
     void *seen_ctx;
 };
 
+#define CHAIN_PARTS 4
+
+struct chain_ring;
+struct exec_chain {
+    exec_part part[CHAIN_PARTS];
+    exec_link *link;
+    size_t n, n_link;
+    void *program;
+    size_t kernels; /* that the program launches */
+    bool ran;
+    struct chain_ring *ring; /* NULL: every run is waited for */
+};
+
+/* remote.c, for ring.c: whether the host gives (up) or gets value v in part i; its kernels and what links carry, without the host's
+ * copies; what has to be done before a part runs. */
+bool chain_moves(const exec_chain *c, size_t i, value_id v, bool up);
+MUST_USE status chain_put_bare(const exec_chain *c, bool recording);
+MUST_USE status chain_begin_run(const exec_chain *c, bool *watched);
+void ring_close(exec_chain *c);
+
 /* remote.c: what runs where the backend has memory of its own. Without one remote_open does nothing. */
 MUST_USE status remote_open(exec *e);
 void remote_close(exec *e);

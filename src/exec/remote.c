@@ -190,22 +190,26 @@ typedef struct linked { /* part `at` of a chain */
     const exec_link *link;
     size_t n, at;
     size_t host_bytes; /* larger outputs stay */
+    bool bare;         /* others make the host's copies */
 } linked;
 static const linked alone = {.host_bytes = SIZE_MAX};
 
-/* Inputs that the phase reads to the device, or outputs that it makes to the host; not those that links carry. */
-static status move_mirrors(exec *e, phase when, copy_way way, const linked *l)
+/* Whether v is an input that the phase reads, or an output that it makes for the host; not one that links carry. */
+static bool moves(const exec *e, phase when, value_id v, bool up, const linked *l)
 {
     const graph *g = e->g;
-    bool up = way == COPY_TO_DEVICE;
+    const value *x = &g->value[v];
+    if (!e->far->host[v] || !is_mirrored(g, v) || (x->kind == VALUE_INPUT) != up || is_linked(l->link, l->n, l->at, v, !up))
+        return false;
+    return up ? is_read_in(g, v, when) : g->node[x->from].when == when && plan_value_bytes(x) <= l->host_bytes;
+}
+
+static status move_mirrors(exec *e, phase when, copy_way way, const linked *l)
+{
     span s = {.e = e, .way = way};
-    for (value_id v = 1; v < g->n_value; v++) {
-        const value *x = &g->value[v];
-        if (!e->far->host[v] || !is_mirrored(g, v) || (x->kind == VALUE_INPUT) != up || is_linked(l->link, l->n, l->at, v, !up) ||
-            (up ? !is_read_in(g, v, when) : g->node[x->from].when != when || plan_value_bytes(x) > l->host_bytes))
-            continue;
-        TRY(span_add(&s, e->far->host[v], e->data[v], plan_value_bytes(x)));
-    }
+    for (value_id v = 1; v < e->g->n_value && !l->bare; v++)
+        if (moves(e, when, v, way == COPY_TO_DEVICE, l))
+            TRY(span_add(&s, e->far->host[v], e->data[v], plan_value_bytes(&e->g->value[v])));
     return span_end(&s);
 }
 
@@ -304,17 +308,6 @@ status exec_put(exec *e, value_id v, const void *from, size_t bytes)
 
 /* ---- chains ---- */
 
-#define CHAIN_PARTS 4
-
-struct exec_chain {
-    exec_part part[CHAIN_PARTS];
-    exec_link *link;
-    size_t n, n_link;
-    void *program;
-    size_t kernels;
-    bool ran;
-};
-
 static status check_links(const exec_chain *c)
 {
     for (size_t i = 0; i < c->n_link; i++) {
@@ -352,6 +345,7 @@ void exec_chain_close(exec_chain *c)
 {
     if (!c)
         return;
+    ring_close(c);
     if (c->n)
         c->part[0].e->b->remote->forget(c->part[0].e->b, c->program);
     mem_free(c->link);
@@ -387,9 +381,14 @@ static status pass_on(const exec_chain *c, size_t i)
     return pass_some(c, i, false);
 }
 
-static status put_whole(const exec_chain *c, size_t i)
+static linked links_of(const exec_chain *c, size_t i, bool bare)
 {
-    const linked l = {c->link, c->n_link, i, c->part[i].host_bytes};
+    return (linked){c->link, c->n_link, i, c->part[i].host_bytes, bare};
+}
+
+static status put_whole(const exec_chain *c, size_t i, bool bare)
+{
+    const linked l = links_of(c, i, bare);
     TRY(put_part(c->part[i].e, c->part[i].when, &l));
     return pass_on(c, i);
 }
@@ -420,11 +419,11 @@ static status put_branch(const exec_chain *c, size_t i, const linked *l)
 
 /* Parts i and i+1, the first as a branch beside the second's begin. Only a begin: later steps may lie where earlier ones of the
  * plan had their values. The two share no memory that either writes but what links carry, which lies outside of what is planned. */
-static status put_beside(const exec_chain *c, size_t i)
+static status put_beside(const exec_chain *c, size_t i, bool bare)
 {
     exec *e = c->part[i].e, *next = c->part[i + 1].e;
     const backend_remote *r = e->b->remote;
-    const linked l = {c->link, c->n_link, i, c->part[i].host_bytes}, l_next = {c->link, c->n_link, i + 1, c->part[i + 1].host_bytes};
+    const linked l = links_of(c, i, bare), l_next = links_of(c, i + 1, bare);
     const phase when = c->part[i + 1].when;
     size_t begin = 0;
     while (begin < next->n_step && !(next->steps[begin].when == when && takes_of(c, i, &next->steps[begin].args)))
@@ -445,11 +444,11 @@ static status put_beside(const exec_chain *c, size_t i)
     return pass_on(c, i + 1);
 }
 
-static status put_chain(const exec_chain *c, bool recording)
+static status put_chain(const exec_chain *c, bool recording, bool bare)
 {
     for (size_t i = 0; i < c->n; i++) {
         const bool beside = recording && c->part[i].beside && i + 1 < c->n && c->part[i].e != c->part[i + 1].e;
-        TRY(beside ? put_beside(c, i) : put_whole(c, i));
+        TRY(beside ? put_beside(c, i, bare) : put_whole(c, i, bare));
         i += beside;
     }
     return ST_OK;
@@ -459,28 +458,46 @@ static status record_chain(exec_chain *c)
 {
     backend *b = c->part[0].e->b;
     TRY(b->remote->record(b));
-    status st = put_chain(c, true);
+    status st = put_chain(c, true, false);
     status end = b->remote->recorded(b, &c->program, &c->kernels);
     return st != ST_OK ? st : end;
+}
+
+bool chain_moves(const exec_chain *c, size_t i, value_id v, bool up)
+{
+    const linked l = links_of(c, i, false);
+    return moves(c->part[i].e, c->part[i].when, v, up, &l);
+}
+
+status chain_put_bare(const exec_chain *c, bool recording)
+{
+    return put_chain(c, recording, true);
+}
+
+status chain_begin_run(const exec_chain *c, bool *watched)
+{
+    *watched = false;
+    for (size_t i = 0; i < c->n; i++) {
+        TRY(begin_run(c->part[i].e));
+        *watched = *watched || c->part[i].e->timing || c->part[i].e->seen;
+    }
+    return ST_OK;
 }
 
 status exec_chain_run(exec_chain *c)
 {
     backend *b = c->part[0].e->b;
-    bool watched = false;
-    for (size_t i = 0; i < c->n; i++) {
-        TRY(begin_run(c->part[i].e));
-        watched = watched || c->part[i].e->timing || c->part[i].e->seen;
-    }
+    bool watched;
+    TRY(chain_begin_run(c, &watched));
     for (size_t i = 0; i < c->n && watched; i++) {
-        const linked l = {c->link, c->n_link, i, c->part[i].host_bytes};
+        const linked l = links_of(c, i, false);
         TRY(run_watched(c->part[i].e, c->part[i].when, &l));
         TRY(pass_on(c, i));
     }
     if (watched)
         return b->remote->wait(b);
     if (!c->ran && !b->records_first) {
-        TRY(put_chain(c, false));
+        TRY(put_chain(c, false, false));
         c->ran = true;
         return b->remote->wait(b);
     }

@@ -29,6 +29,7 @@ typedef struct run {
     char device_memory[64]; /* in use, after the first step: no step allocates */
     double loss_scale, skipped; /* as the last step left them; NAN: the loss is not scaled */
     uint64_t at_smallest; /* steps whose gradients overflowed with the smallest loss scale */
+    uint64_t under_way; /* steps that began and of which nothing is known yet */
     uint64_t saved; /* step of the newest checkpoint of this process, UINT64_MAX: none */
 } run;
 
@@ -389,7 +390,7 @@ static status after_step(run *x, uint64_t done, const step_result *r)
     const job_train *t = &s->j->train;
     bool last = done == s->steps, epoch_end = done % s->steps_per_epoch == 0 || last;
     uint64_t epoch = done / s->steps_per_epoch;
-    if (x->summed && (done % (uint64_t)t->log_every == 0 || last || stop_wanted(x)))
+    if (x->summed && (done % (uint64_t)t->log_every == 0 || last || (stop_wanted(x) && !x->under_way)))
         TRY(step_line(x, done, r->lr));
     show_step(x, done, r);
     if (epoch_end && (last || epoch % (uint64_t)t->eval_every == 0)) {
@@ -403,6 +404,34 @@ static status after_step(run *x, uint64_t done, const step_result *r)
     return ST_OK;
 }
 
+/* Whether after `done` steps the weights are looked at: then no later step may be under way. */
+static bool looks_at_weights(const run *x, uint64_t done)
+{
+    const session *s = x->s;
+    const job_train *t = &s->j->train;
+    return done == s->steps || done % s->steps_per_epoch == 0 || stop_wanted(x) ||
+           (t->checkpoint_every && done % (uint64_t)t->checkpoint_every == 0);
+}
+
+/* Hears of the oldest step under way, number `done` from 1. */
+static status end_step(run *x, uint64_t done, step_result *r)
+{
+    TRY(session_end_step(x->s, r));
+    x->under_way--;
+    x->r->waited += r->waited;
+    x->loss_scale = r->loss_scale;
+    x->skipped = r->skipped;
+    if (r->finite) {
+        sum_step(x, r);
+        x->nonfinite_row = 0;
+    } else {
+        TRY(after_nonfinite(x, done, r));
+    }
+    TRY(after_step(x, done, r));
+    x->r->steps_done = done;
+    return ST_OK;
+}
+
 static status train(run *x, uint64_t from)
 {
     session *s = x->s;
@@ -411,20 +440,14 @@ static status train(run *x, uint64_t from)
     x->line_time = clock_seconds();
     for (uint64_t step = from; step < s->steps; step++) {
         double began = clock_seconds();
-        TRY(session_step(s, step, &r));
-        x->r->waited += r.waited;
-        x->loss_scale = r.loss_scale;
-        x->skipped = r.skipped;
-        if (r.finite) {
-            sum_step(x, &r);
-            x->nonfinite_row = 0;
-        } else {
-            TRY(after_nonfinite(x, step + 1, &r));
-        }
-        TRY(after_step(x, step + 1, &r));
+        TRY(session_begin_step(s, step));
+        x->under_way++;
+        /* While steps are not finite each is waited for, so that the tensor can be named. */
+        const uint64_t leave = looks_at_weights(x, step + 1) || x->nonfinite_row ? 0 : session_steps_ahead(s);
+        while (x->under_way > leave)
+            TRY(end_step(x, step + 2 - x->under_way, &r));
         x->r->seconds += clock_seconds() - began;
-        x->r->steps_done = step + 1;
-        if (stop_wanted(x) && step + 1 < s->steps) {
+        if (stop_wanted(x) && !x->under_way && step + 1 < s->steps) {
             TRY(save(x, step + 1));
             TRY(metrics_event(&x->m, "stop", step + 1, NULL, 0, NULL, NULL));
             return fail(ST_STOPPED, "stopped after step %" PRIu64 " of %" PRIu64 "; go on with --resume --out %s",

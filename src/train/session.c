@@ -481,44 +481,128 @@ static status run_update(session *s, const step_result *r)
     return ST_OK;
 }
 
-status session_step(session *s, uint64_t step, step_result *r)
+static void clear_result(const session *s, step_result *r)
 {
-    int64_t micro = s->j->train.accumulate;
-    double *hint = r->hint, began = clock_seconds(), at = began;
+    double *hint = r->hint;
     *r = (step_result){.hint = hint};
     for (size_t i = 0; i < s->n_hint; i++)
         hint[i] = 0;
-    put_schedule(s, step);
-    for (int64_t m = 0; m < micro; m++) {
-        const batch *b;
-        batch made;
-        double asked = clock_seconds();
-        TRY(loader_next(s->in, &b));
-        at = end_part(s, PART_WAIT, asked, b);
-        r->waited += at - asked;
-        TRY(session_make_batch(s, b, &made));
-        b = &made;
-        put_batch(s, b);
-        if (s->tg.counter)
-            *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * micro + m;
-        at = end_part(s, PART_BATCH, at, b);
-        TRY(run_batch(s, b, &at));
-        read_losses(s, 1.0 / (double)micro, r);
-        if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
-            r->nonfinite = find_nonfinite(s);
-    }
-    if (!session_is_chained(s) || !s->chain_update)
-        TRY(run_update(s, r));
+}
+
+/* Micro batch m of a step into its places. `at`: when that was over. */
+static status take_batch(session *s, uint64_t step, int64_t m, batch *made, double *waited, double *at)
+{
+    const batch *b;
+    double asked = clock_seconds();
+    TRY(loader_next(s->in, &b));
+    *at = end_part(s, PART_WAIT, asked, b);
+    *waited += *at - asked;
+    TRY(session_make_batch(s, b, made));
+    put_batch(s, made);
+    if (s->tg.counter)
+        *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * s->j->train.accumulate + m;
+    *at = end_part(s, PART_BATCH, *at, made);
+    return ST_OK;
+}
+
+/* What is read after the update. */
+static void read_update(const session *s, step_result *r)
+{
     r->norm = scalar(s->train, s->tg.norm);
     r->lr = scalar(s->train, s->tg.lr);
     r->finite = isfinite(scalar(s->train, s->tg.scale)) && isfinite(r->total);
     r->loss_scale = scalar(s->train, s->tg.loss_scale);
     r->skipped = scalar(s->train, s->tg.skipped);
     r->overflow = s->tg.loss_scale && !r->finite && isfinite(r->total);
+    if (r->overflow && r->loss_scale > LOSS_SCALE_SMALLEST)
+        r->nonfinite = "gradients";
+}
+
+static status whole_step(session *s, uint64_t step, step_result *r)
+{
+    int64_t micro = s->j->train.accumulate;
+    double began = clock_seconds(), at = began;
+    clear_result(s, r);
+    put_schedule(s, step);
+    for (int64_t m = 0; m < micro; m++) {
+        batch made;
+        TRY(take_batch(s, step, m, &made, &r->waited, &at));
+        TRY(run_batch(s, &made, &at));
+        read_losses(s, 1.0 / (double)micro, r);
+        if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
+            r->nonfinite = find_nonfinite(s);
+    }
+    if (!session_is_chained(s) || !s->chain_update)
+        TRY(run_update(s, r));
+    read_update(s, r);
     if (!r->finite && !r->nonfinite)
-        r->nonfinite = r->overflow && r->loss_scale > LOSS_SCALE_SMALLEST ? "gradients" : find_nonfinite(s);
+        r->nonfinite = find_nonfinite(s);
     end_part(s, PART_STEP, began, NULL);
     return ST_OK;
+}
+
+/* ---- steps ahead of the host ---- */
+
+/* Of a step behind which others have run: by its numbers alone. */
+static const char *guess_nonfinite(const session *s, const step_result *r)
+{
+    const train_graph *t = &s->tg;
+    if (t->task && !isfinite(r->task))
+        return graph_value(t->g, t->task)->name;
+    if (t->kl && !isfinite(r->kl))
+        return graph_value(t->g, t->kl)->name;
+    for (size_t i = 0; i < s->n_hint; i++)
+        if (!isfinite(r->hint[i]))
+            return graph_value(t->g, t->hint[i])->name;
+    return !isfinite(r->total) ? graph_value(t->g, t->total)->name : "gradient norm";
+}
+
+static bool is_ahead(const session *s)
+{
+    return s->ahead && session_is_chained(s);
+}
+
+uint64_t session_steps_ahead(const session *s)
+{
+    return is_ahead(s) ? s->ahead - 1 : 0;
+}
+
+status session_begin_step(session *s, uint64_t step)
+{
+    batch made;
+    double at, waited = 0;
+    s->begun++;
+    s->step_begun = step;
+    if (!is_ahead(s))
+        return ST_OK;
+    TRY(exec_chain_begin(s->chain));
+    put_schedule(s, step);
+    TRY(take_batch(s, step, 0, &made, &waited, &at));
+    session_put_teacher(s, &made);
+    s->waited[(s->begun - 1) % s->ahead] = waited;
+    return exec_chain_launch(s->chain);
+}
+
+status session_end_step(session *s, step_result *r)
+{
+    s->ended++;
+    if (!is_ahead(s))
+        return whole_step(s, s->step_begun, r);
+    clear_result(s, r);
+    TRY(exec_chain_finish(s->chain));
+    r->waited = s->waited[(s->ended - 1) % s->ahead];
+    read_losses(s, 1, r);
+    read_update(s, r);
+    exec_chain_release(s->chain);
+    if (!r->finite && !r->nonfinite)
+        r->nonfinite = exec_chain_under_way(s->chain) ? guess_nonfinite(s, r) : find_nonfinite(s);
+    return ST_OK;
+}
+
+status session_step(session *s, uint64_t step, step_result *r)
+{
+    TRY(session_begin_step(s, step));
+    return session_end_step(s, r);
 }
 
 void session_seek(session *s, uint64_t step)

@@ -60,6 +60,10 @@ typedef struct session {
     float **taps; /* [teacher outputs]: where the training graph wants them */
     exec_chain *chain; /* teacher, main and update phase launched as one (session_chain.c); NULL: each by itself */
     bool chain_teacher, chain_x, chain_update; /* it runs the teacher; has the student's inputs already; updates */
+    uint64_t ahead; /* runs of the chain that may be under way (exec_chain_open_ring); 0: each is waited for */
+    uint64_t begun, ended;  /* steps since the session was opened */
+    uint64_t step_begun;    /* its number, where the end does all of it */
+    double *waited;         /* [ahead] for their batches, of steps under way */
     uint64_t steps, steps_per_epoch;
     schedule lr;
     session_watcher seen; /* NULL: nobody watches */
@@ -106,6 +110,12 @@ typedef struct step_result {
 } step_result;
 /* Takes the next batches and makes step number `step` (0 is the first). `hint` in the result must have room. */
 MUST_USE status session_step(session *s, uint64_t step, step_result *out);
+/* The same in two halves, so that the host can be ahead of a device: steps begin in order, and end in order. At most
+ * session_steps_ahead(s) + 1 may be under way at once (on the CPU one); nothing else of the session may be used meanwhile. A step
+ * that is not finite names a tensor for certain only if none is under way behind it. */
+MUST_USE status session_begin_step(session *s, uint64_t step);
+MUST_USE status session_end_step(session *s, step_result *out);
+uint64_t session_steps_ahead(const session *s);
 /* Kernels that a step launches where a device has recorded it (the second step does); less or 0 before, 0 on the CPU. Remembered
  * teacher outputs launch none. */
 size_t session_kernels(const session *s);
@@ -134,6 +144,8 @@ MUST_USE status session_place_taps(session *s); /* where the teacher's outputs g
 /* session_chain.c: on a device with memory of its own the parts of a step that need nothing of the host in between become one
  * launch, and the teacher's outputs stay there. On the CPU it does nothing. After all executors are open. */
 MUST_USE status session_open_chain(session *s);
+/* Puts a batch into the inputs of the chain's teacher, where it has one that takes them from the host. */
+void session_put_teacher(session *s, const batch *b);
 /* Runs it on a batch of which the inputs that are not the student's alone are not yet in place. */
 MUST_USE status session_run_chain(session *s, const batch *b);
 /* Makes `judged` what it is to be now: the averages where they are kept. */

@@ -34,6 +34,19 @@ static bool link_inputs(const session *s, exec_link *link, size_t *n)
     return all;
 }
 
+/* Where a step asks nothing of the host, steps may be under way before the last one's numbers are read. */
+static status open_ahead(session *s)
+{
+    const uint64_t n = (uint64_t)s->j->train.metrics_every;
+    s->ahead = s->begun = s->ended = 0;
+    if (!s->chain || n < 2 || !s->chain_update || s->t.cache || ((s->kd || s->n_hint) && !s->chain_teacher))
+        return ST_OK;
+    TRY(arena_alloc(&s->mem, &s->waited, n, sizeof *s->waited));
+    TRY(exec_chain_open_ring(s->chain, n));
+    s->ahead = n;
+    return ST_OK;
+}
+
 status session_open_chain(session *s)
 {
     exec_link link[1 + HINTS_MAX + 2 * DATA_INPUTS];
@@ -61,7 +74,8 @@ status session_open_chain(session *s)
     part[n++] = (exec_part){s->train, PHASE_MAIN, NUMBERS, false};
     if (s->chain_update)
         part[n++] = (exec_part){s->train, PHASE_UPDATE, NUMBERS, false};
-    return exec_chain_open(part, n, link, n_link, &s->chain);
+    TRY(exec_chain_open(part, n, link, n_link, &s->chain));
+    return open_ahead(s);
 }
 
 size_t session_kernels(const session *s)
@@ -74,12 +88,17 @@ size_t session_kernels(const session *s)
     return (size_t)s->j->train.accumulate * (teacher + main) + update;
 }
 
-status session_run_chain(session *s, const batch *b)
+void session_put_teacher(session *s, const batch *b)
 {
     if (s->chain_teacher && !s->near) {
         feed_put(&s->t.in, s->t.e, 0, b->x, 0, b->n);
         feed_clear(&s->t.in, s->t.e, b->n, (size_t)s->t.batch - b->n);
     }
     s->t.runs += s->chain_teacher ? b->n : 0;
+}
+
+status session_run_chain(session *s, const batch *b)
+{
+    session_put_teacher(s, b);
     return exec_chain_run(s->chain);
 }

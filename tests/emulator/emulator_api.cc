@@ -41,7 +41,7 @@ struct event_state {
     stream_state *of = nullptr;
     stream_state *capture = nullptr; /* recorded in its recording, behind `front` */
     std::vector<size_t> front;
-    size_t waiting = 0; /* records that have not happened */
+    size_t asked = 0, happened = 0; /* records outside of recordings */
     double at = 0;      /* when the last one happened */
 };
 
@@ -281,8 +281,20 @@ static int emulated_event_record(void *event, void *stream)
     e->front = e->of->front;
     if (e->capture)
         return 0;
-    e->waiting++;
-    return submit(stream, [=] { return e->at = clock_now, e->waiting -= e->waiting > 0, 0; });
+    e->asked++;
+    return submit(stream, [=] { return e->at = clock_now, e->happened++, 0; });
+}
+/* Does the work of the event's stream up to the record that was the last one when it was asked for. */
+static void reach(event_state *e, size_t record)
+{
+    while (e->happened < record && !e->of->pending.empty()) {
+        work w = std::move(e->of->pending.front());
+        e->of->pending.pop_front();
+        if (e->of->failed == 0)
+            e->of->failed = w();
+        else
+            w = nullptr;
+    }
 }
 /* A stream that waits for an event does the other stream's work up to it; one that waits for an event of a recording takes part
  * in that. */
@@ -301,19 +313,22 @@ static int emulated_event_wait(void *stream, void *event)
                 s->front.push_back(n);
         return 0;
     }
-    return submit(stream, [=] {
-        while (e->waiting && !e->of->pending.empty()) {
-            work w = std::move(e->of->pending.front());
-            e->of->pending.pop_front();
-            if (e->of->failed == 0)
-                e->of->failed = w();
-        }
-        return 0;
-    });
+    const size_t record = e->asked;
+    return submit(stream, [=] { return reach(e, record), 0; });
+}
+static int emulated_event_sync(void *event)
+{
+    event_state *e = (event_state *)event;
+    if (e->capture)
+        return EMULATED_BAD_CAPTURE;
+    reach(e, e->asked);
+    counts.waits++;
+    return e->of ? e->of->failed : 0;
 }
 static int emulated_event_seconds(void *from, void *to, double *out)
 {
-    if (((event_state *)from)->waiting || ((event_state *)to)->waiting)
+    const event_state *a = (event_state *)from, *b = (event_state *)to;
+    if (a->happened < a->asked || b->happened < b->asked)
         return EMULATED_NOT_READY;
     return *out = ((event_state *)to)->at - ((event_state *)from)->at, 0;
 }

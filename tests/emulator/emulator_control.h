@@ -10,7 +10,7 @@ typedef enum emulator_order_kind { EMULATOR_FORWARD, EMULATOR_REVERSE, EMULATOR_
 typedef struct emulator_counts {
     size_t memory, host_memory, streams, events, graphs; /* now */
     size_t damaged;         /* blocks of memory that were written beside, found when they were given back */
-    size_t launches, waits; /* graphs launched, waits for a stream */
+    size_t launches, waits; /* graphs launched, waits for a stream or an event */
 } emulator_counts;
 
 #ifdef __cplusplus
