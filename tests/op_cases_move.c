@@ -267,6 +267,8 @@ const op_case op_cases_move[] = {
                                       {F32(6), .lo = 0, .hi = 1, FROZEN}}, .fwd_tol = 2e-7},
     {OP_BATCH_IMAGES, "all, mixed", .in = {{IMAGES(5, 8, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(6, 5), STREAM(6), ROWS(6, 5), NUMBERS(6),
                                            {F32(6), .lo = 0, .hi = 1, FROZEN}}, BATCH(2, 1, 3, 0.4, 0.4, 0.4, 12), .fwd_tol = 2e-7},
+    {OP_BATCH_IMAGES, "many channels", .in = {{IMAGES(3, 4, 4, 40)}, {F32(40, 256), FROZEN}, ROWS(2, 3), STREAM(2)},
+     BATCH(.crop = 1, .flip = 1, .brightness = 0.3)},
     {OP_BATCH_IMAGES, "nothing", .in = {{IMAGES(2, 4, 4, 1)}, {F32(1, 256), FROZEN}, {I64(0)}}},
     {OP_BATCH_IMAGES, "pixels", .in = {{F32(2, 4, 4, 1)}, {F32(1, 256)}, {I64(3)}}, .refuse = "uint8"},
     {OP_BATCH_IMAGES, "table", .in = {{IMAGES(2, 4, 4, 2)}, {F32(3, 256)}, {I64(3)}}, .refuse = "[channels, 256]"},

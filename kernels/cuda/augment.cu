@@ -7,7 +7,7 @@
 #include "kernels/cuda/index.cuh"
 #include "kernels/cuda/philox.cuh"
 
-#define CHANNELS_MOST 32 /* whose tables fit the shared memory that a block gets without asking */
+#define CHANNELS_MOST 32 /* whose tables fit the shared memory that a block gets without asking; more are read where they lie */
 #define PIXELS        4096 /* of a block */
 
 typedef struct image_sizes {
@@ -185,7 +185,8 @@ __global__ static void batch_images_kernel(float *out, const uint8_t *pixels, co
     __shared__ drawn draw[1 + MIXED];
     const int64_t j = blockIdx.x / s.chunks;
     const uint32_t first = blockIdx.x % s.chunks * s.each, end = first + s.each < s.plane ? first + s.each : s.plane;
-    for (int i = (int)threadIdx.x; i < 256 * s.channels; i += (int)blockDim.x)
+    const int copied = s.channels <= CHANNELS_MOST ? 256 * s.channels : 0;
+    for (int i = (int)threadIdx.x; i < copied; i += (int)blockDim.x)
         numbers[i] = table[i];
     if (threadIdx.x == 0)
         draw[0] = draw_image(pixels, mine, view, s, ask, j);
@@ -193,7 +194,7 @@ __global__ static void batch_images_kernel(float *out, const uint8_t *pixels, co
         draw[MIXED] = draw_image(pixels, other, view, s, ask, j);
     __syncthreads();
     if (COLOUR) {
-        double *part = (double *)(numbers + 256 * s.channels);
+        double *part = (double *)(numbers + copied);
         for (int m = 0; m <= MIXED; m++) {
             const float mean = draw[m].px && ask.contrast > 0 ? mean_luma(draw[m], s, part) : 0;
             if (threadIdx.x == 0)
@@ -203,6 +204,7 @@ __global__ static void batch_images_kernel(float *out, const uint8_t *pixels, co
     }
     const drawn a = draw[0], b = draw[MIXED];
     const float l = MIXED ? share[j] : 1, rest = __fadd_rn(1, -l), nothing = nanf("");
+    const float *values = copied ? numbers : table;
     float *to = out + j * s.channels * (int64_t)s.plane;
     for (uint32_t i = first + V * threadIdx.x; i < end; i += V * blockDim.x) {
         uint32_t y = i;
@@ -211,9 +213,9 @@ __global__ static void batch_images_kernel(float *out, const uint8_t *pixels, co
             float v[V];
             UNROLL
             for (int q = 0; q < V; q++) {
-                v[q] = a.px ? element<COLOUR>(a, s, numbers, k, (int)y, x + q) : nothing;
+                v[q] = a.px ? element<COLOUR>(a, s, values, k, (int)y, x + q) : nothing;
                 if (MIXED)
-                    v[q] = __fadd_rn(__fmul_rn(l, v[q]), __fmul_rn(rest, b.px ? element<COLOUR>(b, s, numbers, k, (int)y, x + q) : nothing));
+                    v[q] = __fadd_rn(__fmul_rn(l, v[q]), __fmul_rn(rest, b.px ? element<COLOUR>(b, s, values, k, (int)y, x + q) : nothing));
             }
             float *at = to + (int64_t)k * s.plane + i;
             if (V == 4)
@@ -238,7 +240,7 @@ template <bool COLOUR, bool MIXED> static void launch(const kernel_args *a, cons
     const int64_t *view = (const int64_t *)operand(a, BATCH_VIEW);
     float *out = (float *)a->out[0].data;
     const dim3 grid((unsigned)(a->out[0].sh.dim[0] * s.chunks));
-    const size_t shared = 1024 * (size_t)s.channels + (COLOUR ? CUDA_THREADS * sizeof(double) : 0);
+    const size_t shared = (s.channels <= CHANNELS_MOST ? 1024 * (size_t)s.channels : 0) + (COLOUR ? CUDA_THREADS * sizeof(double) : 0);
     if (s.W % 4 == 0 && is_vector(out))
         LAUNCH((batch_images_kernel<COLOUR, MIXED, 4>), grid, CUDA_THREADS, shared, a->queue, out, pixels, table, mine, other, view, share,
                s, ask);
@@ -269,10 +271,8 @@ static void batch_images(const kernel_args *a)
 
 static bool takes(const kernel_args *a)
 {
-    const int64_t *px = a->in[BATCH_PIXELS].sh.dim, channels = a->in[BATCH_TABLE].sh.dim[0];
-    const int64_t plane = px[1] * px[2], chunks = plane / PIXELS + 1;
-    return a->in[BATCH_TABLE].type == DTYPE_F32 && channels <= CHANNELS_MOST && plane <= INT32_MAX &&
-           a->out[0].sh.dim[0] <= INT32_MAX / chunks;
+    const int64_t *px = a->in[BATCH_PIXELS].sh.dim, plane = px[1] * px[2], chunks = plane / PIXELS + 1;
+    return a->in[BATCH_TABLE].type == DTYPE_F32 && plane <= INT32_MAX && a->out[0].sh.dim[0] <= INT32_MAX / chunks;
 }
 
 CUDA_TABLE(augment) = {{.op = OP_BATCH_IMAGES, .type = DTYPE_U8, .name = "batch images", .run = batch_images, .takes = takes}, KERNEL_END};

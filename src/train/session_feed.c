@@ -43,7 +43,7 @@ status session_open_near(session *s)
     }
     status st = resident_open(s->ds, DATA_TRAIN, s->j->train.batch, (uint64_t)s->j->train.seed, job_loader_options(s->j).threads,
                               s->b, &s->near);
-    if (st != ST_OOM || wanted == DATA_DEVICE_ON)
+    if (st == ST_OK || wanted == DATA_DEVICE_ON)
         return st;
     log_warn("the training samples (%s) stay on the host, which makes the batches: %s", human_bytes((double)bytes, a),
              status_message());
