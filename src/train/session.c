@@ -113,7 +113,7 @@ static status forget_start_values(graph *g)
 /* The training graph alone computes in s->narrow: what is opened later (evaluation, proofs, training with rounding) is float32. */
 static status open_narrow(session *s)
 {
-    if (s->narrow == DTYPE_BF16) /* in float16 scaled gradients overflow sooner than those of images do */
+    if (s->narrow)
         TRY(pass_product_precision(s->tg.g, s->narrow));
     TRY(backend_narrow(s->b, s->narrow));
     status st = exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train);
