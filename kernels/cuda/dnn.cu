@@ -1,6 +1,7 @@
-/* dnn.cu - Conv, its gradients and ConvTranspose through cuDNN (dnn.h), float32, images as they lie ([N, C, ...]). Bias,
- * residual and relu are fused where the library has an engine for it, else one pass after the convolution. */
-#include "kernels/cuda/cuda.cuh"
+/* dnn.cu - Conv, its gradients and ConvTranspose through cuDNN (dnn.h): float32 images as they lie ([N, C, ...]); float16 and
+ * bfloat16 ones channels last, weights likewise, the weight's gradient leaving as float32. Bias, residual and relu are fused
+ * where the library has an engine for it, else one pass after the convolution. */
+#include "kernels/cuda/element.cuh"
 extern "C" {
 #include "kernels/cuda/dnn.h"
 }
@@ -39,8 +40,36 @@ __global__ static void finish_vector_kernel(float4 *y, const float *bias, const 
     }
 }
 
+/* The same of halves, channels last. */
+template <class E>
+__global__ static void finish_last_kernel(E *y, const float *bias, const E *residual, int64_t n, int64_t channels, bool relu)
+{
+    GRID_STRIDE(i, n)
+    {
+        float v = as_float(y[i]);
+        if (residual)
+            v += as_float(residual[i]);
+        if (bias)
+            v += bias[i % channels];
+        y[i] = from_float<E>(relu && v < 0 ? 0 : v);
+    }
+}
+template <class E> static void finish_last(const kernel_args *a, const void *bias, const void *residual, bool relu)
+{
+    const shape *s = &a->out[0].sh;
+    const int64_t n = shape_count(s);
+    LAUNCH((finish_last_kernel<E>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (E *)a->out[0].data, (const float *)bias,
+           (const E *)residual, n, s->dim[1], relu);
+}
+
 static void finish(const kernel_args *a, const void *bias, const void *residual, bool relu)
 {
+    if (!bias && !residual && !relu)
+        return;
+    if (a->out[0].type == DTYPE_F16)
+        return finish_last<__half>(a, bias, residual, relu);
+    if (a->out[0].type == DTYPE_BF16)
+        return finish_last<__nv_bfloat16>(a, bias, residual, relu);
     float *y = (float *)a->out[0].data;
     const shape *s = &a->out[0].sh;
     const int64_t n = shape_count(s), pixels = n / (s->dim[0] * s->dim[1]);
@@ -73,7 +102,7 @@ static bool is_ours(const kernel_args *a, const shape *w)
 {
     const conv_attrs *at = (const conv_attrs *)a->attr;
     return !a->queue->dnn || shape_count(&a->in[0].sh) < 1 || shape_count(&a->in[1].sh) < 1 || shape_count(&a->out[0].sh) < 1 ||
-           (at->group > 1 && w->dim[1] == 1);
+           (at->group > 1 && w->dim[1] == 1) || (at->exact && a->in[0].type != DTYPE_F32);
 }
 
 static dnn_key key_of(const kernel_args *a, dnn_kind kind, const shape *x, const shape *w, const shape *y)
@@ -83,7 +112,8 @@ static dnn_key key_of(const kernel_args *a, dnn_kind kind, const shape *x, const
     dnn_key k;
     memset(&k, 0, sizeof k);
     k.kind = kind;
-    k.type = DNN_FLOAT;
+    k.type = a->in[0].type == DTYPE_F16 ? DNN_HALF : a->in[0].type == DTYPE_BF16 ? DNN_BFLOAT16 : DNN_FLOAT;
+    k.channels_last = k.type != DNN_FLOAT;
     k.axes = spatial + shift;
     k.exact = at->exact != 0;
     k.tf32 = a->queue->tf32 && !k.exact;
@@ -197,15 +227,54 @@ static size_t weight_workspace(const kernel_args *a)
 {
     return cuda_dnn_workspace(a->queue, weight_plan(a));
 }
-static void weight_run(const kernel_args *a)
+static void weight_run_to(const kernel_args *a, void *dw, void *work)
 {
     void *operand[DNN_OPERANDS] = {};
     operand[DNN_X] = a->in[0].data;
-    operand[DNN_W] = a->out[0].data;
+    operand[DNN_W] = dw;
     operand[DNN_Y] = a->in[1].data;
-    cuda_dnn_run(a->queue, weight_plan(a), operand, a->work);
+    cuda_dnn_run(a->queue, weight_plan(a), operand, work);
+}
+static void weight_run(const kernel_args *a)
+{
+    weight_run_to(a, a->out[0].data, a->work);
 }
 
+/* dw [M, channels, taps] of what the library made of images that lie channels last: [M, taps, channels] */
+__global__ static void turn_kernel(float *dw, const float *from, int64_t n, int64_t channels, int64_t taps)
+{
+    GRID_STRIDE(i, n)
+    {
+        const int64_t c = i / taps % channels, m = i / (taps * channels);
+        dw[i] = from[(m * taps + i % taps) * channels + c];
+    }
+}
+static size_t turned_bytes(const kernel_args *a)
+{
+    return ((size_t)shape_count(&a->out[0].sh) * sizeof(float) + 255) / 256 * 256;
+}
+static size_t weight_last_workspace(const kernel_args *a)
+{
+    return turned_bytes(a) + weight_workspace(a);
+}
+static void weight_last_run(const kernel_args *a)
+{
+    const shape *s = &a->out[0].sh;
+    const int64_t n = shape_count(s);
+    weight_run_to(a, a->work, (char *)a->work + turned_bytes(a));
+    LAUNCH(turn_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, (const float *)a->work, n, s->dim[1],
+           n / (s->dim[0] * s->dim[1]));
+}
+
+#define LAST(type_, text)                                                                                              \
+    {.op = OP_CONV, .type = type_, .name = "conv cuDNN " text, .run = forward_run, .workspace = forward_workspace,     \
+     .takes = forward_takes, .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                     \
+    {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data cuDNN " text, .run = data_run,                    \
+     .workspace = data_workspace, .takes = data_takes, .blocked_in = 1 | 1 << 1, .blocked_out = 1},                    \
+    {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "conv grad weight cuDNN " text, .run = weight_last_run,         \
+     .workspace = weight_last_workspace, .takes = weight_takes, .blocked_in = 1 | 1 << 1},                             \
+    {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "conv transpose cuDNN " text, .run = data_run,                    \
+     .workspace = data_workspace, .takes = data_takes, .blocked_in = 1 | 1 << 1, .blocked_out = 1}
 CUDA_TABLE(dnn) = {
     {.op = OP_CONV, .type = DTYPE_F32, .name = "conv cuDNN", .run = forward_run, .workspace = forward_workspace,
      .takes = forward_takes},
@@ -215,4 +284,6 @@ CUDA_TABLE(dnn) = {
      .workspace = weight_workspace, .takes = weight_takes},
     {.op = OP_CONV_TRANSPOSE, .type = DTYPE_F32, .name = "conv transpose cuDNN", .run = data_run, .workspace = data_workspace,
      .takes = data_takes},
+    LAST(DTYPE_F16, "float16"),
+    LAST(DTYPE_BF16, "bfloat16"),
     KERNEL_END};
