@@ -26,6 +26,22 @@ START_TEST(conv_rows)
 }
 END_TEST
 
+START_TEST(conv_rows_float16)
+{
+    int failed = op_cases_run("conv", op_cases_conv, DEVICE, DTYPE_F16);
+    ck_assert_msg(failed == 0, "%d rows of family conv failed", failed);
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
+START_TEST(conv_rows_bfloat16)
+{
+    int failed = op_cases_run("conv", op_cases_conv, DEVICE, DTYPE_BF16);
+    ck_assert_msg(failed == 0, "%d rows of family conv failed", failed);
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
 START_TEST(attention_rows)
 {
     int failed = op_cases_run("attention", op_cases_attention, DEVICE, DTYPE_NONE);
@@ -170,4 +186,4 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(matmul_rows), TEST(conv_rows), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};
+const test_entry test_table[] = {TEST(matmul_rows), TEST(conv_rows), TEST(conv_rows_float16), TEST(conv_rows_bfloat16), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};

@@ -153,6 +153,7 @@ static forward_way forward_ways(const kernel_args *a)
     k.bias = is_there(a, 2);
     k.residual = is_there(a, 3);
     k.relu = at->relu != 0;
+    k.narrow_bias = k.bias && k.type != DNN_FLOAT;
     f.plan = usable(cuda_dnn_plan(a->queue, &k));
     f.fused = f.plan != NULL;
     if (!f.plan)
@@ -163,9 +164,25 @@ static bool forward_takes(const kernel_args *a)
 {
     return forward_ways(a).plan != NULL;
 }
+/* Of a bias in the type of the images, which the workspace begins with. */
+static size_t bias_bytes(const kernel_args *a, const dnn_plan *p)
+{
+    return p && p->key.narrow_bias ? ((size_t)a->out[0].sh.dim[1] * sizeof(__half) + 255) / 256 * 256 : 0;
+}
 static size_t forward_workspace(const kernel_args *a)
 {
-    return cuda_dnn_workspace(a->queue, forward_ways(a).plan);
+    const dnn_plan *p = forward_ways(a).plan;
+    return bias_bytes(a, p) + cuda_dnn_workspace(a->queue, p);
+}
+template <class E> __global__ static void narrow_kernel(E *to, const float *from, int64_t n)
+{
+    GRID_STRIDE(i, n)
+    to[i] = from_float<E>(from[i]);
+}
+template <class E> static void narrow_bias(const kernel_args *a)
+{
+    const int64_t n = a->out[0].sh.dim[1];
+    LAUNCH((narrow_kernel<E>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (E *)a->work, (const float *)a->in[2].data, n);
 }
 static void forward_run(const kernel_args *a)
 {
@@ -177,7 +194,14 @@ static void forward_run(const kernel_args *a)
     operand[DNN_Y] = a->out[0].data;
     operand[DNN_BIAS] = is_there(a, 2) ? a->in[2].data : NULL;
     operand[DNN_RESIDUAL] = is_there(a, 3) ? a->in[3].data : NULL;
-    cuda_dnn_run(a->queue, f.plan, operand, a->work);
+    if (f.plan->key.narrow_bias) {
+        operand[DNN_BIAS] = a->work;
+        if (f.plan->key.type == DNN_HALF)
+            narrow_bias<__half>(a);
+        else
+            narrow_bias<__nv_bfloat16>(a);
+    }
+    cuda_dnn_run(a->queue, f.plan, operand, (char *)a->work + bias_bytes(a, f.plan));
     if (!f.fused)
         finish(a, operand[DNN_BIAS], operand[DNN_RESIDUAL], at->relu != 0);
 }
@@ -212,12 +236,22 @@ static void data_run(const kernel_args *a)
 
 /* ---- with respect to the weight: (x, dy) ---- */
 
+/* narrow_w: dnn_key. */
+static const dnn_plan *weight_plan_of(const kernel_args *a, bool narrow_w)
+{
+    dnn_key k = key_of(a, DNN_CONV_WEIGHT, &a->in[0].sh, &a->out[0].sh, &a->in[1].sh);
+    k.narrow_w = narrow_w;
+    return usable(cuda_dnn_plan(a->queue, &k));
+}
+/* Of narrow images the library makes it in their type (its sums are float32), unless it has no engine for that. */
 static const dnn_plan *weight_plan(const kernel_args *a)
 {
+    const dnn_plan *p = NULL;
     if (is_ours(a, &a->out[0].sh))
         return NULL;
-    const dnn_key k = key_of(a, DNN_CONV_WEIGHT, &a->in[0].sh, &a->out[0].sh, &a->in[1].sh);
-    return usable(cuda_dnn_plan(a->queue, &k));
+    if (a->in[0].type != DTYPE_F32)
+        p = weight_plan_of(a, true);
+    return p ? p : weight_plan_of(a, false);
 }
 static bool weight_takes(const kernel_args *a)
 {
@@ -227,26 +261,26 @@ static size_t weight_workspace(const kernel_args *a)
 {
     return cuda_dnn_workspace(a->queue, weight_plan(a));
 }
-static void weight_run_to(const kernel_args *a, void *dw, void *work)
+static void weight_run_to(const kernel_args *a, const dnn_plan *p, void *dw, void *work)
 {
     void *operand[DNN_OPERANDS] = {};
     operand[DNN_X] = a->in[0].data;
     operand[DNN_W] = dw;
     operand[DNN_Y] = a->in[1].data;
-    cuda_dnn_run(a->queue, weight_plan(a), operand, work);
+    cuda_dnn_run(a->queue, p, operand, work);
 }
 static void weight_run(const kernel_args *a)
 {
-    weight_run_to(a, a->out[0].data, a->work);
+    weight_run_to(a, weight_plan(a), a->out[0].data, a->work);
 }
 
 /* dw [M, channels, taps] of what the library made of images that lie channels last: [M, taps, channels] */
-__global__ static void turn_kernel(float *dw, const float *from, int64_t n, int64_t channels, int64_t taps)
+template <class T> __global__ static void turn_kernel(float *dw, const T *from, int64_t n, int64_t channels, int64_t taps)
 {
     GRID_STRIDE(i, n)
     {
         const int64_t c = i / taps % channels, m = i / (taps * channels);
-        dw[i] = from[(m * taps + i % taps) * channels + c];
+        dw[i] = as_float(from[(m * taps + i % taps) * channels + c]);
     }
 }
 static size_t turned_bytes(const kernel_args *a)
@@ -257,13 +291,23 @@ static size_t weight_last_workspace(const kernel_args *a)
 {
     return turned_bytes(a) + weight_workspace(a);
 }
-static void weight_last_run(const kernel_args *a)
+template <class T> static void turn(const kernel_args *a)
 {
     const shape *s = &a->out[0].sh;
     const int64_t n = shape_count(s);
-    weight_run_to(a, a->work, (char *)a->work + turned_bytes(a));
-    LAUNCH(turn_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, (const float *)a->work, n, s->dim[1],
+    LAUNCH((turn_kernel<T>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, (const T *)a->work, n, s->dim[1],
            n / (s->dim[0] * s->dim[1]));
+}
+static void weight_last_run(const kernel_args *a)
+{
+    const dnn_plan *p = weight_plan(a);
+    weight_run_to(a, p, a->work, (char *)a->work + turned_bytes(a));
+    if (!p->key.narrow_w)
+        turn<float>(a);
+    else if (p->key.type == DNN_HALF)
+        turn<__half>(a);
+    else
+        turn<__nv_bfloat16>(a);
 }
 
 #define LAST(type_, text)                                                                                              \

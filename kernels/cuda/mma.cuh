@@ -16,9 +16,9 @@ static inline bool has_tensor_cores(const kernel_args *a)
 
 #if defined(CUDA_EMULATED)
 
-/* Registers as a warp brings them together. */
+/* Registers as a warp brings them together, in float. */
 struct mma_operands {
-    uint32_t a[4], b[2];
+    float a[4][2], b[2][2];
 };
 template <class E> static inline float mma_element(uint32_t pair, int which)
 {
@@ -28,15 +28,16 @@ template <class E> static inline float mma_element(uint32_t pair, int which)
 }
 template <class E> static inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATOR_LINE)
 {
-    const mma_operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    mma_operands all[32];
+    mma_operands mine, all[32];
     const int g = emulator_lane() / 4, t = emulator_lane() % 4;
+    for (int i = 0; i < 12; i++)
+        (i < 8 ? mine.a[i / 2] : mine.b[i / 2 - 4])[i % 2] = mma_element<E>(i < 8 ? a[i / 2] : b[i / 2 - 4], i % 2);
     emulator_gather(&mine, sizeof mine, all, line);
     for (int i = 0; i < 4; i++) { /* of the sums */
         const int column = 2 * t + i % 2;
         for (int k = 0; k < 16; k++) {
             const int part = k / 8, lane = k % 8 / 2;
-            c[i] += mma_element<E>(all[4 * g + lane].a[i / 2 + 2 * part], k % 2) * mma_element<E>(all[4 * column + lane].b[part], k % 2);
+            c[i] += all[4 * g + lane].a[i / 2 + 2 * part][k % 2] * all[4 * column + lane].b[part][k % 2];
         }
     }
 }

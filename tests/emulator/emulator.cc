@@ -40,6 +40,8 @@ struct lane { /* a thread of the block */
     unsigned mask; /* of the lanes that it waits for */
     int line;      /* where it waits */
     uint64_t brought;
+    unsigned char gathered[2][64]; /* in turns: nobody is two gathers ahead of another lane */
+    unsigned gathers;
     std::vector<std::vector<copy>> *copies; /* groups under way, the last one still open; NULL: none ever */
 };
 
@@ -253,6 +255,7 @@ void run_block()
     int warps[32], n = (threads + 31) / 32;
     for (int i = 0; i < threads; i++) {
         lanes[i].state = RUNS;
+        lanes[i].gathers = 0;
         if (lanes[i].copies)
             lanes[i].copies->clear();
     }
@@ -423,16 +426,16 @@ uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line)
 void emulator_gather(const void *mine, size_t size, void *all, int line)
 {
     const int first = current & ~31;
-    lanes[current].brought = (uint64_t)(uintptr_t)mine;
+    const unsigned turn = lanes[current].gathers++ & 1;
+    memcpy(lanes[current].gathered[turn], mine, size);
     emulator_warp(~0u, line);
     for (int i = 0; i < 32; i++) {
-        if (first + i >= threads || lanes[first + i].state == DONE) {
+        if (first + i >= threads || lanes[first + i].gathers < lanes[current].gathers) { /* it may be further, or done since */
             fault("thread %d takes from lane %d at line %d, which is done or does not take part", current, i, line);
             stop();
         }
-        memcpy((char *)all + (size_t)i * size, (const void *)(uintptr_t)lanes[first + i].brought, size);
+        memcpy((char *)all + (size_t)i * size, lanes[first + i].gathered[turn], size);
     }
-    emulator_warp(~0u, line);
 }
 
 static std::vector<std::vector<copy>> &copies_under_way()

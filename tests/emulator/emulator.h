@@ -67,7 +67,7 @@ void emulator_warp(unsigned mask, int line); /* of the lanes in `mask` */
 /* The 8 bytes that lane `from` of the warp brought to this call. */
 uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line);
 int emulator_lane();
-/* What all 32 lanes of the warp bring, `size` bytes each, to all[32 * size]. */
+/* What all 32 lanes of the warp bring, `size` (up to 64) bytes each, to all[32 * size]. */
 void emulator_gather(const void *mine, size_t size, void *all, int line);
 /* Copies that a thread begins: done when it waits for their group (zeros where they are not there), no sooner. */
 void emulator_copy_begin(void *to, const void *from, size_t size, bool there);
