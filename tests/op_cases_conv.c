@@ -13,6 +13,7 @@
 #define NORM(C)   {F32(C)}, {F32(C), .lo = 0.5, .hi = 2}, {F32(C), .lo = 0.5, .hi = 2}, {F32(C)}
 #define RELU      .norm_relu = 1, .norm_epsilon = 1e-5
 #define SAME      WINDOW(3, 3, 1, 1, 1, 1, 1, 1, 1, 1)
+#define POINT     WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0)
 
 const op_case op_cases_conv[] = {
     {OP_CONV, "all attributes", .in = {{F32(1, 2, 4, 5), X_NUMBERS}, {F32(4, 1, 3, 2), W_NUMBERS},
@@ -183,14 +184,14 @@ const op_case op_cases_conv[] = {
     {OP_CONV_GRAD_WEIGHT, "many wide tiles", .in = {{F32(2, 1160, 1, 3)}, {F32(2, 1157, 1, 3)}},
      CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0)), .fwd_tol = 1e-5, .no_grad = true},
     /* channels by eight: every tile of halves; depthwise slabs of pieces */
-    {OP_CONV, "large tiles of halves", .in = {{F32(1, 8, 128, 64)}, {F32(136, 8, 1, 1)}, {F32(136)}, {F32(1, 136, 128, 64)}},
-     CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), .relu = 1), .fwd_tol = 1e-5, .no_grad = true},
-    {OP_CONV, "medium tiles of halves", .in = {{F32(1, 8, 128, 128)}, {F32(41, 8, 1, 1)}}, CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0)),
-     .fwd_tol = 1e-5, .no_grad = true},
-    {OP_CONV_GRAD_DATA, "large tiles of halves", .in = {{F32(1, 8, 128, 64)}, {F32(8, 136, 1, 1)}},
-     CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), .data_shape = INTS(1, 136, 128, 64)), .fwd_tol = 1e-5, .no_grad = true},
-    {OP_CONV_GRAD_DATA, "medium tiles of halves", .in = {{F32(1, 8, 128, 128)}, {F32(8, 40, 1, 1)}},
-     CONV(WINDOW(1, 1, 1, 1, 1, 1, 0, 0, 0, 0), .data_shape = INTS(1, 40, 128, 128)), .fwd_tol = 1e-5, .no_grad = true},
+    {OP_CONV, "large tiles of halves", .in = {{F32(2, 1024, 2, 3)}, {F32(9216, 8, 1, 1)}, {F32(9216)}, {F32(2, 9216, 2, 3)}},
+     .attr = &(const conv_attrs){POINT, .group = 128, .relu = 1}, .fwd_tol = 1e-5, .no_grad = true},
+    {OP_CONV, "medium tiles of halves", .in = {{F32(2, 1024, 2, 3)}, {F32(5248, 8, 1, 1)}},
+     .attr = &(const conv_attrs){POINT, .group = 128}, .fwd_tol = 1e-5, .no_grad = true},
+    {OP_CONV_GRAD_DATA, "large tiles of halves", .in = {{F32(2, 1024, 2, 3)}, {F32(1024, 72, 1, 1)}},
+     .attr = &(const conv_attrs){POINT, .group = 128, .data_shape = INTS(2, 9216, 2, 3)}, .fwd_tol = 1e-5, .no_grad = true},
+    {OP_CONV_GRAD_DATA, "medium tiles of halves", .in = {{F32(2, 1024, 2, 3)}, {F32(1024, 40, 1, 1)}},
+     .attr = &(const conv_attrs){POINT, .group = 128, .data_shape = INTS(2, 5120, 2, 3)}, .fwd_tol = 1e-5, .no_grad = true},
     {OP_CONV, "many stages", .in = {{F32(2, 24, 9, 8)}, {F32(48, 24, 3, 3)}, {F32(48)}}, CONV(WINDOW(3, 3, 2, 1, 1, 2, 1, 2, 1, 2)),
      .fwd_tol = 2e-5, .bwd_tol = 4e-5},
     {OP_CONV_GRAD_WEIGHT, "72 outputs in shares", .in = {{F32(5, 16, 12, 11)}, {F32(5, 72, 12, 11)}}, CONV(SAME), .fwd_tol = 4e-5,
