@@ -16,8 +16,11 @@ static inline bool has_tensor_cores(const kernel_args *a)
 
 #if defined(CUDA_EMULATED)
 
-/* Registers as a warp brings them together, in float. */
+/* Registers as a warp brings them together; as numbers. */
 struct mma_operands {
+    uint32_t a[4], b[2];
+};
+struct mma_numbers {
     float a[4][2], b[2][2];
 };
 template <class E> static inline float mma_element(uint32_t pair, int which)
@@ -28,7 +31,7 @@ template <class E> static inline float mma_element(uint32_t pair, int which)
 }
 template <class E> static inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATOR_LINE)
 {
-    mma_operands mine, all[32];
+    mma_numbers mine, all[32];
     const int g = emulator_lane() / 4, t = emulator_lane() % 4;
     for (int i = 0; i < 12; i++)
         (i < 8 ? mine.a[i / 2] : mine.b[i / 2 - 4])[i % 2] = mma_element<E>(i < 8 ? a[i / 2] : b[i / 2 - 4], i % 2);
