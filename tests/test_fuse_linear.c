@@ -216,6 +216,50 @@ START_TEST(rounded_to_bf16)
 }
 END_TEST
 
+/* To 10 bits of fraction, ties away from 0. */
+static double tf32(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    bits = (bits + 0x1000) & 0xffffe000;
+    memcpy(&v, &bits, sizeof v);
+    return (double)v;
+}
+
+/* A device that may round products to TF32 and has no library does just that. */
+START_TEST(rounded_to_tf32)
+{
+    for (int turned = 0; turned < 2; turned++) {
+        float w[WIDTH * 40], in[ROWS * WIDTH];
+        graph *g;
+        value_id x;
+        backend *b;
+        exec *e;
+        OK(graph_new(&g));
+        OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(ROWS, WIDTH), &x));
+        const gemm_attrs at = {.alpha = 1, .beta = 1, .transB = turned};
+        OK(graph_add_output(g, add(g, OP_GEMM, &at, x, constant(g, turned ? SHAPE(40, WIDTH) : SHAPE(WIDTH, 40), 1))));
+        OK(backend_open("emulated", &(backend_options){.threads = 1, .tf32 = true}, &b));
+        OK(exec_open(g, b, NULL, 0, &e));
+        numbers(exec_data(e, g->input[0]), ROWS * WIDTH, 99);
+        OK(exec_run(e, PHASE_MAIN));
+        const float *y = exec_data(e, g->output[0]);
+        numbers(w, WIDTH * 40, 1);
+        numbers(in, ROWS * WIDTH, 99);
+        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < 40; j++) {
+                double sum = 0;
+                for (int k = 0; k < WIDTH; k++)
+                    sum += tf32(in[i * WIDTH + k]) * tf32(w[turned ? j * WIDTH + k : k * 40 + j]);
+                ck_assert_msg(fabs((double)y[i * 40 + j] - sum) < 1e-6, "[%d, %d]: %g, wanted %g", i, j, (double)y[i * 40 + j], sum);
+            }
+        exec_close(e);
+        backend_close(b);
+        graph_free(g);
+    }
+}
+END_TEST
+
 static value_id transposed(graph *g, value_id v, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     const int64_t perm[4] = {a, b, c, d};
@@ -298,5 +342,6 @@ END_TEST
 const test_entry test_table[] = {TEST(everything_becomes_one_node), TEST(gelu_in_every_order),
                                  TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual),
                                  TEST(rounded_to_bf16),
+                                 TEST(rounded_to_tf32),
                                  TEST(attention_in_every_order),
                                  TEST(attention_has_the_same_gradient), {0}};
