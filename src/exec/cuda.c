@@ -337,7 +337,7 @@ static bool lay_out(const backend *b, kernel_tensor *t, int i, uint32_t mask)
     }
     if (!is_masked(t, mask, i))
         return true;
-    if (t->sh.rank < 3 || t->sh.dim[1] < 1)
+    if (t->sh.rank < 3 || t->sh.dim[1] < 1 || (b->narrow && t->type == b->narrow)) /* of that type already: not ours to change */
         return false;
     t->block = backend_block(b, t->sh.dim[1]);
     t->type = t->type == DTYPE_F32 && b->narrow ? b->narrow : t->type;
