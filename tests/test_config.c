@@ -632,6 +632,28 @@ static void check_round_trip(job *j)
     text_free(&second);
 }
 
+/* Runs that were made before a key was there go on where it has its default, and not where it has not. */
+START_TEST(keys_that_came_later)
+{
+    static const struct {
+        const char *ini;
+        bool same;
+    } rows[] = {{"[train]\nprecision = auto\n", true}, {"[train]\nprecision = fp16\n", false}, {"[teacher]\nprecision = fp32\n", true},
+                {"[teacher]\nprecision = same\n", true}, {"[teacher]\nprecision = bf16\n", false}, {"[exec]\ncudnn_plans = measure\n", true},
+                {"[train]\nlog_every = 3\n", true}, {"[train]\nlr = 0.2\n", false}};
+    char plain[65], hash[65];
+    job *j = load("");
+    OK(config_hash(j, plain));
+    config_free(j);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        j = load(rows[i].ini);
+        OK(config_hash(j, hash));
+        ck_assert_msg((strcmp(plain, hash) == 0) == rows[i].same, "%s", rows[i].ini);
+        config_free(j);
+    }
+}
+END_TEST
+
 START_TEST(written_files_read_back)
 {
     job *j = load("");
@@ -866,7 +888,7 @@ const test_entry test_table[] = {
     TEST(long_lines),
     TEST(all_faults_at_once),
     TEST(too_much_is_refused),
-    TEST(written_files_read_back), TEST(gate_rules_are_kept_as_they_stand),
+    TEST(keys_that_came_later), TEST(written_files_read_back), TEST(gate_rules_are_kept_as_they_stand),
     TEST(every_key_reads_back_and_moves_the_hash),
     TEST(defaults_are_printed_and_read_back),
     TEST(json_output),

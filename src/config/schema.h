@@ -22,6 +22,7 @@ enum {
     OPEN_LO = 1,   /* lo itself is outside the range */
     OPEN_HI = 2,   /* hi itself is */
     NO_RESULT = 4, /* changes nothing in what comes out of a run */
+    LATER = 32,    /* runs were made before there was this key: config_hash leaves it out where it has its default, so that they go on */
     WORD_SHARE = 16, /* the word may have a share, auto:0.8; the field is then -800, the share in thousandths */
     FREE_KEYS = 8, /* of a section with names: other keys are kept as they are; of one that stands once: they are rules */
 };

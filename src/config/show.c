@@ -22,7 +22,17 @@ static void write_line(const char *key, const char *equals, const char *value, c
     text_add(out, "\n");
 }
 
-/* Every value of the job; with origins as comments; without sections and keys that have one of the flags `without`. */
+/* A key as config_hash takes it: what earlier versions did without a word for it is written as they wrote it. NULL: not at all. */
+static const char *as_hashed(const schema_section *s, const schema_key *k, const char *value)
+{
+    if (k->flags & LATER && strcmp(value, k->dflt) == 0)
+        return NULL;
+    if (strcmp(s->name, "teacher") == 0 && strcmp(k->name, "precision") == 0 && strcmp(value, "same") == 0)
+        return "fp32"; /* what was the default is that of the student: on the CPU fp32, as then */
+    return value;
+}
+
+/* Every value of the job; with origins as comments; without sections and keys that have one of the flags `without`, for config_hash. */
 static void write_job(const job *j, text *out, bool origins, unsigned without)
 {
     for (size_t i = 0; i < j->n_sections; i++) {
@@ -36,7 +46,11 @@ static void write_job(const job *j, text *out, bool origins, unsigned without)
                 continue;
             text value = {0};
             schema_print(&s->keys[k], (const char *)c->at + s->keys[k].offset, &value);
-            write_line(s->keys[k].name, " =", value.n ? value.s : "", origins ? &c->origins[k] : NULL, out);
+            const char *shown = value.n ? value.s : "";
+            if (without)
+                shown = as_hashed(s, &s->keys[k], shown);
+            if (shown)
+                write_line(s->keys[k].name, " =", shown, origins ? &c->origins[k] : NULL, out);
             out->st = out->st == ST_OK ? value.st : out->st;
             text_free(&value);
         }

@@ -52,7 +52,7 @@ static status keep_value(const bench *b, value_id v, const char *name, tensor_li
 /* As asked by name, or like the student; whether its outputs agree is not looked at here. */
 static status open_teacher_in(bench *b)
 {
-    static const dtype types[] = {[TEACHER_AUTO] = DTYPE_NONE, [TEACHER_FP16] = DTYPE_F16, [TEACHER_BF16] = DTYPE_BF16};
+    static const dtype types[] = {[TEACHER_FP16] = DTYPE_F16, [TEACHER_BF16] = DTYPE_BF16, [TEACHER_INT8] = DTYPE_NONE};
     session *s = &b->s;
     const teacher_precision_kind how = s->j->teacher.precision;
     dtype narrow = how == TEACHER_SAME ? s->narrow : types[how];
