@@ -126,9 +126,7 @@ static status open_bench(const parity_options *o, bench *b)
     TRY_DONE(session_match(s));
     if (b->wide)
         TRY_DONE(pass_to_double(s->tg.g));
-    TRY_DONE(backend_narrow(s->b, s->narrow));
-    TRY_DONE(exec_open(s->tg.g, s->b, &s->params, 0, &s->train));
-    TRY_DONE(backend_narrow(s->b, DTYPE_NONE));
+    TRY_DONE(session_open_train_exec(s, 0));
     TRY_DONE(open_teacher(b));
     loader_options lo = loader_train_options((uint32_t)o->j->train.batch, 1);
     lo.shuffle = lo.augment = false;

@@ -111,12 +111,12 @@ static status forget_start_values(graph *g)
 }
 
 /* The training graph alone computes in s->narrow: what is opened later (evaluation, proofs, training with rounding) is float32. */
-static status open_narrow(session *s)
+status session_open_train_exec(session *s, size_t memory_limit)
 {
     if (s->narrow)
         TRY(pass_product_precision(s->tg.g, s->narrow));
     TRY(backend_narrow(s->b, s->narrow));
-    status st = exec_open(s->tg.g, s->b, &s->params, job_memory_limit(s->j), &s->train);
+    status st = exec_open(s->tg.g, s->b, &s->params, memory_limit, &s->train);
     status back = backend_narrow(s->b, DTYPE_NONE);
     return st != ST_OK ? st : back;
 }
@@ -132,7 +132,7 @@ status session_open_training(session *s)
     TRY_DONE(session_match(s));
     graph_free(g);
     g = NULL;
-    TRY_DONE(open_narrow(s));
+    TRY_DONE(session_open_train_exec(s, job_memory_limit(s->j)));
     st = forget_start_values(s->tg.g);
 done:
     graph_free(g);

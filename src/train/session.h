@@ -131,6 +131,7 @@ MUST_USE status session_open_val_cache(session *s, tap_cache **out);
 /* The student that trains, in inference form. */
 MUST_USE status session_student(const session *s, int64_t rows, graph **out);
 MUST_USE status session_open_training(session *s);
+MUST_USE status session_open_train_exec(session *s, size_t memory_limit); /* s->train, in s->narrow */
 MUST_USE status session_open_evaluation(session *s);
 MUST_USE status session_open_loader(session *s);
 /* session_feed.c: the training samples go to the device where data.device, their kind and the room there allow it. After all
