@@ -33,8 +33,10 @@ template <class E> static inline void mma(float (&c)[4], const uint32_t (&a)[4],
 {
     mma_numbers mine, all[32];
     const int g = emulator_lane() / 4, t = emulator_lane() % 4;
-    for (int i = 0; i < 12; i++)
-        (i < 8 ? mine.a[i / 2] : mine.b[i / 2 - 4])[i % 2] = mma_element<E>(i < 8 ? a[i / 2] : b[i / 2 - 4], i % 2);
+    for (int i = 0; i < 8; i++)
+        mine.a[i / 2][i % 2] = mma_element<E>(a[i / 2], i % 2);
+    for (int i = 0; i < 4; i++)
+        mine.b[i / 2][i % 2] = mma_element<E>(b[i / 2], i % 2);
     emulator_gather(&mine, sizeof mine, all, line);
     for (int i = 0; i < 4; i++) { /* of the sums */
         const int column = 2 * t + i % 2;
