@@ -458,20 +458,19 @@ END_TEST
 START_TEST(the_program)
 {
     const char *dir = test_tmp_dir(), *out = test_path(dir, "run"), *ini = test_path(dir, "job.ini");
-    const program_options o = {.kill_after = 120};
+    const program_options o = {.kill_after = 300};
     toy_make(dir);
-    const char *const args[] = {"--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=60", "--set",
+    const char *const args[] = {"--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=20", "--set",
                                 "train.log_every=1", "--set", "train.sanity=false", NULL};
     started s = program_start(&o, args);
     const char *metrics = test_path(out, "metrics.jsonl");
     for (int i = 0; i < 3000 && !io_exists(metrics); i++)
         usleep(10000);
-    usleep(200000);
     kill(s.pid, SIGINT);
     ran r = program_wait(&s);
     ck_assert_msg(r.code == 75, "stopped: exit %d, signal %d: %s", r.code, r.signal, r.err);
     ran_free(&r);
-    r = program_run(&o, ARGS("--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=60", "--set", "train.log_every=1",
+    r = program_run(&o, ARGS("--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=20", "--set", "train.log_every=1",
                              "--set", "train.sanity=false", "--resume", "--json"));
     ck_assert_msg(r.code == 0, "resumed: exit %d, signal %d: %s", r.code, r.signal, r.err);
     unsigned char *run = NULL;
