@@ -136,7 +136,7 @@ static void same_batches(const struct made *m, const loader_options *o, uint64_t
         ck_assert_ptr_eq(p->x[0], NULL);
         ck_assert_mem_eq(x->index, p->index, x->n * sizeof *x->index);
         ck_assert_mem_eq(x->label, p->label, x->n * sizeof *x->label);
-        resident_put(r, twin, p);
+        resident_put(r, twin, p, 0);
         OK(exec_run(r->e, PHASE_MAIN));
         for (uint32_t i = 0; i < info->n_inputs; i++) {
             size_t bytes;

@@ -11,6 +11,7 @@
 #include "onnx/export.h"
 #include "train/job_spec.h"
 #include "train/loop.h"
+#include "train/session_ahead.h"
 #include "train/session_qat.h"
 #include "train/trial.h"
 #include "train/variants.h"
@@ -62,12 +63,13 @@ static status choose_folder(job_run *x)
     return arena_printf(&x->mem, &x->run_file, "%s/run.json", x->dir);
 }
 
-/* train.batch = auto; a run that goes on keeps what was chosen. */
-static status choose_batch(job_run *x)
+/* train.batch and teacher.ahead = auto; a run that goes on keeps what was chosen. */
+static status choose_batches(job_run *x)
 {
     const char *before = NULL;
     if (x->c->o.resume)
         TRY(arena_printf(&x->mem, &before, "%s/config.ini", x->dir));
+    TRY(group_recall(x->j, before));
     return session_choose_batch(x->j, before);
 }
 
@@ -427,8 +429,9 @@ status cmd_train(cli *c)
     TRY_DONE(cli_load_job(c, true, &x.j));
     x.j->cache.disk = x.j->cache.disk && !c->o.dry_run; /* nothing is left behind */
     TRY_DONE(choose_folder(&x));
-    TRY_DONE(choose_batch(&x));
+    TRY_DONE(choose_batches(&x));
     TRY_DONE(session_open(x.j, &x.s));
+    group_keep(&x.s, x.j);
     x.open = true;
     x.s.b->describe(x.s.b, &x.device);
     TRY_DONE(x.device.st);

@@ -29,6 +29,8 @@ static const char *as_hashed(const schema_section *s, const schema_key *k, const
         return NULL;
     if (strcmp(s->name, "teacher") == 0 && strcmp(k->name, "precision") == 0 && strcmp(value, "same") == 0)
         return "fp32"; /* what was the default is that of the student: on the CPU fp32, as then */
+    if (strcmp(s->name, "teacher") == 0 && strcmp(k->name, "ahead") == 0 && strcmp(value, "1") == 0)
+        return NULL; /* as without the key */
     return value;
 }
 

@@ -40,7 +40,7 @@ struct loader {
     slot *slots;
     uint32_t depth;
     uint64_t next_claim, next_read; /* batch numbers */
-    bool held;                      /* the reader holds slot next_read - 1 */
+    uint32_t held;                  /* the reader holds the slots of so many batches before next_read */
     bool stop, no_more;             /* no_more: the claim came past the last batch */
     uint32_t filling;
     pthread_mutex_t lock;
@@ -204,8 +204,8 @@ static status check_options(const dataset *ds, const loader_options *o)
     if (o->part >= DATA_PARTS || ds->part[o->part].n == 0)
         return fail(ST_BAD_DATA, "%s: the %s part has no samples", ds->path,
                     o->part == DATA_VAL ? "validation" : "training");
-    if (o->threads > 1024 || o->ahead > 65536)
-        return fail(ST_CONFIG, "loader: %u threads, %u batches ahead", o->threads, o->ahead);
+    if (o->threads > 1024 || o->ahead > 65536 || o->keep > 65536)
+        return fail(ST_CONFIG, "loader: %u threads, %u batches ahead, %u kept", o->threads, o->ahead, o->keep);
     return ST_OK;
 }
 
@@ -300,7 +300,10 @@ static status open_into(loader *l)
             return fail(ST_OOM, "loader: a batch of %u samples of %zu bytes", o->batch, l->x_row[k]);
         l->bytes += o->places ? 0 : all;
     }
-    l->depth = (o->ahead ? o->ahead : batches_ahead(o->threads, l->bytes)) + 1; /* one is in the reader's hands */
+    uint32_t ahead = o->ahead ? o->ahead : batches_ahead(o->threads, l->bytes);
+    if (!o->ahead && ahead < o->keep) /* who keeps several takes several at once */
+        ahead = o->keep;
+    l->depth = ahead + (o->keep ? o->keep : 1); /* those are in the reader's hands */
     l->bytes *= l->depth;
     TRY(mem_alloc(&l->slots, l->depth, sizeof *l->slots));
     for (uint32_t i = 0; i < l->depth; i++)
@@ -365,20 +368,20 @@ void loader_close(loader *l)
 
 /* ---- reading ---- */
 
-static void give_back(loader *l)
+/* All slots but the newest `most`. */
+static void give_back(loader *l, uint32_t most)
 {
-    if (!l->held)
-        return;
-    l->slots[(l->next_read - 1) % l->depth].state = SLOT_FREE;
-    l->held = false;
-    pthread_cond_broadcast(&l->free_slot);
+    for (; l->held > most; l->held--) {
+        l->slots[(l->next_read - l->held) % l->depth].state = SLOT_FREE;
+        pthread_cond_broadcast(&l->free_slot);
+    }
 }
 
 status loader_next(loader *l, const batch **out)
 {
     *out = NULL;
     pthread_mutex_lock(&l->lock);
-    give_back(l);
+    give_back(l, l->o.keep ? l->o.keep - 1 : 0);
     slot *s = &l->slots[l->next_read % l->depth];
     while (s->state != SLOT_READY && !(l->no_more && l->next_read == l->next_claim)) {
         slot *mine = l->next_read == l->next_claim ? claim(l) : NULL; /* nobody has begun it */
@@ -394,7 +397,7 @@ status loader_next(loader *l, const batch **out)
     }
     status st = ST_OK;
     if (s->state == SLOT_READY) {
-        l->held = true;
+        l->held++;
         l->next_read++;
         st = s->st;
         *out = st == ST_OK ? &s->b : NULL;
@@ -406,7 +409,7 @@ status loader_next(loader *l, const batch **out)
 void loader_seek(loader *l, uint64_t step)
 {
     pthread_mutex_lock(&l->lock);
-    give_back(l);
+    give_back(l, 0);
     l->no_more = true; /* nobody claims while the ring is emptied */
     while (l->filling)
         pthread_cond_wait(&l->ready_slot, &l->lock);

@@ -33,14 +33,15 @@ typedef struct loader_options {
     uint64_t seed;
     uint32_t views;
     uint32_t threads; /* 0: batches are made by loader_next itself */
-    uint32_t ahead;   /* finished batches at most; 0: threads + 1, more where they are small */
+    uint32_t ahead;   /* finished batches at most; 0: threads + 1, more where they are small, at least `keep` */
+    uint32_t keep;    /* the last so many batches stay valid; 0: one */
 } loader_options;
 /* Endless, shuffled, augmented, one thread. */
 loader_options loader_train_options(uint32_t batch, uint64_t seed);
 /* In order, once, as it is, one thread. */
 loader_options loader_eval_options(data_part part, uint32_t batch);
 
-/* Valid until the next call on the loader. Unlabelled samples have label -1 (with float targets a label is 0
+/* Valid until the next call on the loader (with `keep` until that many more were read). Unlabelled samples have label -1 (with float targets a label is 0
  * or -1). */
 typedef struct batch {
     uint64_t step;              /* k */

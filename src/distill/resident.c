@@ -124,12 +124,16 @@ void resident_close(resident *r)
     mem_free(r);
 }
 
-void resident_put(const resident *r, const dataset *ds, const batch *b)
+/* Rows from `at` on of an input; NULL: there is none. */
+static void *rows_of(const resident *r, value_id v, size_t at)
 {
-    int64_t *row = exec_data(r->e, r->row);
-    int64_t *number = r->number ? exec_data(r->e, r->number) : NULL, *view = r->view ? exec_data(r->e, r->view) : NULL;
-    int64_t *other_row = r->other_row ? exec_data(r->e, r->other_row) : NULL;
-    int64_t *other_number = r->other_number ? exec_data(r->e, r->other_number) : NULL;
+    return v ? (char *)exec_data(r->e, v) + at * dtype_of(graph_value(r->g, v)->type)->size : NULL;
+}
+
+void resident_put(const resident *r, const dataset *ds, const batch *b, size_t at)
+{
+    int64_t *row = rows_of(r, r->row, at), *number = rows_of(r, r->number, at), *view = rows_of(r, r->view, at);
+    int64_t *other_row = rows_of(r, r->other_row, at), *other_number = rows_of(r, r->other_number, at);
     for (uint32_t j = 0; j < b->n; j++) {
         row[j] = b->index[j];
         if (number) {
@@ -142,5 +146,5 @@ void resident_put(const resident *r, const dataset *ds, const batch *b)
         }
     }
     if (r->share)
-        memcpy(exec_data(r->e, r->share), b->lambda, b->n * sizeof *b->lambda);
+        memcpy(rows_of(r, r->share, at), b->lambda, b->n * sizeof *b->lambda);
 }

@@ -23,7 +23,7 @@ typedef struct resident {
  * (training part), by the numbers of `seed`. ST_OOM where the device has no room for them. threads: for decoding. */
 MUST_USE status resident_open(dataset *ds, data_part p, int64_t rows, uint64_t seed, uint32_t threads, backend *b, resident **out);
 void resident_close(resident *r); /* NULL allowed */
-/* The places of a full batch into the inputs. */
-void resident_put(const resident *r, const dataset *ds, const batch *b);
+/* The places of a batch into the inputs, from row `at` on. */
+void resident_put(const resident *r, const dataset *ds, const batch *b, size_t at);
 
 #endif

@@ -65,7 +65,9 @@ static status open_emulator(open_libs_fn *libs, const backend_options *o, int in
 #define LIST_EMULATED(name)    LIST(name, emulated)
     CUDA_TABLES(DECLARE_EMULATED)
     static const kernel_row *const tables[] = {CUDA_TABLES(LIST_EMULATED) NULL};
-    return cuda_open(&emulator_api, tables, libs, o, index, out);
+    TRY(cuda_open(&emulator_api, tables, libs, o, index, out));
+    (*out)->untimed = true;
+    return ST_OK;
 }
 
 static status open_emulated(const backend_options *o, int index, backend **out)

@@ -74,6 +74,7 @@ struct backend {
      * there and back. NULL: values lie where the host sees them. */
     const backend_remote *remote;
     bool records_first; /* tests: also what runs for the first time is recorded; else libraries may then still prepare themselves */
+    bool untimed;       /* tests: it stands for a device, whose times are not known here */
     size_t taken; /* bytes of that memory that were given out and not given back */
     size_t most_taken; /* the most that this ever was */
     struct cuda_queue *queue; /* given to its kernels; NULL on the CPU */

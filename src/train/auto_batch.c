@@ -59,6 +59,7 @@ static status measure(const job *j, int64_t size, need *n)
     job with = *j;
     session s;
     with.train.batch = size;
+    with.teacher.ahead = with.teacher.ahead ? with.teacher.ahead : 1; /* it is measured when there is a batch */
     with.cache.disk = false;
     with.exec.memory_limit = 0; /* nothing is computed twice while it is measured */
     if (with.data.device == DATA_DEVICE_AUTO) /* samples take what plans leave */

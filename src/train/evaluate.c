@@ -1,7 +1,7 @@
 /* evaluate.c - the student (and once the teacher) on the validation part; the student as a file. */
 #include "onnx/export.h"
 #include "train/job_spec.h"
-#include "train/session.h"
+#include "train/session_ahead.h"
 #include "train/session_qat.h"
 
 #include <math.h>
@@ -62,8 +62,10 @@ static status collect_logits(session *s, float *student, float *teacher)
     loader_options o = loader_eval_options(DATA_VAL, (uint32_t)s->eval_batch);
     size_t width = (size_t)s->width, at = 0;
     status st = ST_OK;
-    if (teacher)
+    if (teacher) {
+        group_forget(s);
         TRY_DONE(session_open_val_cache(s, &cache));
+    }
     TRY_DONE(loader_open(s->ds, &o, &l));
     for (;;) {
         const batch *b;

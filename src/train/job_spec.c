@@ -304,6 +304,8 @@ status job_method(const session *s, arena *mem, const char **out)
         text_add(&t, "; no teacher");
     if (s->narrow)
         text_printf(&t, "; in %s", session_precision_name(s));
+    if (s->together > 1)
+        text_printf(&t, "; the teacher runs %lld batches at once", (long long)s->together);
     status st = t.st == ST_OK ? arena_strdup(mem, out, t.s) : t.st;
     text_free(&t);
     return st;

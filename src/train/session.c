@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "onnx/import.h"
 #include "train/job_spec.h"
+#include "train/session_ahead.h"
 #include "train/session_qat.h"
 
 #include <math.h>
@@ -197,8 +198,11 @@ status session_place_taps(session *s)
 static status open_teacher(session *s)
 {
     int64_t rows = s->j->teacher.batch;
+    TRY(group_choose(s));
     if (!s->teacher_file)
         return ST_OK;
+    if (s->together > 1)
+        rows = s->together * s->j->train.batch;
     if (rows == 0) /* a device wants much at a time, and hands the outputs on */
         rows = s->b->remote || s->j->train.batch < TEACHER_BATCH ? s->j->train.batch : TEACHER_BATCH;
     TRY(session_open_frozen_teacher(s, rows));
@@ -212,6 +216,7 @@ status session_open_loader(session *s)
 {
     loader_options o = job_loader_options(s->j);
     o.places = s->near != NULL;
+    o.keep = (uint32_t)s->together;
     TRY(loader_open(s->ds, &o, &s->in));
     uint64_t pass = loader_pass_steps(s->in) / (uint64_t)s->j->train.accumulate;
     s->steps_per_epoch = s->j->train.steps_per_epoch ? (uint64_t)s->j->train.steps_per_epoch : pass ? pass : 1;
@@ -251,6 +256,7 @@ status session_open(const job *j, session *out)
     TRY_DONE(session_open_evaluation(s));
     TRY_DONE(session_open_near(s));
     TRY_DONE(session_open_loader(s));
+    TRY_DONE(group_open(s));
     TRY_DONE(session_open_chain(s));
     onnx_close(s->student_file);
     s->student_file = NULL;
@@ -266,6 +272,7 @@ void session_close(session *s)
 {
     loader_close(s->in);
     exec_chain_close(s->chain);
+    group_close(s);
     resident_close(s->near);
     exec_close(s->eval);
     graph_free(s->eval_graph);
@@ -294,7 +301,7 @@ session_memory session_measure_memory(const session *s)
     m.workspace = exec_plan(s->train)->workspace + exec_plan(s->train)->prepared_bytes;
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
-        m.teacher = p->activations + p->workspace + p->constants + p->prepared_bytes;
+        m.teacher = p->activations + p->workspace + p->constants + p->prepared_bytes + group_bytes(s);
         m.teacher_cache = s->t.cache ? cache_measure(s->t.cache).memory : 0;
     }
     const plan *p = exec_plan(s->eval);
@@ -376,60 +383,11 @@ static void put_batch(session *s, const batch *b)
 
 static status ask_teacher(session *s, const batch *b)
 {
+    if (s->group)
+        return group_ask(s);
     if (s->t.cache)
         return frozen_run_remembered(&s->t, s->t.cache, b->x, b->n, b->index, b->view, s->taps);
     return s->kd || s->n_hint ? frozen_run(&s->t, b->x, b->n, s->taps) : ST_OK;
-}
-
-static bool all_finite(const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
-}
-
-/* A value that cannot be read is not the one. */
-static bool holds_nonfinite(const session *s, value_id v)
-{
-    const value *x = graph_value(s->tg.g, v);
-    float part[1024];
-    int64_t n = v && x->type == DTYPE_F32 ? shape_count(&x->sh) : 0;
-    tensor t = {0};
-    if (n <= (int64_t)(sizeof part / sizeof *part))
-        return n > 0 && exec_get(s->train, v, part, (size_t)n * sizeof *part) == ST_OK && !all_finite(part, n);
-    bool found = tensor_new(&t, NULL, DTYPE_F32, x->sh) == ST_OK && exec_get(s->train, v, t.data, tensor_bytes(&t)) == ST_OK &&
-                 !all_finite(t.data, n);
-    tensor_free(&t);
-    return found;
-}
-
-/* The first tensor that explains a skipped step: what came in, what the student made of it, losses, then gradients in the
- * order of the parameters. */
-static const char *find_nonfinite(const session *s)
-{
-    const train_graph *t = &s->tg;
-    const value_id later[] = {t->logits, t->task, t->kl};
-    for (size_t i = 0; i < t->n_x; i++)
-        if (holds_nonfinite(s, t->x[i]))
-            return graph_value(t->g, t->x[i])->name;
-    if (holds_nonfinite(s, t->teacher_logits))
-        return graph_value(t->g, t->teacher_logits)->name;
-    for (size_t i = 0; i < t->n_hint; i++)
-        if (holds_nonfinite(s, t->tap[i]))
-            return graph_value(t->g, t->tap[i])->name;
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (holds_nonfinite(s, later[i]))
-            return graph_value(t->g, later[i])->name;
-    for (size_t i = 0; i < t->n_hint; i++)
-        if (holds_nonfinite(s, t->hint[i]))
-            return graph_value(t->g, t->hint[i])->name;
-    if (holds_nonfinite(s, t->total))
-        return graph_value(t->g, t->total)->name;
-    for (size_t i = 0; i < t->n_param; i++)
-        if (holds_nonfinite(s, t->grad[i]))
-            return graph_value(t->g, t->param[i])->name;
-    return "gradient norm";
 }
 
 static void read_losses(const session *s, double share, step_result *r)
@@ -494,13 +452,15 @@ static status take_batch(session *s, uint64_t step, int64_t m, batch *made, doub
 {
     const batch *b;
     double asked = clock_seconds();
-    TRY(loader_next(s->in, &b));
+    TRY(s->group ? group_next(s, &b) : loader_next(s->in, &b));
     *at = end_part(s, PART_WAIT, asked, b);
     *waited += *at - asked;
     TRY(session_make_batch(s, b, made));
     put_batch(s, made);
     if (s->tg.counter)
         *(int64_t *)exec_data(s->train, s->tg.counter) = (int64_t)step * s->j->train.accumulate + m;
+    if (s->group && session_is_chained(s))
+        group_put_turn(s);
     *at = end_part(s, PART_BATCH, *at, made);
     return ST_OK;
 }
@@ -530,32 +490,18 @@ static status whole_step(session *s, uint64_t step, step_result *r)
         TRY(run_batch(s, &made, &at));
         read_losses(s, 1.0 / (double)micro, r);
         if (!isfinite(r->total) && !r->nonfinite) /* of this micro batch: the next one overwrites it */
-            r->nonfinite = find_nonfinite(s);
+            r->nonfinite = session_find_nonfinite(s);
     }
     if (!session_is_chained(s) || !s->chain_update)
         TRY(run_update(s, r));
     read_update(s, r);
     if (!r->finite && !r->nonfinite)
-        r->nonfinite = find_nonfinite(s);
+        r->nonfinite = session_find_nonfinite(s);
     end_part(s, PART_STEP, began, NULL);
     return ST_OK;
 }
 
 /* ---- steps ahead of the host ---- */
-
-/* Of a step behind which others have run: by its numbers alone. */
-static const char *guess_nonfinite(const session *s, const step_result *r)
-{
-    const train_graph *t = &s->tg;
-    if (t->task && !isfinite(r->task))
-        return graph_value(t->g, t->task)->name;
-    if (t->kl && !isfinite(r->kl))
-        return graph_value(t->g, t->kl)->name;
-    for (size_t i = 0; i < s->n_hint; i++)
-        if (!isfinite(r->hint[i]))
-            return graph_value(t->g, t->hint[i])->name;
-    return !isfinite(r->total) ? graph_value(t->g, t->total)->name : "gradient norm";
-}
 
 static bool is_ahead(const session *s)
 {
@@ -567,6 +513,17 @@ uint64_t session_steps_ahead(const session *s)
     return is_ahead(s) ? s->ahead - 1 : 0;
 }
 
+/* The teacher's launch comes before the step's, and between the begin of that and its launch nothing else runs. */
+static status begin_group(session *s, double *waited)
+{
+    double asked = clock_seconds();
+    if (!s->group)
+        return ST_OK;
+    TRY(group_read(s));
+    *waited += clock_seconds() - asked;
+    return group_launch(s);
+}
+
 status session_begin_step(session *s, uint64_t step)
 {
     batch made;
@@ -575,6 +532,7 @@ status session_begin_step(session *s, uint64_t step)
     s->step_begun = step;
     if (!is_ahead(s))
         return ST_OK;
+    TRY(begin_group(s, &waited));
     TRY(exec_chain_begin(s->chain));
     put_schedule(s, step);
     TRY(take_batch(s, step, 0, &made, &waited, &at));
@@ -595,7 +553,7 @@ status session_end_step(session *s, step_result *r)
     read_update(s, r);
     exec_chain_release(s->chain);
     if (!r->finite && !r->nonfinite)
-        r->nonfinite = exec_chain_under_way(s->chain) ? guess_nonfinite(s, r) : find_nonfinite(s);
+        r->nonfinite = exec_chain_under_way(s->chain) ? session_guess_nonfinite(s, r) : session_find_nonfinite(s);
     return ST_OK;
 }
 
@@ -607,5 +565,9 @@ status session_step(session *s, uint64_t step, step_result *r)
 
 void session_seek(session *s, uint64_t step)
 {
-    loader_seek(s->in, step * (uint64_t)s->j->train.accumulate);
+    const uint64_t k = step * (uint64_t)s->j->train.accumulate;
+    if (s->group)
+        group_seek(s, k);
+    else
+        loader_seek(s->in, k);
 }

@@ -58,6 +58,8 @@ typedef struct session {
     resident *near; /* the training samples where the steps run: batches hold their places alone; NULL: the loader makes them */
     const char *cache_dir; /* of the teacher's outputs; NULL: none */
     float **taps; /* [teacher outputs]: where the training graph wants them */
+    int64_t together; /* batches that the teacher runs at once; more than 1: */
+    struct teacher_group *group; /* session_ahead.h: it is ahead of the steps; else NULL */
     exec_chain *chain; /* teacher, main and update phase launched as one (session_chain.c); NULL: each by itself */
     bool chain_teacher, chain_x, chain_update; /* it runs the teacher; has the student's inputs already; updates */
     uint64_t ahead; /* runs of the chain that may be under way (exec_chain_open_ring); 0: each is waited for */
@@ -140,6 +142,10 @@ MUST_USE status session_open_near(session *s);
 /* The places of a batch into the graph that makes it, and where the host has to see it (somebody watches the parts, or asks the
  * teacher beside the chain), its samples into *out, whose texts and arrays are b's or that graph's. */
 MUST_USE status session_make_batch(session *s, const batch *b, batch *out);
+/* session_nonfinite.c: the first tensor that explains a skipped step: what came in, what the student made of it, losses, then
+ * gradients in the order of the parameters. Of a step behind which others have run: by its numbers alone. */
+const char *session_find_nonfinite(const session *s);
+const char *session_guess_nonfinite(const session *s, const step_result *r);
 bool session_is_chained(const session *s); /* the parts of a step are launched as one */
 MUST_USE status session_place_taps(session *s); /* where the teacher's outputs go */
 /* session_chain.c: on a device with memory of its own the parts of a step that need nothing of the host in between become one

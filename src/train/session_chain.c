@@ -3,9 +3,10 @@
  * Samples that are near (session_feed.c), teacher, main and update phase follow each other without the host where they can: the
  * teacher runs the training batch, its outputs and the samples are handed on by copies on the device, and what the host reads
  * afterwards are a few numbers. Teacher and student forward are parallel branches of what is recorded (exec.branches). With
- * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever. */
+ * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever. Where it runs
+ * several batches at once (session_ahead.h) that is a launch of its own before. */
 #include "train/job_spec.h"
-#include "train/session.h"
+#include "train/session_ahead.h"
 #include "train/session_qat.h"
 
 #define NUMBERS 1024 /* bytes of an output that the host looks at in every step: losses, norms, counts */
@@ -47,13 +48,33 @@ static status open_ahead(session *s)
     return ST_OK;
 }
 
+/* Where the teacher is ahead: rows of what it left, then the student. */
+static status open_after_group(session *s)
+{
+    exec_link link[1 + HINTS_MAX + DATA_INPUTS];
+    exec_part part[3];
+    size_t n = 0, n_link = 0;
+    s->chain_teacher = s->b->remote != NULL;
+    if (!s->chain_teacher)
+        return ST_OK;
+    part[n++] = group_part(s, 1, link, &n_link);
+    part[n++] = (exec_part){s->train, PHASE_MAIN, NUMBERS, false};
+    if (s->chain_update)
+        part[n++] = (exec_part){s->train, PHASE_UPDATE, NUMBERS, false};
+    TRY(exec_chain_open(part, n, link, n_link, &s->chain));
+    TRY(open_ahead(s));
+    return s->ahead ? group_open_ring(s) : ST_OK;
+}
+
 status session_open_chain(session *s)
 {
     exec_link link[1 + HINTS_MAX + 2 * DATA_INPUTS];
     exec_part part[4];
     size_t n = 0, n_link = 0;
-    s->chain_teacher = s->t.e && (s->kd || s->n_hint) && !s->t.cache && s->t.batch == s->j->train.batch;
     s->chain_update = s->j->train.accumulate == 1;
+    if (s->group)
+        return open_after_group(s);
+    s->chain_teacher = s->t.e && (s->kd || s->n_hint) && !s->t.cache && s->t.batch == s->j->train.batch;
     s->chain_x = false;
     if (s->near)
         part[n++] = (exec_part){s->near->e, PHASE_MAIN, 0, false};
@@ -85,11 +106,15 @@ size_t session_kernels(const session *s)
     size_t teacher = asked ? (size_t)runs * exec_kernels(s->t.e, PHASE_MAIN) : 0;
     size_t main = s->chain ? exec_chain_kernels(s->chain) : exec_kernels(s->train, PHASE_MAIN);
     size_t update = s->chain && s->chain_update ? 0 : exec_kernels(s->train, PHASE_UPDATE);
+    if (s->group) /* what a pass over several batches launches is shared by their steps */
+        teacher = (group_kernels(s) + (size_t)s->together - 1) / (size_t)s->together;
     return (size_t)s->j->train.accumulate * (teacher + main) + update;
 }
 
 void session_put_teacher(session *s, const batch *b)
 {
+    if (s->group)
+        return;
     if (s->chain_teacher && !s->near) {
         feed_put(&s->t.in, s->t.e, 0, b->x, 0, b->n);
         feed_clear(&s->t.in, s->t.e, b->n, (size_t)s->t.batch - b->n);
@@ -99,6 +124,8 @@ void session_put_teacher(session *s, const batch *b)
 
 status session_run_chain(session *s, const batch *b)
 {
+    if (s->group)
+        TRY(group_launch(s));
     session_put_teacher(s, b);
     return exec_chain_run(s->chain);
 }

@@ -2,7 +2,7 @@
 #include "base/log.h"
 #include "data/block.h"
 #include "train/job_spec.h"
-#include "train/session.h"
+#include "train/session_ahead.h"
 
 #include <stdio.h>
 
@@ -41,7 +41,7 @@ status session_open_near(session *s)
                  human_bytes((double)bytes, a), human_bytes((double)available, b));
         return stay_on_host(s, why);
     }
-    status st = resident_open(s->ds, DATA_TRAIN, s->j->train.batch, (uint64_t)s->j->train.seed, job_loader_options(s->j).threads,
+    status st = resident_open(s->ds, DATA_TRAIN, s->together * s->j->train.batch, (uint64_t)s->j->train.seed, job_loader_options(s->j).threads,
                               s->b, &s->near);
     if (st == ST_OK || wanted == DATA_DEVICE_ON)
         return st;
@@ -66,7 +66,9 @@ status session_make_batch(session *s, const batch *b, batch *out)
     *out = *b;
     if (!s->near)
         return ST_OK;
-    resident_put(s->near, s->ds, b);
+    if (s->group)
+        return host_looks(s, b) ? group_make(s, out) : ST_OK;
+    resident_put(s->near, s->ds, b, 0);
     if (!host_looks(s, b))
         return ST_OK;
     TRY(exec_run(s->near->e, PHASE_MAIN));

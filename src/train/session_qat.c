@@ -5,6 +5,7 @@
 #include "onnx/export.h"
 #include "quant/insert.h"
 #include "train/job_spec.h"
+#include "train/session_ahead.h"
 #include "train/variants.h"
 
 #include <math.h>
@@ -230,6 +231,8 @@ status session_open_qat(session *base, const char *key, session *out)
     s->in = NULL;
     s->taps = NULL;
     s->chain = NULL;
+    s->group = NULL;
+    group_forget(base);
     s->qat = NULL;
     s->narrow = DTYPE_NONE; /* rounding is that of integers */
     if (kind < 0)
@@ -251,6 +254,7 @@ status session_open_qat(session *base, const char *key, session *out)
         TRY_DONE(session_place_taps(s));
     TRY_DONE(session_open_evaluation(s));
     TRY_DONE(open_steps(s));
+    TRY_DONE(group_open(s));
     TRY_DONE(session_open_chain(s));
 done:
     if (st != ST_OK)
@@ -262,6 +266,7 @@ void session_close_qat(session *s)
 {
     loader_close(s->in);
     exec_chain_close(s->chain);
+    group_close(s);
     exec_close(s->eval);
     graph_free(s->eval_graph);
     store_free(&s->copies);
