@@ -451,6 +451,8 @@ static status check_level(engine *e, const built *t, size_t variant, const op_ru
     double fwd_tol = c->fwd_tol, bwd_tol = c->bwd_tol;
     if (e->narrow)
         fwd_tol = bwd_tol = e->narrow == DTYPE_F16 ? 1e-2 : 6e-2;
+    if (e->narrow && c->narrow_tol > 0)
+        fwd_tol = c->narrow_tol * (e->narrow == DTYPE_F16 ? 1 : 8);
     if (winograd && c->winograd_tol > 0)
         fwd_tol = bwd_tol = c->winograd_tol;
     for (int pass = 0; pass < 2; pass++)

@@ -106,6 +106,7 @@ struct op_case {
     double fwd_tol;    /* outputs; 0: exact, that is the double result rounded once to float */
     double bwd_tol;    /* gradients of the fast kernels; 0: exact */
     double winograd_tol; /* outputs and gradients where kernels of method "winograd" may run; 0: like everywhere */
+    double narrow_tol; /* outputs where a device computes in float16, with bfloat16 eight times that; 0: 1e-2, 6e-2 */
     double grad_tol;   /* numeric gradient; 0: 1e-7 */
     double step;       /* of the central differences; 0: 1e-5 */
     uint32_t loss_outs; /* bit i: output i is part of the loss; 0: every float32 output */

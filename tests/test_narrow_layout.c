@@ -20,6 +20,7 @@ typedef struct net {
     int64_t size;        /* of its pictures */
     size_t edges;        /* Reorder nodes of a training step that are not of weights */
     size_t frozen_edges; /* of the frozen model */
+    size_t written;      /* norms of a training step whose result is written: something else than convolutions reads it */
 } net;
 
 #define SE                                                                                                        \
@@ -29,19 +30,20 @@ typedef struct net {
 #define END "[layer p]\nop = GlobalAveragePool\n[layer f]\nop = Flatten\n[layer o]\nop = Gemm\nunits = classes\n"
 
 static const net nets[] = {
-    /* the picture */
-    {"resnet-20", "[student]\narch = resnet\ndepth = 20\n", 32, 1, 1},
-    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 1, 1},
-    {"dscnn", "[student]\narch = dscnn\n", 32, 1, 1},
-    {"wrn-10", "[student]\narch = wrn\ndepth = 10\n", 16, 1, 1},
+    /* the picture; norms that a block or its shortcut ends with are read by additions, the last one by the mean over the image */
+    {"resnet-20", "[student]\narch = resnet\ndepth = 20\n", 32, 1, 1, 12},
+    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 1, 1, 0},
+    {"dscnn", "[student]\narch = dscnn\n", 32, 1, 1, 0},
+    {"wrn-10", "[student]\narch = wrn\ndepth = 10\n", 16, 1, 1, 1},
+    {"preact resnet-20", "[student]\narch = resnet\ndepth = 20\npreact = true\n", 32, 1, 1, 1},
     /* what squeezes and excites is a plain mean of each channel, that convolutions read, and whose gradient comes from one */
     {"squeeze and excite", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = hard_swish\n"
-     "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 16, 3, 2},
+     "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 16, 3, 2, 0},
     {"pools, parts, slopes", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = prelu\n"
      "[layer b]\nop = MaxPool\nkernel_shape = 3, 3\nstrides = 2, 2\npads = 1, 1, 1, 1\n"
      "[layer c]\nop = conv_bn\nchannels = 24\nactivation = relu6\n[layer d]\nop = Concat\naxis = 1\ninput = b c\n"
      "[layer g]\nop = AveragePool\nkernel_shape = 2, 2\nstrides = 2, 2\n[layer h]\nop = Dropout\nratio = 0.2\n"
-     "[layer i]\nop = conv_bn\nchannels = 16\nactivation = leaky_relu\n" END, 16, 1, 1},
+     "[layer i]\nop = conv_bn\nchannels = 16\nactivation = leaky_relu\n" END, 16, 1, 1, 0},
 };
 
 typedef struct opened {
@@ -62,8 +64,15 @@ static graph *student_of(const net *n)
     return g;
 }
 
-/* narrow DTYPE_NONE: float32. */
-static void open_step(const net *n, dtype narrow, opened *o)
+/* A backend whose tables have no norms before convolutions. */
+static const kernel_row *(*find_any)(const backend *b, op_id op, const kernel_args *a);
+static const kernel_row *find_apart(const backend *b, op_id op, const kernel_args *a)
+{
+    return op == OP_NORM_CONV || op == OP_NORM_CONV_GRAD_WEIGHT ? NULL : find_any(b, op, a);
+}
+
+/* narrow DTYPE_NONE: float32. apart: norms are written before convolutions read them. */
+static void open_step_as(const net *n, dtype narrow, bool apart, opened *o)
 {
     const train_spec s = {.task = true, .kd = true, .bn_momentum = 0.1, .seed = 3, .keep_gradients = true,
                           .opt = {.kind = OPTIMIZER_SGD, .momentum = 0.9, .accumulate = 1}};
@@ -71,8 +80,16 @@ static void open_step(const net *n, dtype narrow, opened *o)
     OK(train_graph_build(o->g, &s, &o->t));
     OK(backend_open("emulated", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &o->b));
     OK(backend_narrow(o->b, narrow));
+    if (apart) {
+        find_any = o->b->find;
+        o->b->find = find_apart;
+    }
     OK(exec_open(o->t.g, o->b, &o->kept, 0, &o->e));
     OK(graph_validate(exec_graph(o->e)));
+}
+static void open_step(const net *n, dtype narrow, opened *o)
+{
+    open_step_as(n, narrow, false, o);
 }
 
 static void close_step(opened *o)
@@ -104,12 +121,17 @@ static void count_reorders(const graph *g, bool show, size_t *of_weights, size_t
     }
 }
 
-static size_t convolutions(const graph *g)
+static size_t count_of(const graph *g, op_id op)
 {
     size_t n = 0;
     for (size_t k = 1; k < g->n_node; k++)
-        n += g->node[k].op == OP_CONV;
+        n += g->node[k].op == op;
     return n;
+}
+
+static size_t convolutions(const graph *g)
+{
+    return count_of(g, OP_CONV) + count_of(g, OP_NORM_CONV);
 }
 
 /* Nodes that read or make images and do so plain, though more than a number for each channel. */
@@ -145,6 +167,19 @@ static void check_counts(const char *name, const graph *g, size_t edges, bool fr
     ck_assert_uint_eq(plain_images(g), 0);
 }
 
+/* Of the norms that only convolutions read are taken the moments; two readers, the convolution and its weight's gradient. */
+static void check_norms(const net *n, const graph *g)
+{
+    const size_t written = count_of(g, OP_BATCH_NORM_TRAIN), moments = count_of(g, OP_BATCH_NORM_MOMENTS);
+    printf("%s: %zu norms written, %zu on the way into convolutions\n", n->name, written, moments);
+    if (n->written == 0)
+        return;
+    ck_assert_uint_eq(written, n->written);
+    ck_assert_uint_ge(count_of(g, OP_NORM_CONV), moments);
+    ck_assert_uint_eq(count_of(g, OP_NORM_CONV), count_of(g, OP_NORM_CONV_GRAD_WEIGHT));
+    ck_assert_uint_gt(moments, 0);
+}
+
 START_TEST(training_steps_change_layout_at_their_edges_only)
 {
     for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
@@ -152,6 +187,7 @@ START_TEST(training_steps_change_layout_at_their_edges_only)
             opened o;
             open_step(&nets[i], t, &o);
             check_counts(nets[i].name, exec_graph(o.e), nets[i].edges, false);
+            check_norms(&nets[i], exec_graph(o.e));
             close_step(&o);
             if (t == DTYPE_BF16)
                 break;
@@ -249,15 +285,55 @@ static void check_step(const net *n, dtype type, double tolerance)
 START_TEST(steps_are_those_of_float32)
 {
     static const net small[] = {
-        {"resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\n", 8, 0, 0},
+        {"resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\n", 8, 0, 0, 0},
         {"squeeze and excite", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = hard_swish\n"
-         "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 8, 0, 0},
+         "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 8, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
         check_step(&small[i], DTYPE_F16, 2e-3);
         check_step(&small[i], DTYPE_BF16, 1.5e-2);
     }
     check_step(&nets[sizeof nets / sizeof *nets - 1], DTYPE_F16, 2e-3);
+}
+END_TEST
+
+/* A norm on the way into convolutions is computed as the one that is written, and rounded as that is: loss and gradients are the
+ * same bits. */
+static void check_apart(const net *n, dtype type)
+{
+    opened in, apart;
+    open_step_as(n, type, false, &in);
+    open_step_as(n, type, true, &apart);
+    ck_assert_uint_gt(count_of(exec_graph(in.e), OP_NORM_CONV), 0);
+    ck_assert_uint_eq(count_of(exec_graph(apart.e), OP_NORM_CONV), 0);
+    ck_assert_uint_lt(exec_plan(in.e)->activations, exec_plan(apart.e)->activations);
+    fill_inputs(&in);
+    fill_inputs(&apart);
+    OK(exec_run(in.e, PHASE_MAIN));
+    OK(exec_run(apart.e, PHASE_MAIN));
+    for (size_t p = 0; p <= in.t.n_param; p++) {
+        const value_id v = p < in.t.n_param ? in.t.grad[p] : in.t.total;
+        float *a = fetched(&in, v), *b = fetched(&apart, v);
+        ck_assert_msg(memcmp(a, b, (size_t)shape_count(&in.t.g->value[v].sh) * sizeof *a) == 0, "%s: gradient %zu of %zu differs", n->name,
+                      p, in.t.n_param);
+        mem_free(a);
+        mem_free(b);
+    }
+    close_step(&in);
+    close_step(&apart);
+}
+
+START_TEST(norms_on_the_way_in_are_those_that_are_written)
+{
+    static const net small[] = {
+        {"preact resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\npreact = true\n", 8, 0, 0, 0},
+        {"ceilings, few channels", "[student]\n[layer a]\nop = conv_bn\nchannels = 20\nactivation = relu6\n[layer b]\nop = conv_bn\n"
+         "channels = 32\nstride = 2\nactivation = relu\n[layer c]\nop = conv_bn\nchannels = 40\nkernel = 1\n" END, 9, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+        check_apart(&small[i], DTYPE_F16);
+        check_apart(&small[i], DTYPE_BF16);
+    }
 }
 END_TEST
 
@@ -291,4 +367,5 @@ END_TEST
 
 const test_entry test_table[] = {TEST(training_steps_change_layout_at_their_edges_only),
                                  TEST(frozen_models_change_layout_at_their_edges_only), TEST(steps_are_those_of_float32),
+                                 TEST(norms_on_the_way_in_are_those_that_are_written),
                                  TEST(frozen_models_are_those_of_float32), {0}};

@@ -4,6 +4,7 @@
  * Statistics of pieces of the rows are taken by joining mean and squares of a few rows at a time (Chan, Golub, LeVeque 1983),
  * so that no difference of large sums is taken; a second launch joins the pieces in a fixed order, a third one applies. Where
  * one piece is all, its block writes the statistics itself. The gradient goes the same way. */
+#include "kernels/cuda/half_norm.cuh"
 #include "kernels/cuda/last.cuh"
 
 #define JOIN_CHANNELS 8                               /* of a block that joins pieces */
@@ -26,28 +27,10 @@ template <class T> static T *image_out(const kernel_args *a, int i)
     return i < a->n_out ? (T *)a->out[i].data : NULL;
 }
 
-/* What follows the norm: y = min(max(y, 0), ceiling). The gradient sees from a stored y whether it was at the ceiling: then it
- * is `top`, the ceiling as the type has it, and what was less is `below` at most, the number before that. */
-struct after_norm {
-    int relu;
-    float ceiling, top, below; /* inf: none */
-};
 static after_norm after_norm_of(const kernel_args *a)
 {
     const batch_norm_attrs *at = (const batch_norm_attrs *)a->attr;
-    uint16_t bits = 0;
-    if (!at->relu || !(at->ceiling > 0))
-        return {at->relu != 0, INFINITY, INFINITY, INFINITY};
-    dtype_store(a->in[0].type, &bits, 0, at->ceiling);
-    const float top = (float)dtype_load(a->in[0].type, &bits, 0);
-    bits -= bits > 0;
-    return {1, (float)at->ceiling, top, (float)dtype_load(a->in[0].type, &bits, 0)};
-}
-__device__ static inline float follow(const after_norm &f, float v)
-{
-    if (f.relu && v < 0)
-        v = 0;
-    return v >= f.ceiling ? f.top : v > f.below ? f.below : v;
+    return after_norm_as(a->in[0].type, at->relu != 0, at->ceiling);
 }
 
 /* ---- statistics of the batch ---- */

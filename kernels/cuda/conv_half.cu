@@ -5,9 +5,8 @@
  *     data     dx [pixels of dx, C/g] = windows of dy [pixels of dx, taps * M/g] times w [M/g, taps, C/g] by taps and M/g
  *
  * for every group; weights lie [M, taps, C/g] in the same type; bias is float32. Where the channels of a group are a multiple of
- * eight, a tap's channels are read 16 bytes at a time. Phases of strided gradients: conv.cuh. */
-#include "kernels/cuda/conv.cuh"
-#include "kernels/cuda/half_tile.cuh"
+ * eight, a tap's channels are read 16 bytes at a time. Phases of strided gradients: conv.cuh. NormConv: half_norm.cuh. */
+#include "kernels/cuda/half_norm.cuh"
 
 #define NOWHERE (INT32_MIN / 2) /* a coordinate that no tap brings inside */
 #define PHASES  4               /* of a launch */
@@ -29,22 +28,26 @@ typedef struct half_conv {
     int size[3], columns;             /* of y; columns: channels of y */
     bool relu, dense, vector;         /* dense: rows are pixels of y in order; vector: y can be written 16 bytes at a time */
     int tiles_n, phases;
+    norm_in norm;         /* of the source */
     half_phase phase[PHASES];
 } half_conv;
 
 /* ---- sides ---- */
 
-/* Rows: windows at positions; k = tap * channels + channel. */
-template <class P, bool VECTOR> struct window_rows {
-    static constexpr bool ALONG_K = true;
+/* Rows: windows at positions; k = tap * channels + channel. N: the norm of what they show. */
+template <class P, bool VECTOR, class N = no_norm> struct window_rows {
+    static constexpr bool ALONG_K = true, CHANGES = VECTOR && N::IS;
     static constexpr int STEP = P::THREADS / 4, EACH = P::M / STEP;
     static_assert(P::M % STEP == 0, "every thread has rows");
     const half_conv &c;
     const half_phase &f;
+    const float *norms; /* the table */
     const uint16_t *image[EACH]; /* of the row, the group's first channel */
-    int d[EACH], h[EACH], w[EACH];
+    int d[EACH], h[EACH], w[EACH], channel0;
+    pieces_there<EACH, P::STAGES> there;
 
-    __device__ window_rows(const half_conv &conv, const half_phase &phase, int group, int row0) : c(conv), f(phase)
+    __device__ window_rows(const half_conv &conv, const half_phase &phase, int group, int row0, const float *table = NULL)
+        : c(conv), f(phase), norms(table), channel0(group * (int)conv.channels.d)
     {
         const geometry &g = f.g;
         const int64_t size = (int64_t)volume(g.limit) * c.step;
@@ -77,31 +80,60 @@ template <class P, bool VECTOR> struct window_rows {
         *at = in ? ((d[i] * g.limit[1] + h[i]) * g.limit[2] + w[i]) * c.step : 0;
         return in;
     }
-    __device__ void load(uint4 *to, int k, int end) const
+    __device__ int channel_of(int k) const
+    {
+        int channel;
+        divide(k, c.channels, &channel);
+        return channel0 + channel;
+    }
+    __device__ void load(uint4 *to, int k, int end)
     {
         const int piece = (int)threadIdx.x % 4, first = (int)threadIdx.x / 4, begin = k + piece * 8;
         int z = 0, y = 0, x = 0, at;
         if (VECTOR) {
             const int offset = begin < end ? offset_of(begin, &z, &y, &x) : 0;
+            uint32_t in_all = 0;
             UNROLL
             for (int i = 0; i < EACH; i++) {
                 const bool in = inside(i, z, y, x, &at) && begin < end;
                 copy_begin(to + half_place<4>(first + i * STEP, piece), in ? image[i] + (at + offset) : c.source, in);
+                in_all |= (uint32_t)in << i;
             }
+            if (N::IS)
+                there.push(in_all);
         } else {
             uint32_t pair[EACH][4] = {};
             UNROLL
             for (int e = 0; e < 8; e++) {
                 const int offset = begin + e < end ? offset_of(begin + e, &z, &y, &x) : 0;
+                float2 norm = {};
+                if (N::IS && begin + e < end)
+                    norm = norm_table_one(norms, channel_of(begin + e));
                 UNROLL
                 for (int i = 0; i < EACH; i++)
-                    if (inside(i, z, y, x, &at) && begin + e < end)
-                        pair[i][e / 2] |= (uint32_t)image[i][at + offset] << e % 2 * 16;
+                    if (inside(i, z, y, x, &at) && begin + e < end) {
+                        const uint16_t v = image[i][at + offset];
+                        pair[i][e / 2] |= (uint32_t)(N::IS ? normed<typename N::E>(v, norm, c.norm.after) : v) << e % 2 * 16;
+                    }
             }
             UNROLL
             for (int i = 0; i < EACH; i++)
                 to[half_place<4>(first + i * STEP, piece)] = make_uint4(pair[i][0], pair[i][1], pair[i][2], pair[i][3]);
         }
+    }
+    __device__ void change(uint4 *at, int k, int)
+    {
+        const int piece = (int)threadIdx.x % 4, first = (int)threadIdx.x / 4;
+        const uint32_t in = there.pop();
+        if (in == 0)
+            return;
+        const norm_eight norm = norm_table_eight(norms, channel_of(k + piece * 8));
+        UNROLL
+        for (int i = 0; i < EACH; i++)
+            if (in >> i & 1) {
+                uint4 *const one = at + half_place<4>(first + i * STEP, piece);
+                *one = normed<typename N::E>(*one, norm, c.norm.after);
+            }
     }
 };
 
@@ -118,7 +150,7 @@ __device__ static inline uint4 fetch8(const uint16_t *p, int have)
 
 /* The weight of the forward direction: a row is a column of the result, its entries lie in order. */
 template <class P, bool VECTOR> struct weight_rows {
-    static constexpr bool ALONG_K = true;
+    static constexpr bool ALONG_K = true, CHANGES = false;
     static constexpr int STEP = P::THREADS / 4, EACH = (P::N + STEP - 1) / STEP;
     const uint16_t *p; /* the group's, at this tile's first row */
     int64_t step;
@@ -142,7 +174,7 @@ template <class P, bool VECTOR> struct weight_rows {
 
 /* The weight of the data's direction: k = tap * outputs + output; its columns lie in order. */
 template <class P, bool VECTOR> struct weight_columns {
-    static constexpr bool ALONG_K = false;
+    static constexpr bool ALONG_K = false, CHANGES = false;
     static constexpr int PIECES = P::N / 8, STEP = P::THREADS / PIECES, EACH = (P::K + STEP - 1) / STEP;
     const half_conv &c;
     const geometry &g;
@@ -219,13 +251,19 @@ template <class E> struct half_result {
 
 /* ---- kernels: block x is a tile, y counts phases of groups ---- */
 
-template <class P, class E, bool VECTOR>
+template <class P, class E, bool VECTOR, class N>
 __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_forward_kernel(const __grid_constant__ half_conv c)
 {
     const int tile = (int)blockIdx.x, row0 = tile / c.tiles_n * P::M, column0 = tile % c.tiles_n * P::N;
     const half_phase &f = c.phase[0];
+    const float *norms = NULL;
+    if constexpr (N::IS) {
+        SHARED_DYNAMIC(float, table);
+        norm_table_fill(table, c.norm, c.step); /* half_product begins with a barrier */
+        norms = table;
+    }
     for (int group = (int)blockIdx.y; group < c.group; group += (int)gridDim.y) {
-        const window_rows<P, VECTOR> a(c, f, group, row0);
+        window_rows<P, VECTOR, N> a(c, f, group, row0, norms);
         const weight_rows<P, VECTOR> b = {c.weight + ((int64_t)group * c.each + column0) * f.k, f.k, c.each - column0};
         float sum[P::FM][P::FN][4];
         half_product<P, E>(a, b, 0, f.k, sum);
@@ -242,7 +280,7 @@ __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_data_kernel
         const half_phase &f = c.phase[i - group * c.phases];
         if (row0 >= f.rows)
             continue;
-        const window_rows<P, VECTOR> a(c, f, group, row0);
+        window_rows<P, VECTOR> a(c, f, group, row0);
         const weight_columns<P, VECTOR> b = {c, f.g, c.weight + (int64_t)group * (int)c.channels.d * c.taps * c.each + column0,
                                              c.each - column0};
         float sum[P::FM][P::FN][4];
@@ -286,6 +324,22 @@ static half_conv half_of(const kernel_args *a, const conv_sizes &s, bool data)
     return c;
 }
 
+/* The same with room for the table of norms among what a block gets of shared memory. */
+template <class P> struct tabled_shape {
+    typedef typename normed_shape<P>::shape shape;
+};
+template <> struct tabled_shape<half_large> {
+    typedef half_shape<128, 128, 64, 32, 2, 2> shape;
+};
+template <> struct tabled_shape<half_medium> {
+    typedef half_shape<128, 64, 64, 32, 3, 3> shape;
+};
+
+template <class P, class E, bool VECTOR> static void start_normed(const kernel_args *a, const half_conv &c, dim3 grid)
+{
+    static_assert(P::STAGES * P::STAGE * 16 + NORM_CHANNELS * 8 <= 48 << 10, "no kernel asks for more");
+    LAUNCH((half_forward_kernel<P, E, VECTOR, norm_of<E>>), grid, P::THREADS, norm_table_bytes(c.step), a->queue, c);
+}
 template <class P, class E, bool DATA, bool VECTOR> static void start(const kernel_args *a, half_conv c)
 {
     int64_t rows = 0, batches = (int64_t)c.group * c.phases;
@@ -295,8 +349,10 @@ template <class P, class E, bool DATA, bool VECTOR> static void start(const kern
     const dim3 grid((unsigned)((rows + P::M - 1) / P::M * c.tiles_n), (unsigned)(batches < 65535 ? batches : 65535));
     if (DATA)
         LAUNCH((half_data_kernel<P, E, VECTOR>), grid, P::THREADS, 0, a->queue, c);
+    else if (c.norm.mean)
+        start_normed<typename tabled_shape<P>::shape, E, VECTOR>(a, c, grid);
     else
-        LAUNCH((half_forward_kernel<P, E, VECTOR>), grid, P::THREADS, 0, a->queue, c);
+        LAUNCH((half_forward_kernel<P, E, VECTOR, no_norm>), grid, P::THREADS, 0, a->queue, c);
 }
 template <class E, bool DATA> static void start_any(const kernel_args *a, const half_conv &c, bool vector)
 {
@@ -320,6 +376,7 @@ template <class E> static void forward(const kernel_args *a)
         return;
     c.residual = optional(a, 3);
     c.relu = at->relu != 0;
+    c.norm = norm_in_of(a, 4);
     c.dense = true;
     c.vector = c.each % 8 == 0 && is_vector(c.y) && is_vector(c.residual);
     c.phases = 1;
@@ -362,9 +419,20 @@ static bool takes_data(const kernel_args *a)
     return !conv_depthwise((const conv_attrs *)a->attr, &a->out[0].sh) && takes_sizes(a);
 }
 
+/* NormConv. Where cuDNN makes the plain convolution, only its own kernels can be better. */
+static bool takes_normed(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    const conv_sizes s = sizes_of(at, &a->in[0].sh, &a->out[0].sh);
+    return !a->queue->dnn && takes(a) && s.channels <= NORM_CHANNELS &&
+           norm_pays(s, half_choose((int64_t)s.n * volume(s.out), s.outputs / s.group, s.group));
+}
+
 #define ROWS(type_, E)                                                                                                 \
     {.op = OP_CONV, .type = type_, .name = "conv " #E, .run = forward<E>, .takes = takes, .blocked_in = 1 | 1 << 1 | 1 << 3, \
      .blocked_out = 1},                                                                                                \
+    {.op = OP_NORM_CONV, .type = type_, .name = "norm conv " #E, .run = forward<E>, .takes = takes_normed,             \
+     .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                                             \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data " #E, .run = data<E>, .takes = takes_data,        \
      .blocked_in = 1 | 1 << 1, .blocked_out = 1},                                                                      \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "conv transpose " #E, .run = data<E>, .takes = takes_data,        \

@@ -4,9 +4,8 @@
  *     dw' [taps * C/g, M/g] = windows of x [taps * C/g, pixels of dy] times dy [pixels of dy, M/g],   dw = dw' transposed
  *
  * for every group. Pixels are many and results few: the sum is cut into shares (how many depends on sizes alone), each with
- * results of its own in the workspace, which a second kernel adds in order. */
-#include "kernels/cuda/conv.cuh"
-#include "kernels/cuda/half_tile.cuh"
+ * results of its own in the workspace, which a second kernel adds in order. NormConvGradWeight: half_norm.cuh. */
+#include "kernels/cuda/half_norm.cuh"
 
 #define NOWHERE (INT32_MIN / 2) /* a coordinate that no pixel brings inside */
 
@@ -18,6 +17,7 @@ typedef struct half_weight {
     divider pixels, lines, line;    /* windows: of an image, of the two inner axes, of the innermost */
     int taps, rows, columns, k;
     int tiles_n, splits, share;
+    norm_in norm; /* of x */
 } half_weight;
 
 typedef struct __align__(16) tap_place {
@@ -32,31 +32,46 @@ __device__ static inline tap_place place_of(const half_weight &c, int row)
     return p;
 }
 
-/* Rows tap * channels + channel; k = window of the batch. */
-template <class P, bool VECTOR> struct tap_rows {
-    static constexpr bool ALONG_K = false;
+/* Rows tap * channels + channel; k = window of the batch. N: the norm of x. */
+template <class P, bool VECTOR, class N = no_norm> struct tap_rows {
+    static constexpr bool ALONG_K = false, CHANGES = VECTOR && N::IS;
     static constexpr int PIECES = P::M / 8, STEP = P::THREADS / PIECES, EACH = P::K / STEP;
     static_assert(P::K % STEP == 0, "every thread has pixels");
     const half_weight &c;
     const uint16_t *p;      /* first image, the group's first channel */
     const tap_place *table; /* of the rows, in shared memory; not VECTOR */
+    const float2 *norms;    /* likewise */
     tap_place own;          /* of the piece; VECTOR */
+    norm_eight norm;        /* likewise */
+    pieces_there<EACH, P::STAGES> there;
 
-    __device__ tap_rows(const half_weight &weight, const tap_place *places, int group, int row0)
-        : c(weight), p(weight.x + group * (int)weight.channels.d), table(places)
+    __device__ tap_rows(const half_weight &weight, const tap_place *places, const float2 *norms_of, int group, int row0)
+        : c(weight), p(weight.x + group * (int)weight.channels.d), table(places), norms(norms_of)
     {
+        const int row = row0 + (int)threadIdx.x % PIECES * 8;
         if (VECTOR)
-            own = place_of(c, row0 + (int)threadIdx.x % PIECES * 8);
+            own = place_of(c, row);
+        if constexpr (CHANGES) {
+            int channel;
+            divide(row < c.rows ? row : 0, c.channels, &channel);
+            UNROLL
+            for (int e = 0; e < 8; e++) {
+                const float2 of = norm_of_channel(c.norm, group * (int)c.channels.d + channel + e);
+                norm.factor[e] = of.x;
+                norm.add[e] = of.y;
+            }
+        }
     }
     __device__ bool inside(int z, int y, int x, const tap_place &t) const
     {
         return (unsigned)(z + t.d) < (unsigned)c.s.in[0] && (unsigned)(y + t.h) < (unsigned)c.s.in[1] &&
                (unsigned)(x + t.w) < (unsigned)c.s.in[2];
     }
-    __device__ void load(uint4 *to, int k, int end) const
+    __device__ void load(uint4 *to, int k, int end)
     {
         const int piece = (int)threadIdx.x % PIECES, first = (int)threadIdx.x / PIECES;
         const int64_t image = (int64_t)volume(c.s.in) * c.s.channels;
+        uint32_t in_all = 0;
         UNROLL
         for (int i = 0; i < EACH; i++) {
             const int row = first + i * STEP, at = k + row;
@@ -69,23 +84,39 @@ template <class P, bool VECTOR> struct tap_rows {
             if (VECTOR) {
                 const bool in = at < end && inside(z, y, x, own);
                 copy_begin(to + half_place<PIECES>(row, piece), in ? from + (corner + own.offset) : c.x, in);
+                in_all |= (uint32_t)in << i;
             } else {
                 uint32_t pair[4] = {};
                 UNROLL
                 for (int e = 0; e < 8; e++) {
                     const tap_place t = table[piece * 8 + e];
-                    if (at < end && inside(z, y, x, t))
-                        pair[e / 2] |= (uint32_t)from[corner + t.offset] << e % 2 * 16;
+                    if (at < end && inside(z, y, x, t)) {
+                        const uint16_t v = from[corner + t.offset];
+                        pair[e / 2] |= (uint32_t)(N::IS ? normed<typename N::E>(v, norms[piece * 8 + e], c.norm.after) : v) << e % 2 * 16;
+                    }
                 }
                 to[half_place<PIECES>(row, piece)] = make_uint4(pair[0], pair[1], pair[2], pair[3]);
             }
         }
+        if (CHANGES)
+            there.push(in_all);
+    }
+    __device__ void change(uint4 *at, int, int)
+    {
+        const int piece = (int)threadIdx.x % PIECES, first = (int)threadIdx.x / PIECES;
+        const uint32_t in = there.pop();
+        UNROLL
+        for (int i = 0; i < EACH; i++)
+            if (in >> i & 1) {
+                uint4 *const one = at + half_place<PIECES>(first + i * STEP, piece);
+                *one = normed<typename N::E>(*one, norm, c.norm.after);
+            }
     }
 };
 
 /* Columns: outputs of a group; k = window of the batch. */
 template <class P, bool VECTOR> struct output_columns {
-    static constexpr bool ALONG_K = false;
+    static constexpr bool ALONG_K = false, CHANGES = false;
     static constexpr int PIECES = P::N / 8, STEP = P::THREADS / PIECES, EACH = (P::K + STEP - 1) / STEP;
     const uint16_t *p; /* first pixel, this tile's first column */
     int step, columns; /* columns: from there on */
@@ -153,12 +184,18 @@ template <int N> __device__ static inline tap_place *place_space()
     __shared__ tap_place places[N];
     return places;
 }
+template <int N> __device__ static inline float2 *norm_space()
+{
+    __shared__ float2 norms[N];
+    return norms;
+}
 
-/* Block x is a tile, y counts groups, z shares. X, DY: whether the operand is read 16 bytes at a time. */
-template <class P, class E, bool X, bool DY>
+/* Block x is a tile, y counts groups, z shares. X, DY: whether the operand is read 16 bytes at a time. N: the norm of x. */
+template <class P, class E, bool X, bool DY, class N>
 __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_weight_kernel(const __grid_constant__ half_weight c)
 {
     tap_place *places = NULL;
+    float2 *norms = NULL;
     const int tile = (int)blockIdx.x, row0 = tile / c.tiles_n * P::M, column0 = tile % c.tiles_n * P::N;
     const int begin = (int)blockIdx.z * c.share, end = begin + c.share < c.k ? begin + c.share : c.k;
     if constexpr (!X) {
@@ -168,7 +205,15 @@ __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_weight_kern
         __syncthreads();
     }
     for (int group = (int)blockIdx.y; group < c.s.group; group += (int)gridDim.y) {
-        const tap_rows<P, X> a(c, places, group, row0);
+        if constexpr (N::IS && !X) { /* half_product begins with a barrier, and ends with one */
+            norms = norm_space<P::M>();
+            for (int i = (int)threadIdx.x; i < P::M; i += P::THREADS) {
+                int channel;
+                divide(row0 + i < c.rows ? row0 + i : 0, c.channels, &channel);
+                norms[i] = norm_of_channel(c.norm, group * (int)c.channels.d + channel);
+            }
+        }
+        tap_rows<P, X, N> a(c, places, norms, group, row0);
         const output_columns<P, DY> b = {c.dy + group * c.columns + column0, c.s.outputs, c.columns - column0};
         float sum[P::FM][P::FN][4];
         half_product<P, E>(a, b, begin, end, sum);
@@ -233,6 +278,7 @@ static half_weight weight_of(const kernel_args *a)
     c.dy = (const uint16_t *)a->in[1].data;
     c.dw = (float *)a->out[0].data;
     c.partial = (float *)a->work;
+    c.norm = norm_in_of(a, 2);
     c.channels = divider_of(c.s.channels / c.s.group);
     c.across = divider_of(c.s.kernel[1] * c.s.kernel[2]);
     c.wide = divider_of(c.s.kernel[2]);
@@ -258,7 +304,10 @@ template <class P, class E, bool X, bool DY> static void start(const kernel_args
     c.tiles_n = (c.columns + P::N - 1) / P::N;
     const dim3 grid((unsigned)((c.rows + P::M - 1) / P::M * c.tiles_n), (unsigned)(c.s.group < 65535 ? c.s.group : 65535),
                     (unsigned)c.splits);
-    LAUNCH((half_weight_kernel<P, E, X, DY>), grid, P::THREADS, 0, a->queue, c);
+    if (c.norm.mean)
+        LAUNCH((half_weight_kernel<typename normed_shape<P>::shape, E, X, DY, norm_of<E>>), grid, P::THREADS, 0, a->queue, c);
+    else
+        LAUNCH((half_weight_kernel<P, E, X, DY, no_norm>), grid, P::THREADS, 0, a->queue, c);
 }
 template <class E> static void start_any(const kernel_args *a, const half_weight &c)
 {
@@ -298,7 +347,16 @@ static bool takes(const kernel_args *a)
            conv_counts(&a->in[0]) && conv_counts(&a->in[1]) && conv_counts(&a->out[0]);
 }
 
+/* NormConvGradWeight. Where cuDNN makes the plain gradient, only its own kernels can be better. */
+static bool takes_normed(const kernel_args *a)
+{
+    const half_weight c = weight_of(a);
+    return !a->queue->dnn && takes(a) && norm_pays(c.s, kind_of(c));
+}
+
 #define ROW(type_, E)                                                                                                  \
     {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "conv grad weight " #E, .run = run<E>, .workspace = workspace,  \
-     .takes = takes, .blocked_in = 1 | 1 << 1}
+     .takes = takes, .blocked_in = 1 | 1 << 1},                                                                        \
+    {.op = OP_NORM_CONV_GRAD_WEIGHT, .type = type_, .name = "norm conv grad weight " #E, .run = run<E>,                \
+     .workspace = workspace, .takes = takes_normed, .blocked_in = 1 | 1 << 1}
 CUDA_TABLE(conv_half_weight) = {ROW(DTYPE_F16, __half), ROW(DTYPE_BF16, __nv_bfloat16), KERNEL_END};

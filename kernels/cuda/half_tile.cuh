@@ -4,6 +4,8 @@
  * ahead of the one that is multiplied. Where an element of an operand lies is the business of its side, a class with
  *     ALONG_K          shared memory is [R][K]; else [K][R]; R = M or N
  *     load(to, k, end) begins to bring the entries [k, min(k + K, end)) there, zeros beyond, by half_place
+ *     CHANGES          there is change(at, k, end): what this thread brought there of these entries has arrived, and may be
+ *                      changed before others see it; once for every load, in their order
  * Sums run over k in an order that depends on sizes alone. Elements are moved as 16-bit numbers of whatever kind. */
 #ifndef DISTILL_KERNELS_CUDA_HALF_TILE_CUH
 #define DISTILL_KERNELS_CUDA_HALF_TILE_CUH
@@ -87,6 +89,8 @@ __device__ static inline void half_product(A &a, B &b, int begin, int end, float
     int now = 0, next = P::STAGES - 1;
     for (int step = 0; step < steps; step++) {
         copy_wait<P::STAGES - 2>();
+        if constexpr (A::CHANGES)
+            a.change(space + now * P::STAGE, begin + step * P::K, end);
         __syncthreads(); /* this stage is there for all, and all are done with the one before it */
         if (step + P::STAGES - 1 < steps) {
             const int k = begin + (step + P::STAGES - 1) * P::K;

@@ -4,7 +4,7 @@
  *     Conv, ConvGradWeight    as their data: they become NormConv, NormConvGradWeight of x
  *     BatchNormGrad           to see where the relu is flat: it can tell from x
  * y is made no more: of a BatchNormTrain stay the BatchNormMoments, of a BatchNormalization nothing. Every reader has to have
- * a kernel for its new form, which the backend's tables say. */
+ * a kernel for its new form, which the backend's tables say: of narrow values too, and the kernels refuse what would cost more. */
 #include "exec/internal.h"
 #include "ops/attrs.h"
 
@@ -104,7 +104,7 @@ static bool is_fusible(const fusion *f, const node *norm)
         const reader_rule *r = rule_of(n->op);
         if (can_do_without(n, input))
             continue;
-        if (!r || input != 0 || n->n_in < r->least || n->n_in > r->first)
+        if (!r || input != 0 || n->n_in < r->least || n->n_in > r->first || n->n_out != 1)
             return false;
         node made = normed_reader(n, r, norm, in, &at);
         if (!has_kernel(f, &made))
