@@ -4,6 +4,8 @@
 #define GEMM(...)   .attr = &(const gemm_attrs){.alpha = 1, .beta = 1, __VA_ARGS__}
 #define MATMUL(...) .attr = &(const matmul_attrs){__VA_ARGS__}
 #define LINEAR(...) .attr = &(const linear_attrs){.alpha = 1, __VA_ARGS__}
+#define GRAD(...)   .attr = &(const linear_grad_attrs){.alpha = 1, __VA_ARGS__}
+#define EIGHTHS     FIXED(1, -0.5, 0.25, 2, -1.125, 0.125, 0, -3, 1.5, -0.75, 0.625) /* the same when they are rounded */
 #define TOL         .fwd_tol = 2e-6, .bwd_tol = 5e-6
 
 const op_case op_cases_matmul[] = {
@@ -97,6 +99,54 @@ const op_case op_cases_matmul[] = {
     {OP_LINEAR, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(5)}}, .refuse = "bias"},
     {OP_LINEAR, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(3)}, {F32(3)}}, .refuse = "residual"},
     {OP_LINEAR, .in = {{F32(5, 7)}, {F32(2, 7, 3)}}, .refuse = "matri"},
+
+    {OP_LINEAR_GRAD_DATA, "numbers", .in = {{F32(2, 3), FIXED(1, 2, 3, 4, 5, 6)}, {F32(3, 2), FIXED(1, -1, 0.5, 2, -2, 3)},
+     {F32(2, 2), FIXED(1, -1, 0, 2)}, {F32(2, 2), FIXED(1, 2, -10, 4)}}, GRAD(.alpha = 2, .activation = ACTIVATION_RELU),
+     .want = {WANT(-7, 0, 0, 52)}},
+    {OP_LINEAR_GRAD_DATA, "gelu", .in = {{F32(37, 70)}, {F32(70, 33)}, {F32(37, 33)}}, GRAD(.activation = ACTIVATION_GELU), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_DATA, "sequence, everything", .in = {{F32(2, 21, 16)}, {F32(20, 16)}, {F32(2, 21, 20)}, {F32(42, 20)}},
+     GRAD(.transB = 1, .alpha = 0.5, .activation = ACTIVATION_GELU_TANH), .fwd_tol = 8e-6},
+    {OP_LINEAR_GRAD_DATA, "gelu by tanh, whole vectors", .in = {{F32(70, 24)}, {F32(24, 72)}, {F32(2, 35, 72)}}, GRAD(.activation = ACTIVATION_GELU_TANH),
+     .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_DATA, "tanh, odd sizes", .in = {{F32(3, 9, 7)}, {F32(19, 7)}, {F32(3, 9, 19), .lo = -1, .hi = 1}},
+     GRAD(.transB = 1, .activation = ACTIVATION_TANH), .fwd_tol = 4e-6},
+    {OP_LINEAR_GRAD_DATA, "relu, split sums", .in = {{F32(40, 900)}, {F32(44, 900)}, {F32(40, 44)}, {F32(40, 44)}},
+     GRAD(.transB = 1, .activation = ACTIVATION_RELU), .fwd_tol = 1e-4},
+    {OP_LINEAR_GRAD_DATA, "relu, bits of several words", .in = {{F32(9, 12)}, {F32(12, 261)}, {F32(9, 261)}},
+     GRAD(.activation = ACTIVATION_RELU), .fwd_tol = 1e-5},
+    {OP_LINEAR_GRAD_DATA, "bf16", .in = {{F32(2, 40, 70)}, {F32(36, 70)}, {F32(2, 40, 36)}, {F32(2, 40, 36)}},
+     GRAD(.transB = 1, .precision = PRECISION_BF16, .activation = ACTIVATION_GELU_TANH), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_DATA, "fp16", .in = {{F32(33, 70)}, {F32(70, 40)}, {F32(33, 40)}},
+     GRAD(.precision = PRECISION_F16, .activation = ACTIVATION_RELU), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_DATA, "many wide tiles", .in = {{F32(1153, 9)}, {F32(9, 1156)}, {F32(1153, 1156)}}, GRAD(.activation = ACTIVATION_RELU),
+     .fwd_tol = 5e-6},
+    {OP_LINEAR_GRAD_DATA, "no rows", .in = {{F32(0, 7)}, {F32(7, 3)}, {F32(0, 3)}}, GRAD(.activation = ACTIVATION_RELU)},
+    {OP_LINEAR_GRAD_DATA, .in = {{F32(5, 7)}, {F32(6, 3)}, {F32(5, 3)}}, .refuse = "columns"},
+    {OP_LINEAR_GRAD_DATA, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(3, 5)}}, .refuse = "kept"},
+    {OP_LINEAR_GRAD_DATA, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(5, 3)}, {F32(3)}}, .refuse = "residual"},
+
+    {OP_LINEAR_GRAD_WEIGHT, "numbers", .in = {{F32(2, 2), FIXED(1, 2, 3, 4)}, {F32(2, 3), FIXED(1, -1, 0.5, 2, -2, 3)}},
+     GRAD(.alpha = 2, .sums_of = 1), .want = {WANT(14, -14, 19, 20, -20, 26), WANT(3, -3, 3.5)}},
+    {OP_LINEAR_GRAD_WEIGHT, "numbers, of A", .in = {{F32(2, 2), FIXED(1, 2, 3, 4)}, {F32(2, 3), FIXED(1, -1, 0.5, 2, -2, 3)}}, GRAD(.sums_of = 0),
+     .want = {WANT(7, -7, 9.5, 10, -10, 13), WANT(4, 6)}},
+    {OP_LINEAR_GRAD_WEIGHT, "of A", .in = {{F32(70, 20)}, {F32(70, 19)}}, GRAD(.sums_of = 0), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "of B, a sequence", .in = {{F32(2, 35, 20)}, {F32(70, 19)}}, GRAD(.sums_of = 1, .alpha = 0.5), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "of A, split sums", .in = {{F32(1000, 36)}, {F32(1000, 40)}}, GRAD(.sums_of = 0), .fwd_tol = 2e-4},
+    {OP_LINEAR_GRAD_WEIGHT, "of B, split sums, odd sizes", .in = {{F32(901, 67)}, {F32(901, 131)}}, GRAD(.sums_of = 1), .fwd_tol = 2e-4},
+    {OP_LINEAR_GRAD_WEIGHT, "of A, wide", .in = {{F32(50, 10)}, {F32(50, 300)}}, GRAD(.sums_of = 0), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "of A, tall", .in = {{F32(50, 300)}, {F32(50, 10)}}, GRAD(.sums_of = 0), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "of B, tall", .in = {{F32(50, 300)}, {F32(50, 10)}}, GRAD(.sums_of = 1), .fwd_tol = 2e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "of B, many wide tiles", .in = {{F32(9, 1153)}, {F32(9, 1156)}}, GRAD(.sums_of = 1), .fwd_tol = 5e-6},
+    {OP_LINEAR_GRAD_WEIGHT, "of A, bf16", .in = {{F32(130, 36), EIGHTHS}, {F32(130, 40)}}, GRAD(.sums_of = 0, .precision = PRECISION_BF16),
+     .fwd_tol = 3e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "of B, bf16, split sums, odd sizes", .in = {{F32(901, 37)}, {F32(901, 41), EIGHTHS}},
+     GRAD(.sums_of = 1, .precision = PRECISION_BF16), .fwd_tol = 2e-4},
+    {OP_LINEAR_GRAD_WEIGHT, "of B, fp16, many wide tiles", .in = {{F32(9, 1153)}, {F32(9, 1156), EIGHTHS}},
+     GRAD(.sums_of = 1, .precision = PRECISION_F16), .fwd_tol = 5e-6},
+    {OP_LINEAR_GRAD_WEIGHT, "of A, fp16", .in = {{F32(70, 66), EIGHTHS}, {F32(70, 70)}}, GRAD(.sums_of = 0, .precision = PRECISION_F16),
+     .fwd_tol = 3e-5},
+    {OP_LINEAR_GRAD_WEIGHT, "no rows", .in = {{F32(0, 7)}, {F32(0, 3)}}, GRAD(.sums_of = 1)},
+    {OP_LINEAR_GRAD_WEIGHT, .in = {{F32(5, 7)}, {F32(6, 3)}}, .refuse = "rows"},
 
     {OP_GEMM, "threads over rows", .in = {{F32(700, 200)}, {F32(200, 33)}, {F32(33)}}, .fwd_tol = 3e-5, .no_grad = true},
     {OP_GEMM, "threads over columns", .in = {{F32(20, 600)}, {F32(600, 400)}, {F32(20, 400)}}, GEMM(.beta = 0.5, .alpha = 2),

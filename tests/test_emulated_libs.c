@@ -18,6 +18,28 @@ START_TEST(matmul_rows)
 }
 END_TEST
 
+/* The mask of relu, made by a product and read by its gradient, in whole groups of bits. */
+static const op_case mask_rows[] = {
+    {OP_LINEAR_MASKED, "everything", .in = {{F32(3, 5, 9)}, {F32(9, 128)}, {F32(128)}, {F32(3, 5, 128)}},
+     .attr = &(const linear_attrs){.alpha = 0.5, .activation = ACTIVATION_RELU}, .fwd_tol = 5e-6},
+    {OP_LINEAR_MASKED, "plain", .in = {{F32(7, 20)}, {F32(256, 20)}},
+     .attr = &(const linear_attrs){.alpha = 1, .transB = 1, .activation = ACTIVATION_RELU}, .fwd_tol = 5e-6},
+    {OP_LINEAR_MASKED, "bf16", .in = {{F32(7, 20)}, {F32(20, 128)}, {F32(128)}},
+     .attr = &(const linear_attrs){.alpha = 1, .precision = PRECISION_BF16, .activation = ACTIVATION_RELU}, .fwd_tol = 5e-6},
+    {OP_LINEAR_GRAD_DATA, "masked", .in = {{F32(3, 5, 9)}, {F32(9, 100)}, {U8(15, 16), .lo = 0, .hi = 256}, {F32(3, 5, 100)}},
+     .attr = &(const linear_grad_attrs){.alpha = 0.5, .activation = ACTIVATION_RELU}, .fwd_tol = 5e-6},
+    {OP_LINEAR_GRAD_DATA, "masked, fp16", .in = {{F32(6, 12)}, {F32(130, 12)}, {U8(6, 32), .lo = 0, .hi = 256}},
+     .attr = &(const linear_grad_attrs){.alpha = 1, .transB = 1, .activation = ACTIVATION_RELU, .precision = PRECISION_F16}, .fwd_tol = 5e-6},
+    OP_CASE_END};
+
+START_TEST(mask_rows_of_relu)
+{
+    int failed = op_cases_run("matmul", mask_rows, DEVICE, DTYPE_NONE);
+    ck_assert_msg(failed == 0, "%d rows failed", failed);
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
 START_TEST(conv_rows)
 {
     int failed = op_cases_run("conv", op_cases_conv, DEVICE, DTYPE_NONE);
@@ -195,4 +217,4 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(matmul_rows), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};
+const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};

@@ -4,6 +4,7 @@
 #include "ops/attrs.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ROWS 6
@@ -339,9 +340,168 @@ START_TEST(attention_has_the_same_gradient)
 }
 END_TEST
 
+/* ---- gradients of linear layers on a device ---- */
+
+enum { TOKENS = 10, WIDE = 24, UNITS = 6, LAYERS = 3 };
+
+typedef struct step {
+    graph *g;
+    value_id grad[2 * LAYERS];
+    float result[2 * LAYERS][WIDE * WIDE];
+    size_t nodes, launches; /* nodes that run, kernels that a recorded step launches */
+    int sums, slopes, weights, data; /* ReduceSum, gradients of activations; products with these in them */
+    int masks;
+} step;
+
+static value_id parameter(graph *g, const char *name, shape sh, uint32_t seed)
+{
+    float data[WIDE * WIDE];
+    value_id v;
+    OK(graph_add_data(g, name, VALUE_PARAM, DTYPE_F32, sh, numbers(data, (int)shape_count(&sh), seed), &v));
+    return v;
+}
+
+/* Two layers on tokens [2, 5, WIDE] with an activation between, a residual round both, a third one on all tokens; the loss is the
+ * sum of the squares of what comes out. shared: what the activation makes is read once more. */
+static void make_step(step *s, op_id activation, const void *attr, bool shared, dtype narrow)
+{
+    const gemm_attrs turned = {.alpha = 1, .beta = 1, .transB = 1};
+    const reshape_attrs flat = {.shape = {2, (const int64_t[]){TOKENS, WIDE}}};
+    const reduce_attrs all = {.keepdims = 0};
+    value_id x, wrt[2 * LAYERS];
+    OK(graph_new(&s->g));
+    graph *g = s->g;
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(2, TOKENS / 2, WIDE), &x));
+    wrt[0] = parameter(g, "w0", SHAPE(WIDE, WIDE), 1);
+    wrt[1] = parameter(g, "b0", SHAPE(WIDE), 2);
+    wrt[2] = parameter(g, "w1", SHAPE(WIDE, WIDE), 3);
+    wrt[3] = parameter(g, "b1", SHAPE(1, WIDE), 4);
+    wrt[4] = parameter(g, "w2", SHAPE(UNITS, WIDE), 5);
+    wrt[5] = parameter(g, "b2", SHAPE(UNITS), 6);
+    value_id h = add(g, activation, attr, add(g, OP_ADD, NULL, add(g, OP_MATMUL, NULL, x, wrt[0]), wrt[1]), 0);
+    value_id y = add(g, OP_ADD, NULL, add(g, OP_ADD, NULL, add(g, OP_MATMUL, NULL, h, wrt[2]), wrt[3]), shared ? h : x), z;
+    OK(graph_add1(g, OP_GEMM, &turned, add(g, OP_RESHAPE, &flat, y, 0), wrt[4], wrt[5], &z));
+    OK(graph_add_output(g, add(g, OP_REDUCE_SUM, &all, add(g, OP_MUL, NULL, z, z), 0)));
+    OK(graph_gradients(g, g->output[0], wrt, 2 * LAYERS, s->grad));
+    for (int i = 0; i < 2 * LAYERS; i++)
+        OK(graph_add_output(g, s->grad[i]));
+    OK(pass_fuse_linear(g));
+    OK(pass_product_precision(g, narrow));
+    for (int i = 0; i < 2 * LAYERS; i++)
+        s->grad[i] = g->output[1 + i];
+}
+
+static void run_step(step *s, const char *device)
+{
+    backend *b;
+    exec *e;
+    OK(backend_open(device, &(backend_options){.threads = 1, .max_isa = ISA_REF}, &b));
+    OK(exec_open(s->g, b, NULL, 0, &e));
+    const graph *low = exec_graph(e);
+    OK(graph_validate(low));
+    numbers(exec_data(e, s->g->input[0]), TOKENS * WIDE, 99);
+    for (int again = 0; again < 2; again++) /* the second time it is recorded */
+        OK(exec_run(e, PHASE_MAIN));
+    for (int i = 0; i < 2 * LAYERS; i++)
+        memcpy(s->result[i], exec_data(e, s->grad[i]), (size_t)shape_count(&s->g->value[s->grad[i]].sh) * sizeof(float));
+    s->nodes = 0;
+    for (size_t k = 1; k < low->n_node; k++)
+        s->nodes += !(op_of(low->node[k].op)->flags & OP_VIEW);
+    s->launches = exec_kernels(e, PHASE_MAIN);
+    s->sums = count(low, OP_REDUCE_SUM);
+    s->slopes = count(low, OP_RELU_GRAD) + count(low, OP_GELU_GRAD) + count(low, OP_TANH_GRAD);
+    s->weights = count(low, OP_LINEAR_GRAD_WEIGHT);
+    s->data = count(low, OP_LINEAR_GRAD_DATA);
+    s->masks = count(low, OP_LINEAR_MASKED);
+    exec_close(e);
+    backend_close(b);
+}
+
+/* Three sums of rows and the slope of an activation are part of the products on a device, none on the CPU; cuBLASLt has the
+ * slopes of relu and of gelu by tanh. Gradients are those of the CPU. */
+START_TEST(gradients_on_a_device)
+{
+    static const gelu_attrs exact = {.approximate = GELU_NONE}, by_tanh = {.approximate = GELU_TANH};
+    static const struct {
+        op_id op;
+        const void *attr;
+        bool library;
+    } rows[] = {{OP_RELU, NULL, true}, {OP_GELU, &exact, false}, {OP_GELU, &by_tanh, true}, {OP_TANH, NULL, false}};
+    static const dtype types[] = {DTYPE_NONE, DTYPE_BF16};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+        for (int form = 0; form < 4; form++) {
+            const bool shared = form & 1;
+            static step cpu, far;
+            make_step(&cpu, rows[r].op, rows[r].attr, shared, types[form / 2]);
+            run_step(&cpu, "cpu");
+            ck_assert_int_eq(cpu.sums, 1 + LAYERS); /* of the loss and of three biases */
+            ck_assert_int_eq(cpu.slopes, 1);
+            ck_assert_int_eq(cpu.weights + cpu.data, 0);
+            for (int lib = 0; lib < 2; lib++) {
+                const int slopes = !lib || rows[r].library;
+                make_step(&far, rows[r].op, rows[r].attr, shared, types[form / 2]);
+                run_step(&far, lib ? "emulated-libs" : "emulated");
+                ck_assert_int_eq(far.sums, 1);
+                ck_assert_int_eq(far.weights, LAYERS);
+                ck_assert_int_eq(far.slopes, 1 - slopes);
+                ck_assert_int_eq(far.data, slopes);
+                ck_assert_int_eq(far.masks, lib && rows[r].op == OP_RELU);
+                ck_assert_uint_eq(far.nodes, cpu.nodes - LAYERS - (size_t)slopes);
+                if (!lib) /* a kernel a node here */
+                    ck_assert_uint_eq(far.launches, far.nodes);
+                for (int i = 0; i < 2 * LAYERS; i++)
+                    for (int64_t k = 0; k < shape_count(&cpu.g->value[cpu.grad[i]].sh); k++)
+                        ck_assert_msg(fabsf(cpu.result[i][k] - far.result[i][k]) <= (form < 2 ? 1e-4f : 0.1f) * fmaxf(1, fabsf(cpu.result[i][k])),
+                                      "%s, form %d, gradient %d, element %d: %g, on the CPU %g", op_of(rows[r].op)->name, form, i,
+                                      (int)k, (double)far.result[i][k], (double)cpu.result[i][k]);
+                graph_free(far.g);
+            }
+            if (!shared && form < 2)
+                printf("%s: %zu nodes, on a device %zu with own kernels\n", op_of(rows[r].op)->name, cpu.nodes,
+                       cpu.nodes - LAYERS - 1);
+            graph_free(cpu.g);
+        }
+}
+END_TEST
+
+/* What is read elsewhere, or belongs to no product, stays. */
+START_TEST(sums_and_slopes_that_stay)
+{
+    const reduce_attrs rows = {.axes = {1, (const int64_t[]){0}}, .keepdims = 1}, cols = {.axes = {1, (const int64_t[]){1}}};
+    const gemm_attrs left = {.alpha = 1, .beta = 1, .transA = 1}, plain = {.alpha = 1, .beta = 1};
+    value_id x, y, w, d, s;
+    graph *g;
+    backend *b;
+    exec *e;
+    OK(graph_new(&g));
+    OK(graph_add_input(g, "x", DTYPE_F32, SHAPE(8, 8), &x));
+    w = constant(g, SHAPE(8, 8), 1);
+    OK(graph_add1(g, OP_GEMM, &plain, x, w, 0, &d));
+    OK(graph_add_output(g, add(g, OP_RELU_GRAD, NULL, d, x)));
+    OK(graph_add_output(g, d)); /* wanted itself */
+    OK(graph_add_output(g, add(g, OP_REDUCE_SUM, &cols, x, 0))); /* of the columns, as many */
+    s = add(g, OP_TANH, NULL, add(g, OP_REDUCE_SUM, &rows, d, 0), 0); /* wanted before the product */
+    OK(graph_add1(g, OP_GEMM, &left, x, add(g, OP_ADD, NULL, d, s), 0, &y));
+    OK(graph_add_output(g, y));
+    OK(graph_add1(g, OP_GEMM, &left, d, add(g, OP_ADD, NULL, x, s), 0, &y));
+    OK(graph_add_output(g, y));
+    OK(pass_fuse_linear(g));
+    OK(backend_open("emulated", &(backend_options){.threads = 1}, &b));
+    OK(exec_open(g, b, NULL, 0, &e));
+    ck_assert_int_eq(count(exec_graph(e), OP_RELU_GRAD), 1);
+    ck_assert_int_eq(count(exec_graph(e), OP_REDUCE_SUM), 2);
+    ck_assert_int_eq(count(exec_graph(e), OP_LINEAR), 3);
+    exec_close(e);
+    backend_close(b);
+    graph_free(g);
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(everything_becomes_one_node), TEST(gelu_in_every_order),
                                  TEST(what_is_read_elsewhere_stays), TEST(no_bias_no_residual),
                                  TEST(rounded_to_bf16),
                                  TEST(rounded_to_tf32),
                                  TEST(attention_in_every_order),
-                                 TEST(attention_has_the_same_gradient), {0}};
+                                 TEST(attention_has_the_same_gradient),
+                                 TEST(gradients_on_a_device),
+                                 TEST(sums_and_slopes_that_stay), {0}};

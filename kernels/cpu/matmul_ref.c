@@ -1,7 +1,9 @@
-/* matmul_ref.c - Gemm, MatMul and Linear as their definitions read (src/ops/matmul.c), a row of the result at a time. */
+/* matmul_ref.c - Gemm, MatMul, Linear and its gradients as their definitions read (src/ops/matmul.c), a row of the result at a time. */
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/refmath.h"
+
+#include <string.h>
 
 /* y [M, N] = alpha * A B, A and B with any row and column steps. */
 static void product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha, int threads)
@@ -98,8 +100,91 @@ static void linear(const kernel_args *a)
     }
 }
 
+static void linear_masked(const kernel_args *a)
+{
+    kernel_args plain = *a;
+    const int64_t cols = a->out[0].sh.dim[a->out[0].sh.rank - 1], count = shape_count(&a->out[0].sh);
+    const real *y = a->out[0].data;
+    unsigned char *mask = a->out[1].data;
+    plain.n_out = 1;
+    linear(&plain);
+    memset(mask, 0, (size_t)shape_count(&a->out[1].sh));
+    for (int64_t i = 0; i < count; i++)
+        if (y[i] > 0) {
+            const int64_t row = i / cols, col = i % cols;
+            unsigned char *at = &mask[row * linear_mask_bytes(cols) + col / 8];
+            *at = (unsigned char)(*at | 1 << col % 8);
+        }
+}
+
+/* y [m, n] = alpha * A B, rounded first where that is asked for. */
+static void grad_product(const kernel_args *a, const matrix_sizes *s)
+{
+    const linear_grad_attrs *at = a->attr;
+    if (at->precision != PRECISION_FP32)
+        rounded_product(a->out[0].data, a->in[0].data, a->in[1].data, s, (real)at->alpha, at->precision);
+    else
+        product(a->out[0].data, a->in[0].data, a->in[1].data, s, (real)at->alpha, a->threads);
+}
+
+/* dy times the slope of the activation that kept this. */
+static real sloped(int64_t activation, real dy, real kept)
+{
+    switch (activation) {
+    case ACTIVATION_RELU:
+        return kept > 0 ? dy : 0;
+    case ACTIVATION_GELU:
+        return dy * GELU_SLOPE(kept);
+    case ACTIVATION_GELU_TANH:
+        return dy * GELU_BY_TANH_SLOPE(kept);
+    case ACTIVATION_TANH:
+        return dy * (1 - kept * kept);
+    default:
+        return dy;
+    }
+}
+
+static void linear_grad_data(const kernel_args *a)
+{
+    const linear_grad_attrs *at = a->attr;
+    const linear_attrs as = {.transB = at->transB};
+    const matrix_sizes s = linear_sizes(&as, &a->in[0].sh, &a->in[1].sh);
+    const bool masked = a->in[2].type == DTYPE_U8;
+    const real *kept = masked ? NULL : a->in[2].data, *residual = a->n_in > 3 ? a->in[3].data : NULL;
+    const unsigned char *mask = masked ? a->in[2].data : NULL;
+    real *dx = a->out[0].data;
+    grad_product(a, &s);
+    for (int64_t i = 0; i < s.m * s.n; i++) {
+        const int64_t col = i % s.n;
+        const real was = masked ? (real)(mask[i / s.n * linear_mask_bytes(s.n) + col / 8] >> col % 8 & 1) : kept[i];
+        dx[i] = sloped(at->activation, dx[i] + (residual ? residual[i] : 0), was);
+    }
+}
+
+static void linear_grad_weight(const kernel_args *a)
+{
+    const linear_grad_attrs *at = a->attr;
+    const int64_t m = a->out[0].sh.dim[0], n = a->out[0].sh.dim[1];
+    int64_t rows = 1;
+    for (int i = 0; i < a->in[0].sh.rank - 1; i++)
+        rows *= a->in[0].sh.dim[i];
+    const matrix_sizes s = matrix_sizes_of(rows, m, true, rows, n, false);
+    const real *from = a->in[at->sums_of].data;
+    real *sums = a->out[1].data;
+    const int64_t cols = at->sums_of ? n : m;
+    grad_product(a, &s);
+    for (int64_t j = 0; j < cols; j++)
+        sums[j] = 0;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            sums[j] += from[i * cols + j];
+}
+
 KERNEL_TABLE(matmul) = {
     {OP_GEMM, REAL_DTYPE, REAL_ISA, "gemm_ref", gemm, NULL, NULL},
     {OP_MATMUL, REAL_DTYPE, REAL_ISA, "matmul_ref", matmul, NULL, NULL},
     {OP_LINEAR, REAL_DTYPE, REAL_ISA, "linear_ref", linear, NULL, NULL},
+    {OP_LINEAR_MASKED, REAL_DTYPE, REAL_ISA, "linear_masked_ref", linear_masked, NULL, NULL},
+    {OP_LINEAR_GRAD_DATA, REAL_DTYPE, REAL_ISA, "linear_grad_data_ref", linear_grad_data, NULL, NULL},
+    {OP_LINEAR_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "linear_grad_weight_ref", linear_grad_weight, NULL, NULL},
     KERNEL_END};

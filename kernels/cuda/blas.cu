@@ -1,9 +1,6 @@
 /* blas.cu - MatMul, Gemm and Linear through cuBLASLt (blas.h). Epilogues that mean exactly what the operator means are its
  * own; where it has none, the product is followed by one pass that adds the bias and applies the activation. */
-#include "kernels/cuda/cuda.cuh"
-extern "C" {
-#include "kernels/cuda/blas.h"
-}
+#include "kernels/cuda/blas.cuh"
 
 /* ---- what follows a product that the library could not finish ---- */
 
@@ -64,51 +61,6 @@ static void finish(const kernel_args *a, float *pre, const float *c, float beta,
     else
         LAUNCH(finish_kernel, grid_for(a->queue, m * n, 4), CUDA_THREADS, 0, a->queue, y, pre, c, beta, c_row, c_col, m, n,
                activation);
-}
-
-/* ---- what is asked of the library ---- */
-
-static inline bool is_there(const kernel_tensor *t, int n, int i)
-{
-    return n > i && t[i].type != DTYPE_NONE;
-}
-static int64_t rows_of(const shape *s)
-{
-    int64_t rows = 1;
-    for (int i = 0; i + 1 < s->rank; i++)
-        rows *= s->dim[i];
-    return rows;
-}
-
-static blas_key empty_key(const cuda_queue *q)
-{
-    blas_key k;
-    memset(&k, 0, sizeof k);
-    k.count = 1;
-    k.type = BLAS_R_32F;
-    k.epilogue = BLAS_EPILOGUE_NONE;
-    k.compute = q->tf32 ? BLAS_COMPUTE_32F_FAST_TF32 : BLAS_COMPUTE_32F;
-    return k;
-}
-
-/* A [rows, cols] and B as they lie. */
-static void set_sizes(blas_key *k, int64_t a_rows, int64_t a_cols, bool ta, int64_t b_rows, int64_t b_cols, bool tb)
-{
-    k->m = ta ? a_cols : a_rows;
-    k->k = ta ? a_rows : a_cols;
-    k->n = tb ? b_rows : b_cols;
-    k->a_transposed = ta;
-    k->b_transposed = tb;
-}
-
-static bool is_empty(const blas_key *k)
-{
-    return k->m < 1 || k->n < 1 || k->k < 1 || k->count < 1;
-}
-
-static size_t workspace_of(const blas_plan *p)
-{
-    return p ? (p->choice.workspace + 255) / 256 * 256 : 0;
 }
 
 /* ---- MatMul ---- */
@@ -251,47 +203,12 @@ static void gemm_run(const kernel_args *a)
 
 /* ---- Linear ---- */
 
-/* Rounds to bfloat16 or float16, ties to even. */
-template <class H> __global__ static void round_kernel(H *to, const float *from, int64_t n)
-{
-    GRID_STRIDE(i, n)
-        to[i] = from_float<H>(from[i]);
-}
-template <class H> __global__ static void round_fours_kernel(uint2 *to, const float4 *from, int64_t n4)
-{
-    GRID_STRIDE(i, n4)
-    {
-        const float4 v = from[i];
-        const H h[4] = {from_float<H>(v.x), from_float<H>(v.y), from_float<H>(v.z), from_float<H>(v.w)};
-        memcpy(&to[i], h, sizeof h);
-    }
-}
-template <class H> static void round_as(const kernel_args *a, void *to, const void *from, int64_t n)
-{
-    if (n % 4 == 0 && is_vector(from) && is_vector(to))
-        LAUNCH((round_fours_kernel<H>), grid_for(a->queue, n / 4, 1), CUDA_THREADS, 0, a->queue, (uint2 *)to, (const float4 *)from, n / 4);
-    else
-        LAUNCH((round_kernel<H>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (H *)to, (const float *)from, n);
-}
-static void round_operand(const kernel_args *a, int64_t precision, void *to, const void *from, int64_t n)
-{
-    if (precision == PRECISION_F16)
-        round_as<__half>(a, to, from, n);
-    else
-        round_as<__nv_bfloat16>(a, to, from, n);
-}
-
 struct linear_way {
     const blas_plan *plan;
     bool fused;            /* bias and activation are the library's */
     bool rounded;          /* the operands are rounded before; else the library does that itself */
     size_t a_at, b_at, all; /* of the workspace, where rounded operands lie */
 };
-
-static size_t rounded_bytes(int64_t rows, int64_t cols)
-{
-    return ((size_t)(rows * cols) * 2 + 255) / 256 * 256;
-}
 
 /* The epilogue that means this activation. */
 static bool epilogue_of(const linear_attrs *at, bool bias, bool pre, int64_t n, int32_t *out)
@@ -405,5 +322,5 @@ CUDA_TABLE(blas) = {
      .takes = matmul_takes},
     {.op = OP_GEMM, .type = DTYPE_F32, .name = "gemm cuBLASLt", .run = gemm_run, .workspace = gemm_workspace, .takes = gemm_takes},
     {.op = OP_LINEAR, .type = DTYPE_F32, .name = "linear cuBLASLt", .run = linear_run, .workspace = linear_workspace,
-     .takes = linear_takes, .prepared = linear_prepared, .prepare = linear_prepare, .packed_in = 1u << 1},
+     .takes = linear_takes, .method = "cuBLASLt", .prepared = linear_prepared, .prepare = linear_prepare, .packed_in = 1u << 1},
     KERNEL_END};

@@ -60,7 +60,9 @@ enum { /* X of the enums in cublasLt.h, cublas_api.h and library_types.h */
     BLAS_PREFER_WORKSPACE = 1, BLAS_PREFER_REDUCTIONS = 3, BLAS_PREFER_ALIGNMENT_A = 5, BLAS_PREFER_ALIGNMENT_D = 8,
     BLAS_REDUCE_IN_WORKSPACE = 2 | 4, /* sums of parts in a fixed order */
     BLAS_EPILOGUE_NONE = 1, BLAS_EPILOGUE_RELU = 2, BLAS_EPILOGUE_BIAS = 4, BLAS_EPILOGUE_GELU_TANH = 32,
-    BLAS_EPILOGUE_AUX = 128
+    BLAS_EPILOGUE_AUX = 128, BLAS_EPILOGUE_RELU_SLOPE = 8 | 128, BLAS_EPILOGUE_GELU_TANH_SLOPE = 64 | 128,
+    BLAS_EPILOGUE_SUMS_FIRST = 256, BLAS_EPILOGUE_SUMS_SECOND = 512, /* of the library's A (our B), B (our A) over k */
+    BLAS_EPILOGUE_SUMS = 256 | 512
 };
 
 /* What decides how a product is done. Compared byte by byte: start from zeros. */
@@ -69,7 +71,8 @@ typedef struct blas_key {
     int64_t count, a_step, b_step;        /* products, and elements from one's operand to the next's (0: the same) */
     int32_t a_transposed, b_transposed;   /* lies as [k, m], [n, k] */
     int32_t type;                         /* of A and B: BLAS_R_32F, BLAS_R_16F or BLAS_R_16BF; y, C and sums are float32 */
-    int32_t epilogue;                     /* BLAS_EPILOGUE_*: relu, bias, gelu by tanh, and what it was made of kept (AUX) */
+    int32_t epilogue;                     /* BLAS_EPILOGUE_*: relu, bias, gelu by tanh, and what it was made of kept (AUX); the
+                                             slope by what was kept; sums over k of an operand */
     int32_t compute;                      /* BLAS_COMPUTE_* */
     int32_t adds;                         /* y = alpha A B + beta C */
 } blas_key;
@@ -91,7 +94,7 @@ typedef struct cuda_blas {
 typedef struct blas_operands {
     void *y;
     const void *a, *b, *c, *bias; /* c may be y */
-    void *aux;
+    void *aux, *sums; /* aux: written, read for a slope */
     float alpha, beta;
     void *work;
 } blas_operands;

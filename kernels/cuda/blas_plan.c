@@ -55,9 +55,17 @@ static bool set_product(const blas_api *api, blas_plan *p, int attribute, const 
     return api->product_set(p->product, attribute, from, bytes) == 0;
 }
 
+/* Elements from a row of what is kept to the next: of relu a bit each, in whole groups of 128. */
+static int64_t aux_step(const blas_key *k)
+{
+    const bool bits = k->epilogue & (BLAS_EPILOGUE_RELU | (BLAS_EPILOGUE_RELU_SLOPE & ~BLAS_EPILOGUE_AUX));
+    return bits ? (k->n + 127) / 128 * 128 : k->n;
+}
+
 static bool make_product(const blas_api *api, blas_plan *p)
 {
     const blas_key *k = &p->key;
+    const int64_t step = aux_step(k);
     int32_t first = k->b_transposed ? BLAS_OP_T : BLAS_OP_N, second = k->a_transposed ? BLAS_OP_T : BLAS_OP_N;
     if (api->product_create(&p->product, k->compute, BLAS_R_32F) != 0) {
         p->product = NULL;
@@ -68,11 +76,11 @@ static bool make_product(const blas_api *api, blas_plan *p)
         !set_product(api, p, BLAS_PRODUCT_EPILOGUE, &k->epilogue, sizeof k->epilogue))
         return false;
     void *somewhere = (void *)(uintptr_t)ALIGNMENT; /* the heuristic wants to know how pointers will be aligned */
-    if (k->epilogue & BLAS_EPILOGUE_BIAS && !set_product(api, p, BLAS_PRODUCT_BIAS_POINTER, &somewhere, sizeof somewhere))
+    if (k->epilogue & (BLAS_EPILOGUE_BIAS | BLAS_EPILOGUE_SUMS) && !set_product(api, p, BLAS_PRODUCT_BIAS_POINTER, &somewhere, sizeof somewhere))
         return false;
     return !(k->epilogue & BLAS_EPILOGUE_AUX) ||
            (set_product(api, p, BLAS_PRODUCT_AUX_POINTER, &somewhere, sizeof somewhere) &&
-            set_product(api, p, BLAS_PRODUCT_AUX_LD, &k->n, sizeof k->n));
+            set_product(api, p, BLAS_PRODUCT_AUX_LD, &step, sizeof step));
 }
 
 /* The matrix that lies as [rows, cols] row-major: [cols, rows] there. */
@@ -140,11 +148,12 @@ void cuda_blas_run(cuda_queue *q, const blas_plan *p, const blas_operands *o)
 {
     const blas_api *api = q->blas->api;
     const float beta = p->key.adds ? o->beta : 0;
+    const void *const vector = p->key.epilogue & BLAS_EPILOGUE_SUMS ? o->sums : o->bias; /* one attribute says where either is */
     if (q->failed)
         return;
-    if (p->key.epilogue & BLAS_EPILOGUE_BIAS &&
+    if (p->key.epilogue & (BLAS_EPILOGUE_BIAS | BLAS_EPILOGUE_SUMS) &&
         !cuda_note(q, "cublasLtMatmulDescSetAttribute",
-                   cuda_library_code(CUDA_BLAS_CODES, api->product_set(p->product, BLAS_PRODUCT_BIAS_POINTER, &o->bias, sizeof o->bias))))
+                   cuda_library_code(CUDA_BLAS_CODES, api->product_set(p->product, BLAS_PRODUCT_BIAS_POINTER, &vector, sizeof vector))))
         return;
     if (p->key.epilogue & BLAS_EPILOGUE_AUX &&
         !cuda_note(q, "cublasLtMatmulDescSetAttribute",

@@ -2,6 +2,7 @@
  * first one runs: the libraries' (blas, dnn) stand before our own. */
 #define CUDA_TABLES(X) \
     X(blas) \
+    X(blas_grad) \
     X(dnn) \
     X(dnn_attention) \
     X(attention) \
@@ -22,6 +23,7 @@
     X(gemm) \
     X(kd_loss) \
     X(layer_norm) \
+    X(linear_grad) \
     X(loss) \
     X(move) \
     X(pad) \

@@ -169,6 +169,7 @@ static status lower(const graph *g, const backend *b, graph **out)
     TRY_DONE(pass_layout(low, b));
     TRY_DONE(pass_norms_into_convs(low, b));
     TRY_DONE(pass_narrow_attention(low, b));
+    TRY_DONE(pass_fuse_linear_grads(low, b));
 #ifndef NDEBUG
     TRY_DONE(graph_validate(low));
 #endif

@@ -76,6 +76,17 @@ typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix
     int64_t transA, transB, activation;
     int64_t precision; /* to which both matrices are rounded; sums are float */
 } linear_attrs;
+/* Bytes of a row of LinearMasked's mask. */
+static inline int64_t linear_mask_bytes(int64_t columns)
+{
+    return (columns + 127) / 128 * 16;
+}
+typedef struct linear_grad_attrs { /* LinearGradData, LinearGradWeight: see src/ops/matmul.c */
+    double alpha;
+    int64_t transB, activation; /* of the data: B' and whose slope */
+    int64_t sums_of;            /* of the weight: the operand whose rows are added up, 0 or 1 */
+    int64_t precision;
+} linear_grad_attrs;
 
 typedef struct attention_attrs { /* *_tokens: the operand lies as [B, S, H, D] instead of [B, H, S, D] */
     double scale;

@@ -1,6 +1,7 @@
 /* matmul.c - matrix products: Gemm, MatMul and, in fused graphs, Linear.
  *
- * Gradients are again Gemm and MatMul with the transposed operand said in the attributes: nothing is copied. */
+ * Gradients are again Gemm and MatMul with the transposed operand said in the attributes: nothing is copied. A device's passes
+ * make LinearGradData and LinearGradWeight of them and of what stands beside them. */
 #include "ops/common.h"
 
 #include <inttypes.h>
@@ -248,3 +249,114 @@ static double linear_macs(const graph *g, const node *n)
 const op_desc op_linear = {.name = "Linear", .in = {2, 4}, .out = {1, 2}, .flags = OP_INTERNAL, .attrs = linear_rows,
                            .attr_size = sizeof(linear_attrs), .params = 1u << 1 | 1u << 2, .infer = linear_infer,
                            NO_GRAD("it is made after gradients"), .macs = linear_macs};
+
+/* ---- LinearMasked: a Linear with relu, and where it is not flat (internal; made by pass_fuse_linear_grads) ----
+ * Outputs: y and the mask, a bit for every element of y and rows of a multiple of 128 bits, for the gradient to read in place
+ * of y. Who makes a mask and who reads it are kernels of one library: the order of the bits is its own. */
+
+static status masked_infer(graph *g, node *n)
+{
+    if (((const linear_attrs *)n->attr)->activation != ACTIVATION_RELU)
+        return op_fail(n, "relu alone has a mask");
+    TRY(linear_infer(g, n));
+    const shape *y = &g->value[n->out[0]].sh;
+    const int64_t cols = y->dim[y->rank - 1];
+    op_set_out(g, n, 1, DTYPE_U8, SHAPE(cols ? shape_count(y) / cols : 0, linear_mask_bytes(cols)));
+    return ST_OK;
+}
+
+const op_desc op_linear_masked = {.name = "LinearMasked", .in = {2, 4}, .out = {2, 2}, .flags = OP_INTERNAL, .attrs = linear_rows,
+                                  .attr_size = sizeof(linear_attrs), .params = 1u << 1 | 1u << 2, .infer = masked_infer,
+                                  NO_GRAD("it is made after gradients"), .macs = linear_macs};
+
+/* ---- LinearGradData: dx = (alpha * A B' + residual) * slope(kept) (internal; made by pass_fuse_linear_grads) ----
+ * The gradient that enters an activation, of the one that leaves it: A [..., K], B' [K, N], kept [..., N] what the activation's
+ * own gradient reads (y of Relu and Tanh, x of Gelu), or a LinearMasked's mask of relu; residual of as many elements. dx has the
+ * shape of kept, by a mask that of A but for its columns. precision: as Linear. */
+
+static const attr_desc grad_data_rows[] = {
+    {ATTR(linear_grad_attrs, alpha), .type = ATTR_FLOAT, .def = 1},
+    {ATTR(linear_grad_attrs, transB), .type = ATTR_INT},
+    {ATTR(linear_grad_attrs, activation), .type = ATTR_CHOICE, .choices = "none relu gelu gelu_tanh tanh"},
+    {ATTR(linear_grad_attrs, precision), .type = ATTR_CHOICE, .choices = "fp32 bf16 fp16"},
+    {0}};
+
+/* Rows of a matrix whose leading axes are rows too. */
+static int64_t rows_of(const shape *s)
+{
+    int64_t rows = 1;
+    for (int i = 0; i < s->rank - 1; i++)
+        rows *= s->dim[i];
+    return rows;
+}
+
+static status grad_data_infer(graph *g, node *n)
+{
+    const linear_grad_attrs *at = n->attr;
+    TRY(op_check_float(g, n, 0));
+    const value *a = op_in(g, n, 0), *b = op_in(g, n, 1), *kept = op_in(g, n, 2), *residual = op_in(g, n, 3);
+    const bool masked = kept && kept->type == DTYPE_U8 && at->activation == ACTIVATION_RELU;
+    for (int i = 1; i < 4; i++)
+        if (i != 2 || !masked)
+            TRY(op_check_same_type(g, n, 0, i));
+    if (!b || !kept || a->sh.rank < 1 || b->sh.rank != 2 || kept->sh.rank < 1)
+        return op_fail(n, "the operands must be matrices");
+    extent y = extent_of(&b->sh, at->transB != 0);
+    if (a->sh.dim[a->sh.rank - 1] != y.rows)
+        return op_fail(n, "A has %" PRId64 " columns and B' has %" PRId64 " rows", a->sh.dim[a->sh.rank - 1], y.rows);
+    const int64_t columns = masked ? linear_mask_bytes(y.cols) : y.cols;
+    if (kept->sh.dim[kept->sh.rank - 1] != columns || rows_of(&kept->sh) != rows_of(&a->sh))
+        return op_fail(n, "what the activation kept, '%s', must have %" PRId64 " rows of %" PRId64, kept->name, rows_of(&a->sh), columns);
+    shape out = masked ? a->sh : kept->sh;
+    out.dim[out.rank - 1] = y.cols;
+    if (residual && shape_count(&residual->sh) != shape_count(&out))
+        return op_fail(n, "the residual '%s' must have %" PRId64 " elements", residual->name, shape_count(&out));
+    op_set_out(g, n, 0, a->type, out);
+    return ST_OK;
+}
+
+static double grad_data_macs(const graph *g, const node *n)
+{
+    const shape *a = &op_in(g, n, 0)->sh;
+    return (double)shape_count(&g->value[n->out[0]].sh) * (double)a->dim[a->rank - 1];
+}
+
+const op_desc op_linear_grad_data = {.name = "LinearGradData", .in = {3, 4}, .out = {1, 1}, .flags = OP_INTERNAL,
+                                     .attrs = grad_data_rows, .attr_size = sizeof(linear_grad_attrs), .infer = grad_data_infer,
+                                     NO_GRAD("it is made after gradients"), .macs = grad_data_macs};
+
+/* ---- LinearGradWeight: dw = alpha * A^T B, sums = the rows of A or of B added up (internal; made by the same pass) ----
+ * A [..., M] and B [..., N] of as many rows; dw [M, N]; sums [M] or [N]: the gradients of a weight and of the bias beside it.
+ * precision: as Linear; the sums may be of rounded elements then. */
+
+static const attr_desc grad_weight_rows[] = {
+    {ATTR(linear_grad_attrs, alpha), .type = ATTR_FLOAT, .def = 1},
+    {ATTR(linear_grad_attrs, sums_of), .type = ATTR_INT, .max = 1},
+    {ATTR(linear_grad_attrs, precision), .type = ATTR_CHOICE, .choices = "fp32 bf16 fp16"},
+    {0}};
+
+static status grad_weight_infer(graph *g, node *n)
+{
+    const linear_grad_attrs *at = n->attr;
+    TRY(op_check_float(g, n, 0));
+    TRY(op_check_same_type(g, n, 0, 1));
+    const value *a = op_in(g, n, 0), *b = op_in(g, n, 1);
+    if (!b || a->sh.rank < 1 || b->sh.rank < 1)
+        return op_fail(n, "the operands must be matrices");
+    if (rows_of(&a->sh) != rows_of(&b->sh))
+        return op_fail(n, "A has %" PRId64 " rows and B has %" PRId64, rows_of(&a->sh), rows_of(&b->sh));
+    const int64_t rows = a->sh.dim[a->sh.rank - 1], cols = b->sh.dim[b->sh.rank - 1];
+    const dtype type = a->type;
+    op_set_out(g, n, 0, type, SHAPE(rows, cols));
+    op_set_out(g, n, 1, type, SHAPE(at->sums_of ? cols : rows));
+    return ST_OK;
+}
+
+static double grad_weight_macs(const graph *g, const node *n)
+{
+    return (double)shape_count(&g->value[n->out[0]].sh) * (double)rows_of(&op_in(g, n, 0)->sh);
+}
+
+const op_desc op_linear_grad_weight = {.name = "LinearGradWeight", .in = {2, 2}, .out = {2, 2}, .flags = OP_INTERNAL,
+                                       .attrs = grad_weight_rows, .attr_size = sizeof(linear_grad_attrs), .infer = grad_weight_infer,
+                                       NO_GRAD("it is made after gradients"), .macs = grad_weight_macs};

@@ -44,7 +44,7 @@ struct layout {
 struct product {
     int compute;
     int32_t transposed_a, transposed_b, epilogue;
-    const float *bias;
+    float *bias; /* read, or where sums go */
     float *aux;
     int64_t aux_step;
 };
@@ -55,6 +55,13 @@ float load(const void *p, int type, int64_t i)
         return ((const float *)p)[i];
     const uint16_t bits = ((const uint16_t *)p)[i];
     return type == BLAS_R_16F ? __half2float({bits}) : __bfloat162float({bits});
+}
+
+/* What is kept of relu is a bit for every element. */
+const int SLOPES = (BLAS_EPILOGUE_GELU_TANH_SLOPE | BLAS_EPILOGUE_RELU_SLOPE) & ~BLAS_EPILOGUE_AUX;
+bool has_bits(const product &p)
+{
+    return p.epilogue & BLAS_EPILOGUE_AUX && p.epilogue & (BLAS_EPILOGUE_RELU | (BLAS_EPILOGUE_RELU_SLOPE & ~BLAS_EPILOGUE_AUX));
 }
 
 /* As the library checks: sizes go together, steps are large enough, types are a combination that it has. */
@@ -69,7 +76,19 @@ bool fits(const product &p, const layout &a, const layout &b, const layout &c, c
         return false;
     if (a.type != BLAS_R_32F && p.compute != BLAS_COMPUTE_32F)
         return false;
-    if ((p.epilogue & BLAS_EPILOGUE_BIAS && !p.bias) || (p.epilogue & BLAS_EPILOGUE_AUX && (!p.aux || p.aux_step % 8 || p.aux_step < m)))
+    switch (p.epilogue) { /* cublasLtEpilogue_t: sums and slopes with nothing else, one product at a time */
+    case BLAS_EPILOGUE_SUMS_FIRST:
+    case BLAS_EPILOGUE_SUMS_SECOND:
+    case BLAS_EPILOGUE_GELU_TANH_SLOPE:
+    case BLAS_EPILOGUE_RELU_SLOPE:
+        if (a.count != 1)
+            return false;
+        break;
+    default:
+        if (p.epilogue & (BLAS_EPILOGUE_SUMS | SLOPES))
+            return false;
+    }
+    if ((p.epilogue & (BLAS_EPILOGUE_BIAS | BLAS_EPILOGUE_SUMS) && !p.bias) || (p.epilogue & BLAS_EPILOGUE_AUX && (!p.aux || p.aux_step % (has_bits(p) ? 128 : 8) || p.aux_step < m)))
         return false;
     return true;
 }
@@ -78,6 +97,16 @@ void multiply(product p, float alpha, const void *a, layout la, const void *b, l
               layout ld)
 {
     int64_t k = p.transposed_a ? la.rows : la.cols;
+    for (int64_t row = 0; p.epilogue == BLAS_EPILOGUE_SUMS_FIRST && row < ld.rows; row++) {
+        p.bias[row] = 0;
+        for (int64_t j = 0; j < k; j++)
+            p.bias[row] += load(a, la.type, p.transposed_a ? row * la.step + j : j * la.step + row);
+    }
+    for (int64_t col = 0; p.epilogue == BLAS_EPILOGUE_SUMS_SECOND && col < ld.cols; col++) {
+        p.bias[col] = 0;
+        for (int64_t j = 0; j < k; j++)
+            p.bias[col] += load(b, lb.type, p.transposed_b ? j * lb.step + col : col * lb.step + j);
+    }
     for (int32_t i = 0; i < ld.count; i++)
         for (int64_t col = 0; col < ld.cols; col++)
             for (int64_t row = 0; row < ld.rows; row++) {
@@ -90,7 +119,17 @@ void multiply(product p, float alpha, const void *a, layout la, const void *b, l
                     v += beta * c[i * lc.batch_step + col * lc.step + row];
                 if (p.epilogue & BLAS_EPILOGUE_BIAS)
                     v += p.bias[row];
-                if (p.epilogue & BLAS_EPILOGUE_AUX)
+                if (has_bits(p)) {
+                    unsigned char *at = (unsigned char *)p.aux + (col * p.aux_step + row) / 8;
+                    const int bit = 1 << row % 8;
+                    if (p.epilogue == BLAS_EPILOGUE_RELU_SLOPE)
+                        v = *at & bit ? v : 0;
+                    else
+                        *at = (unsigned char)((*at & ~bit) | (v > 0 ? bit : 0));
+                } else if (p.epilogue == BLAS_EPILOGUE_GELU_TANH_SLOPE) {
+                    const float x = p.aux[col * p.aux_step + row], t = tanhf(0.79788456f * (x + 0.044715f * x * x * x));
+                    v *= 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
+                } else if (p.epilogue & BLAS_EPILOGUE_AUX)
                     p.aux[col * p.aux_step + row] = v;
                 if (p.epilogue & BLAS_EPILOGUE_RELU)
                     v = v < 0 ? 0 : v;

@@ -1,0 +1,157 @@
+/* blas_grad.cu - LinearGradData, LinearGradWeight and LinearMasked through cuBLASLt, where it has an epilogue that does all of it:
+ * the slope of gelu by tanh, that of relu by the mask which the library's own forward product made, and the sums of an operand's
+ * rows. It has none of the exact gelu or of tanh: these stay a product and a node beside it (exec/fuse_linear_grad.c). */
+#include "kernels/cuda/blas.cuh"
+
+struct grad_way {
+    const blas_plan *plan;
+    bool rounded; /* the operands are rounded before; else the library does that itself */
+    size_t a_at, b_at, all;
+};
+
+/* As operands of halves where they are to be rounded, else with the library rounding them. */
+static grad_way grad_ways(const kernel_args *a, int64_t precision, blas_key k)
+{
+    grad_way w = {};
+    if (is_empty(&k))
+        return w;
+    if (precision != PRECISION_FP32) {
+        const bool f16 = precision == PRECISION_F16;
+        blas_key half = k;
+        half.type = f16 ? BLAS_R_16F : BLAS_R_16BF;
+        half.compute = BLAS_COMPUTE_32F;
+        w.plan = cuda_blas_plan(a->queue, &half);
+        w.rounded = w.plan != NULL;
+        k.compute = f16 ? BLAS_COMPUTE_32F_FAST_16F : BLAS_COMPUTE_32F_FAST_16BF;
+    }
+    if (!w.plan)
+        w.plan = cuda_blas_plan(a->queue, &k);
+    w.all = workspace_of(w.plan);
+    if (w.rounded) {
+        w.a_at = w.all;
+        w.b_at = w.a_at + rounded_bytes(k.m, k.k);
+        w.all = w.b_at + rounded_bytes(k.k, k.n);
+    }
+    return w;
+}
+
+static void run_way(const kernel_args *a, const grad_way &w, double alpha, int64_t precision, blas_operands o)
+{
+    const blas_key *k = &w.plan->key;
+    char *work = (char *)a->work;
+    o.y = a->out[0].data;
+    o.a = a->in[0].data;
+    o.b = a->in[1].data;
+    o.alpha = (float)alpha;
+    o.beta = 1;
+    o.work = work;
+    if (w.rounded) {
+        round_operand(a, precision, work + w.a_at, o.a, k->m * k->k);
+        round_operand(a, precision, work + w.b_at, o.b, k->k * k->n);
+        o.a = work + w.a_at;
+        o.b = work + w.b_at;
+    }
+    cuda_blas_run(a->queue, w.plan, &o);
+}
+
+/* ---- the data ---- */
+
+static grad_way data_way(const kernel_args *a)
+{
+    const linear_grad_attrs *at = (const linear_grad_attrs *)a->attr;
+    const shape *x = &a->in[0].sh, *b = &a->in[1].sh;
+    const bool masked = a->in[2].type == DTYPE_U8;
+    if (!a->queue->blas || at->activation != (masked ? ACTIVATION_RELU : ACTIVATION_GELU_TANH))
+        return grad_way();
+    blas_key k = empty_key(a->queue);
+    set_sizes(&k, rows_of(x), x->dim[x->rank - 1], false, b->dim[0], b->dim[1], at->transB != 0);
+    k.adds = is_there(a->in, a->n_in, 3);
+    k.epilogue = masked ? BLAS_EPILOGUE_RELU_SLOPE : BLAS_EPILOGUE_GELU_TANH_SLOPE;
+    return masked || k.n % 8 == 0 ? grad_ways(a, at->precision, k) : grad_way(); /* steps of what was kept: cublasLt.h */
+}
+static bool data_takes(const kernel_args *a)
+{
+    return data_way(a).plan != NULL;
+}
+static size_t data_workspace(const kernel_args *a)
+{
+    return data_way(a).all;
+}
+static void data_run(const kernel_args *a)
+{
+    const linear_grad_attrs *at = (const linear_grad_attrs *)a->attr;
+    blas_operands o = {};
+    o.aux = a->in[2].data;
+    o.c = is_there(a->in, a->n_in, 3) ? a->in[3].data : NULL;
+    run_way(a, data_way(a), at->alpha, at->precision, o);
+}
+
+/* ---- the weight ---- */
+
+static grad_way weight_way(const kernel_args *a)
+{
+    const linear_grad_attrs *at = (const linear_grad_attrs *)a->attr;
+    const shape *x = &a->in[0].sh, *b = &a->in[1].sh;
+    if (!a->queue->blas)
+        return grad_way();
+    blas_key k = empty_key(a->queue);
+    set_sizes(&k, rows_of(x), x->dim[x->rank - 1], true, rows_of(b), b->dim[b->rank - 1], false);
+    k.epilogue = at->sums_of ? BLAS_EPILOGUE_SUMS_FIRST : BLAS_EPILOGUE_SUMS_SECOND;
+    return grad_ways(a, at->precision, k);
+}
+static bool weight_takes(const kernel_args *a)
+{
+    return weight_way(a).plan != NULL;
+}
+static size_t weight_workspace(const kernel_args *a)
+{
+    return weight_way(a).all;
+}
+static void weight_run(const kernel_args *a)
+{
+    const linear_grad_attrs *at = (const linear_grad_attrs *)a->attr;
+    blas_operands o = {};
+    o.sums = a->out[1].data;
+    run_way(a, weight_way(a), at->alpha, at->precision, o);
+}
+
+/* ---- relu with its mask ---- */
+
+static grad_way masked_way(const kernel_args *a)
+{
+    const linear_attrs *at = (const linear_attrs *)a->attr;
+    const shape *x = &a->in[0].sh, *b = &a->in[1].sh;
+    if (!a->queue->blas)
+        return grad_way();
+    blas_key k = empty_key(a->queue);
+    set_sizes(&k, rows_of(x), x->dim[x->rank - 1], at->transA != 0, b->dim[0], b->dim[1], at->transB != 0);
+    k.adds = is_there(a->in, a->n_in, 3);
+    k.epilogue = BLAS_EPILOGUE_RELU | BLAS_EPILOGUE_AUX | (is_there(a->in, a->n_in, 2) ? BLAS_EPILOGUE_BIAS : 0);
+    return grad_ways(a, at->precision, k);
+}
+static bool masked_takes(const kernel_args *a)
+{
+    return masked_way(a).plan != NULL;
+}
+static size_t masked_workspace(const kernel_args *a)
+{
+    return masked_way(a).all;
+}
+static void masked_run(const kernel_args *a)
+{
+    const linear_attrs *at = (const linear_attrs *)a->attr;
+    blas_operands o = {};
+    o.bias = is_there(a->in, a->n_in, 2) ? a->in[2].data : NULL;
+    o.c = is_there(a->in, a->n_in, 3) ? a->in[3].data : NULL;
+    o.aux = a->out[1].data;
+    run_way(a, masked_way(a), at->alpha, at->precision, o);
+}
+
+CUDA_TABLE(blas_grad) = {
+    {.op = OP_LINEAR_GRAD_DATA, .type = DTYPE_F32, .name = "linear_grad_data cuBLASLt", .run = data_run, .workspace = data_workspace,
+     .takes = data_takes, .method = "cuBLASLt"},
+    {.op = OP_LINEAR_GRAD_WEIGHT, .type = DTYPE_F32, .name = "linear_grad_weight cuBLASLt", .run = weight_run,
+     .workspace = weight_workspace, .takes = weight_takes, .method = "cuBLASLt"},
+    {.op = OP_LINEAR_MASKED, .type = DTYPE_F32, .name = "linear_masked cuBLASLt", .run = masked_run, .workspace = masked_workspace,
+     .takes = masked_takes, .method = "cuBLASLt"},
+    KERNEL_END};
