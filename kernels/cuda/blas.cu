@@ -86,27 +86,45 @@ static bool batch_step(const shape *s, const int64_t *dim, int rank, int64_t eac
     return true;
 }
 
+/* s without `n` of the axes before its matrices (those that it has). */
+static shape without_axes(const shape *s, int n)
+{
+    shape out = *s;
+    const int have = s->rank - 2, drop = n < have ? n : have;
+    if (have < 1 || drop < 1)
+        return out;
+    for (int i = s->rank - 2; i < s->rank; i++)
+        out.dim[i - drop] = s->dim[i];
+    out.rank -= drop;
+    return out;
+}
+
 static bool matmul_key(const kernel_args *a, blas_key *k)
 {
     const matmul_attrs *at = (const matmul_attrs *)a->attr;
     const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
-    int rank = (x->rank > w->rank ? x->rank : w->rank) - 2;
+    int rank = (x->rank > w->rank ? x->rank : w->rank) - 2, folded = 0;
+    bool folds = !at->transA;
     int64_t dim[RANK_MAX];
     *k = empty_key(a->queue);
     set_sizes(k, x->rank > 1 ? x->dim[x->rank - 2] : 1, x->dim[x->rank - 1], at->transA != 0,
               w->rank > 1 ? w->dim[w->rank - 2] : w->dim[0], w->rank > 1 ? w->dim[w->rank - 1] : 1, at->transB != 0);
-    for (int i = 0; i < rank; i++) {
+    for (int i = rank - 1; i >= 0; i--) {
         int ix = x->rank - 2 - rank + i, iw = w->rank - 2 - rank + i;
         int64_t dx = ix >= 0 ? x->dim[ix] : 1, dw = iw >= 0 ? w->dim[iw] : 1;
         dim[i] = dx == 1 ? dw : dx;
-        k->count *= dim[i];
+        folds = folds && dw == 1 && dx == dim[i]; /* one B for all of an innermost axis: its rows are rows of A */
+        if (folds) {
+            k->m *= dim[i];
+            folded++;
+        } else {
+            k->count *= dim[i];
+        }
     }
-    if (!batch_step(x, dim, rank, k->m * k->k, &k->a_step) || !batch_step(w, dim, rank, k->k * k->n, &k->b_step))
+    const shape left = without_axes(x, folded), right = without_axes(w, folded);
+    rank = rank > folded ? rank - folded : 0;
+    if (!batch_step(&left, dim, rank, k->m * k->k, &k->a_step) || !batch_step(&right, dim, rank, k->k * k->n, &k->b_step))
         return false;
-    if (k->count > 1 && k->b_step == 0 && !k->a_transposed && k->a_step == k->m * k->k) { /* one matrix: rows of one product */
-        k->m *= k->count;
-        k->count = 1;
-    }
     if (k->count == 1)
         k->a_step = k->b_step = 0;
     return !is_empty(k);
