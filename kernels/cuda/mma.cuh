@@ -20,47 +20,72 @@ static inline bool has_tensor_cores(const kernel_args *a)
 struct mma_operands {
     uint32_t a[4], b[2];
 };
-struct mma_numbers {
-    float a[4][2], b[2][2];
+/* A lane's part of a product, in its own stack. */
+struct mma_part {
+    float *c;
+    const uint32_t *a, *b;
 };
-template <class E> static inline float mma_element(uint32_t pair, int which)
+typedef float mma_row __attribute__((vector_size(32)));
+/* c += a * b of the whole warp, K entries each, in their order. A register holds 32 / BITS of them; value(bits) is the number. */
+template <int K, int BITS, class V> EMULATOR_UNWATCHED static inline void mma_warp(void *const parts[32], V value)
 {
-    E v;
-    v.bits = (uint16_t)(pair >> 16 * which);
-    return as_float(v);
+    constexpr int EACH = 32 / BITS, HALF = K / 2;
+    float a[16][K];
+    mma_row b[K], c[16];
+    for (int lane = 0; lane < 32; lane++) {
+        const mma_part *p = static_cast<const mma_part *>(parts[lane]);
+        const int g = lane / 4, t = lane % 4;
+        for (int e = 0; e < EACH; e++) {
+            for (int i = 0; i < 4; i++)
+                a[g + i % 2 * 8][i / 2 * HALF + EACH * t + e] = value(p->a[i] >> e * BITS % 32);
+            for (int i = 0; i < 2; i++)
+                b[i * HALF + EACH * t + e][g] = value(p->b[i] >> e * BITS % 32);
+        }
+        for (int i = 0; i < 4; i++)
+            c[g + i / 2 * 8][2 * t + i % 2] = p->c[i];
+    }
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < K; k++)
+            c[row] += a[row][k] * b[k];
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++)
+            static_cast<const mma_part *>(parts[lane])->c[i] = c[lane / 4 + i / 2 * 8][2 * (lane % 4) + i % 2];
 }
 template <class E> static inline void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATOR_LINE)
 {
-    mma_numbers mine, all[32];
-    const int g = emulator_lane() / 4, t = emulator_lane() % 4;
-    for (int i = 0; i < 8; i++)
-        mine.a[i / 2][i % 2] = mma_element<E>(a[i / 2], i % 2);
-    for (int i = 0; i < 4; i++)
-        mine.b[i / 2][i % 2] = mma_element<E>(b[i / 2], i % 2);
-    emulator_gather(&mine, sizeof mine, all, line);
-    for (int i = 0; i < 4; i++) { /* of the sums */
-        const int column = 2 * t + i % 2;
-        for (int k = 0; k < 16; k++) {
-            const int part = k / 8, lane = k % 8 / 2;
-            c[i] += all[4 * g + lane].a[i / 2 + 2 * part][k % 2] * all[4 * column + lane].b[part][k % 2];
-        }
-    }
+    mma_part mine = {c, a, b};
+    emulator_together([](void *const parts[32]) { mma_warp<16, 16>(parts, [](uint32_t bits) {
+        E v;
+        v.bits = (uint16_t)bits;
+        return as_float(v);
+    }); }, &mine, line);
 }
-static inline void load_matrices(uint32_t (&to)[4], const void *row, bool turned, int line)
+struct matrices_part {
+    uint32_t *to;
+    const void *row;
+};
+template <bool TURNED> static inline void matrices_warp(void *const parts[32])
 {
-    const void *all[32];
-    emulator_gather(&row, sizeof row, all, line);
-    for (int i = 0; i < 4; i++)
-        for (int e = 0; e < 2; e++) {
-            const int lane = emulator_lane(), r = turned ? 2 * (lane % 4) + e : lane / 4, c = turned ? lane / 4 : 2 * (lane % 4) + e;
-            uint16_t v;
-            memcpy(&v, (const char *)all[8 * i + r] + 2 * c, sizeof v);
-            to[i] = e ? to[i] | (uint32_t)v << 16 : v;
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++) {
+            uint16_t pair[2];
+            for (int e = 0; e < 2; e++) {
+                const int r = TURNED ? 2 * (lane % 4) + e : lane / 4, c = TURNED ? lane / 4 : 2 * (lane % 4) + e;
+                memcpy(&pair[e], static_cast<const char *>(static_cast<const matrices_part *>(parts[8 * i + r])->row) + 2 * c, sizeof pair[e]);
+            }
+            static_cast<const matrices_part *>(parts[lane])->to[i] = pair[0] | (uint32_t)pair[1] << 16;
         }
-    emulator_warp(~0u, line); /* what was read stays until all have read */
 }
-static inline void load_matrices(uint32_t (&to)[4], const void *row, EMULATOR_LINE) { load_matrices(to, row, false, line); }
-static inline void load_turned(uint32_t (&to)[4], const void *row, EMULATOR_LINE) { load_matrices(to, row, true, line); }
+static inline void load_matrices(uint32_t (&to)[4], const void *row, EMULATOR_LINE)
+{
+    matrices_part mine = {to, row};
+    emulator_together(matrices_warp<false>, &mine, line);
+}
+static inline void load_turned(uint32_t (&to)[4], const void *row, EMULATOR_LINE)
+{
+    matrices_part mine = {to, row};
+    emulator_together(matrices_warp<true>, &mine, line);
+}
 static inline void copy_begin(void *to, const void *from, bool there) { emulator_copy_begin(to, from, 16, there); }
 static inline void copy_close() { emulator_copy_close(); }
 template <int LEFT> static inline void copy_wait() { emulator_copy_wait(LEFT); }

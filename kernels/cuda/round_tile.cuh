@@ -38,13 +38,9 @@ struct round_tf32 {
 #if defined(CUDA_EMULATED)
     static void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
     {
-        const mma_operands mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-        mma_operands all[32];
-        const int g = emulator_lane() / 4, t = emulator_lane() % 4;
-        emulator_gather(&mine, sizeof mine, all, __builtin_LINE());
-        for (int i = 0; i < 4; i++)
-            for (int k = 0; k < 8; k++)
-                sum[i] += __uint_as_float(all[4 * g + k % 4].a[i / 2 + k / 4 * 2]) * __uint_as_float(all[4 * (2 * t + i % 2) + k % 4].b[k / 4]);
+        mma_part mine = {sum, a, b};
+        emulator_together([](void *const parts[32]) { mma_warp<8, 32>(parts, [](uint32_t bits) { return __uint_as_float(bits); }); },
+                          &mine, __builtin_LINE());
     }
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
     __device__ static void multiply(float (&)[4], const uint32_t (&)[4], const uint32_t (&)[2]) { __trap(); }

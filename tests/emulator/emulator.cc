@@ -2,7 +2,8 @@
  *
  * The threads of a block share one host thread. A warp's threads begin one after the other on one stack: a thread that
  * ends leaves it to the next one, a thread that waits (barrier, shuffle) keeps it, and the next begins on another. So a
- * kernel without barriers costs a call a thread.
+ * kernel without barriers costs a call a thread. A thread that waits goes on in the next one of its warp directly; what
+ * lanes do together (a shuffle, a product) is done once, when all of them wait there.
  *
  * What a device leaves undefined is a failure here, with the kernel's name: threads of a block at different barriers, a
  * shuffle from a lane that is done or does not take part, writes beside dynamic shared memory. The failure is of the
@@ -27,7 +28,6 @@ namespace {
 enum state_of { RUNS, AT_BLOCK, AT_WARP, DONE };
 struct worker {
     fiber on;
-    bool idle;
 };
 struct copy {
     void *to;
@@ -39,7 +39,10 @@ struct lane { /* a thread of the block */
     worker *on;
     unsigned mask; /* of the lanes that it waits for */
     int line;      /* where it waits */
-    uint64_t brought;
+    int from;      /* the lane of the warp that it takes from; -1: none */
+    uint64_t brought, got;
+    emulator_task *task; /* NULL: none; `operands` are this lane's */
+    void *operands;
     unsigned char gathered[2][64]; /* in turns: nobody is two gathers ahead of another lane */
     unsigned gathers;
     std::vector<std::vector<copy>> *copies; /* groups under way, the last one still open; NULL: none ever */
@@ -52,7 +55,9 @@ fiber host;
 std::vector<worker *> &idle = *new std::vector<worker *>, &all_workers = *new std::vector<worker *>; /* until the program ends */
 worker *on_turn; /* whose stack this is */
 int current;
+fiber *left;                         /* the stack that was left last */
 int begin_order[32], n_begin, begun; /* the warp's threads that have not begun */
+int turn[32], n_turn, turned;        /* the warp's threads that go on, those that wait still among them */
 int threads;                         /* of the block */
 const std::function<void()> *running;
 
@@ -94,42 +99,7 @@ __attribute__((format(printf, 1, 2))) void fault(const char *text, ...)
 
 /* ---- stacks ---- */
 
-void leave()
-{
-    worker *w = on_turn;
-    fiber_go(&w->on, &host);
-    fiber_arrived(&w->on, &host);
-    on_turn = w;
-}
-
-/* On a stack: begins threads until there is none left, or is left where one of them waits. */
-void work()
-{
-    fiber none;
-    fiber_arrived(&none, &host);
-    for (;;) {
-        while (begun < n_begin) {
-            current = begin_order[begun++];
-            lanes[current].on = on_turn;
-            emulator_now.thread = place[current];
-            (*running)();
-            lanes[current].state = DONE;
-        }
-        on_turn->idle = true;
-        leave();
-    }
-}
-
-void go(worker *w)
-{
-    on_turn = w;
-    w->idle = false;
-    fiber_go(&host, &w->on);
-    fiber_arrived(&host, &w->on);
-    if (w->idle)
-        idle.push_back(w);
-}
-
+void work();
 worker *take_worker()
 {
     if (idle.empty()) {
@@ -141,6 +111,63 @@ worker *take_worker()
     worker *w = idle.back();
     idle.pop_back();
     return w;
+}
+
+/* The stack to go on with: of a thread of the warp that begins or goes on, in their order; the host's when none is left. */
+fiber *next()
+{
+    if (!faulty && begun < n_begin) {
+        on_turn = take_worker();
+        return &on_turn->on;
+    }
+    while (!faulty && turned < n_turn) {
+        const int i = turn[turned++];
+        if (lanes[i].state == RUNS) {
+            on_turn = lanes[i].on;
+            return &on_turn->on;
+        }
+    }
+    return &host;
+}
+
+void change(fiber *me, fiber *to)
+{
+    left = me;
+    fiber_go(me, to);
+    fiber_arrived(me, left);
+}
+
+void leave()
+{
+    worker *w = on_turn;
+    change(&w->on, next());
+    on_turn = w;
+}
+
+/* On a stack: begins threads until there is none left, or is left where one of them waits. */
+void work()
+{
+    fiber none;
+    fiber_arrived(&none, left);
+    for (;;) {
+        while (begun < n_begin) {
+            current = begin_order[begun++];
+            lanes[current].on = on_turn;
+            emulator_now.thread = place[current];
+            (*running)();
+            lanes[current].state = DONE;
+        }
+        idle.push_back(on_turn);
+        leave();
+    }
+}
+
+/* Until all threads that may go on are done or wait. */
+void run_turn()
+{
+    fiber *to = next();
+    if (to != &host)
+        change(&host, to);
 }
 
 /* After a fault threads stand wherever they were: their stacks begin anew. */
@@ -172,8 +199,38 @@ void wait_here(state_of why, unsigned mask, int line)
     lanes[me].mask = mask;
     lanes[me].line = line;
     leave();
+    lanes[me].from = -1;
+    lanes[me].task = nullptr;
     current = me;
     emulator_now.thread = place[me];
+}
+
+/* What the lanes in `mask` of the warp [from, to), which all wait, do together. */
+void do_together(int from, int to, unsigned mask)
+{
+    void *operands[32];
+    emulator_task *task = nullptr;
+    int with = 0;
+    for (int k = from; k < to; k++) {
+        lane &l = lanes[k];
+        if (!(mask >> (k - from) & 1) || l.state != AT_WARP)
+            continue;
+        if (l.task) {
+            task = l.task;
+            operands[k - from] = l.operands;
+            with++;
+        } else if (l.from >= 0) {
+            const int other = from + l.from;
+            if (other >= to || !(mask >> l.from & 1) || lanes[other].state != AT_WARP || lanes[other].from < 0)
+                fault("thread %d takes from lane %d at line %d, which is done or does not take part", k, l.from, l.line);
+            else
+                l.got = lanes[other].brought;
+        }
+    }
+    if (task && with < 32)
+        fault("%d lanes do at line %d what takes a whole warp: another is done or does not take part", with, lanes[from].line);
+    else if (task)
+        task(operands);
 }
 
 /* Frees the lanes whose masks are complete: everyone named waits here too, or is done. */
@@ -191,6 +248,8 @@ bool free_warp(int from, int to)
                 fault("lanes of a warp wait for each other at different places (lines %d and %d) or with different masks "
                       "(%#x and %#x)", lanes[i].line, lanes[k].line, mask, lanes[k].mask);
         }
+        if (complete && !faulty)
+            do_together(from, to, mask);
         for (int k = from; complete && !faulty && k < to; k++)
             if ((mask >> (k - from) & 1) && lanes[k].state == AT_WARP) {
                 lanes[k].state = RUNS;
@@ -203,22 +262,18 @@ bool free_warp(int from, int to)
 /* The warp [from, to) until all of its threads are done or wait for other warps. */
 void run_warp(int from, int to, bool begins)
 {
-    int turn[32];
+    n_begin = begun = n_turn = turned = 0;
     if (begins) {
         n_begin = to - from;
         in_order(n_begin, from, begin_order);
-        for (begun = 0; begun < n_begin && !faulty;)
-            go(take_worker());
+        run_turn();
     }
     for (bool first = begins; !faulty; first = false) {
         if (!first) {
-            in_order(to - from, from, turn);
-            for (int k = 0; k < to - from && !faulty; k++)
-                if (lanes[turn[k]].state == RUNS) {
-                    current = turn[k];
-                    emulator_now.thread = place[current];
-                    go(lanes[current].on);
-                }
+            n_turn = to - from;
+            turned = 0;
+            in_order(n_turn, from, turn);
+            run_turn();
         }
         if (!free_warp(from, to))
             return;
@@ -255,6 +310,8 @@ void run_block()
     int warps[32], n = (threads + 31) / 32;
     for (int i = 0; i < threads; i++) {
         lanes[i].state = RUNS;
+        lanes[i].from = -1;
+        lanes[i].task = nullptr;
         lanes[i].gathers = 0;
         if (lanes[i].copies)
             lanes[i].copies->clear();
@@ -277,10 +334,26 @@ struct kernel_use {
 };
 std::map<const void *, kernel_use> used;
 
-__attribute__((no_sanitize("address"))) void foul(unsigned char *at, size_t n)
+typedef uint64_t __attribute__((may_alias, aligned(1))) eight;
+
+/* Between variables lies what a sanitizer forbids: no memset. */
+void foul(unsigned char *at, size_t n)
 {
+    for (; n >= 8; at += 8, n -= 8)
+        *(volatile eight *)at = ~(uint64_t)0;
     for (volatile unsigned char *p = at; n; n--)
         *p++ = 0xFF;
+}
+
+bool is_foul(const unsigned char *at, size_t n)
+{
+    for (; n >= 8; at += 8, n -= 8)
+        if (*(const eight *)at != ~(uint64_t)0)
+            return false;
+    for (; n; n--)
+        if (*at++ != 0xFF)
+            return false;
+    return true;
 }
 
 size_t static_bytes() { return __start_emulated_shared ? (size_t)(__stop_emulated_shared - __start_emulated_shared) : 0; }
@@ -293,17 +366,13 @@ void foul_static(const kernel_use &k)
     }
 }
 
-__attribute__((no_sanitize("address"))) void learn_static(kernel_use *k)
+void learn_static(kernel_use *k)
 {
-    const unsigned char *s = __start_emulated_shared;
-    size_t n = static_bytes();
+    const size_t n = static_bytes();
     for (size_t g = 0; g * GRANULE < n; g++)
-        for (size_t i = g * GRANULE; i < n && i < (g + 1) * GRANULE; i++)
-            if (s[i] != 0xFF) {
-                if (!std::binary_search(k->granules.begin(), k->granules.end(), (uint32_t)g))
-                    k->granules.insert(std::lower_bound(k->granules.begin(), k->granules.end(), (uint32_t)g), (uint32_t)g);
-                break;
-            }
+        if (!is_foul(__start_emulated_shared + g * GRANULE, std::min((size_t)GRANULE, n - g * GRANULE)) &&
+            !std::binary_search(k->granules.begin(), k->granules.end(), (uint32_t)g))
+            k->granules.insert(std::lower_bound(k->granules.begin(), k->granules.end(), (uint32_t)g), (uint32_t)g);
 }
 
 void watch_dynamic(size_t bytes)
@@ -411,16 +480,17 @@ void emulator_warp(unsigned mask, int line)
 
 uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line)
 {
-    int other = (current & ~31) + from;
     lanes[current].brought = mine;
+    lanes[current].from = from & 31;
     emulator_warp(mask, line);
-    if (other >= threads || !(mask >> from & 1) || lanes[other].state == DONE) {
-        fault("thread %d takes from lane %d at line %d, which is done or does not take part", current, from, line);
-        stop();
-    }
-    uint64_t got = lanes[other].brought;
-    emulator_warp(mask, line); /* nobody brings the next before all have taken this */
-    return got;
+    return lanes[current].got;
+}
+
+void emulator_together(emulator_task *task, void *operands, int line)
+{
+    lanes[current].task = task;
+    lanes[current].operands = operands;
+    emulator_warp(~0u, line);
 }
 
 void emulator_gather(const void *mine, size_t size, void *all, int line)

@@ -67,6 +67,9 @@ void emulator_warp(unsigned mask, int line); /* of the lanes in `mask` */
 /* The 8 bytes that lane `from` of the warp brought to this call. */
 uint64_t emulator_exchange(uint64_t mine, int from, unsigned mask, int line);
 int emulator_lane();
+/* Done once for the warp when all 32 lanes wait here, each with its operands. */
+typedef void emulator_task(void *const operands[32]);
+void emulator_together(emulator_task *task, void *operands, int line);
 /* What all 32 lanes of the warp bring, `size` (up to 64) bytes each, to all[32 * size]. */
 void emulator_gather(const void *mine, size_t size, void *all, int line);
 /* Copies that a thread begins: done when it waits for their group (zeros where they are not there), no sooner. */
@@ -75,6 +78,8 @@ void emulator_copy_close();
 void emulator_copy_wait(int left); /* groups that may go on */
 
 #define EMULATOR_LINE int line = __builtin_LINE()
+/* Of functions of the emulator's own that sanitizers need not look at. */
+#define EMULATOR_UNWATCHED __attribute__((no_sanitize("address", "undefined")))
 static inline void __syncthreads(EMULATOR_LINE) { emulator_barrier(line); }
 static inline void __syncwarp(unsigned mask = ~0u, EMULATOR_LINE) { emulator_warp(mask, line); }
 template <class T> static inline T emulator_shuffle(T v, int from, unsigned mask, int line)
