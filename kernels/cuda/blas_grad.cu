@@ -9,6 +9,17 @@ struct grad_way {
     size_t a_at, b_at, all;
 };
 
+/* All operands are float32, but for a mask. */
+static bool are_floats(const kernel_args *a)
+{
+    bool ok = true;
+    for (int i = 0; i < a->n_in; i++)
+        ok = ok && (a->in[i].type == DTYPE_F32 || a->in[i].type == DTYPE_NONE || (i == 2 && a->in[i].type == DTYPE_U8));
+    for (int i = 0; i < a->n_out; i++)
+        ok = ok && (a->out[i].type == DTYPE_F32 || (i == 1 && a->out[i].type == DTYPE_U8));
+    return ok;
+}
+
 /* As operands of halves where they are to be rounded, else with the library rounding them. */
 static grad_way grad_ways(const kernel_args *a, int64_t precision, blas_key k)
 {
@@ -71,7 +82,7 @@ static grad_way data_way(const kernel_args *a)
 }
 static bool data_takes(const kernel_args *a)
 {
-    return data_way(a).plan != NULL;
+    return are_floats(a) && data_way(a).plan != NULL;
 }
 static size_t data_workspace(const kernel_args *a)
 {
@@ -101,7 +112,7 @@ static grad_way weight_way(const kernel_args *a)
 }
 static bool weight_takes(const kernel_args *a)
 {
-    return weight_way(a).plan != NULL;
+    return are_floats(a) && weight_way(a).plan != NULL;
 }
 static size_t weight_workspace(const kernel_args *a)
 {
@@ -131,7 +142,7 @@ static grad_way masked_way(const kernel_args *a)
 }
 static bool masked_takes(const kernel_args *a)
 {
-    return masked_way(a).plan != NULL;
+    return are_floats(a) && masked_way(a).plan != NULL;
 }
 static size_t masked_workspace(const kernel_args *a)
 {

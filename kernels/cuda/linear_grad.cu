@@ -300,10 +300,15 @@ static size_t data_workspace(const kernel_args *a)
     const product_size p = grad_choose(a, data_job(a), false);
     return product_workspace(&p);
 }
-/* The order of a mask's bits is a library's. */
-static bool data_takes(const kernel_args *a)
+/* All operands are float32: the order of a mask's bits is a library's. */
+static bool are_floats(const kernel_args *a)
 {
-    return a->in[2].type == DTYPE_F32;
+    bool ok = true;
+    for (int i = 0; i < a->n_in; i++)
+        ok = ok && (a->in[i].type == DTYPE_F32 || a->in[i].type == DTYPE_NONE);
+    for (int i = 0; i < a->n_out; i++)
+        ok = ok && a->out[i].type == DTYPE_F32;
+    return ok;
 }
 static void data_run(const kernel_args *a)
 {
@@ -344,12 +349,12 @@ static void weight_run(const kernel_args *a)
 }
 static bool weight_takes(const kernel_args *a)
 {
-    return shape_count(&a->out[0].sh) > 0;
+    return are_floats(a) && shape_count(&a->out[0].sh) > 0;
 }
 
 CUDA_TABLE(linear_grad) = {
     {.op = OP_LINEAR_GRAD_DATA, .type = DTYPE_F32, .name = "linear_grad_data", .run = data_run, .workspace = data_workspace,
-     .takes = data_takes},
+     .takes = are_floats},
     {.op = OP_LINEAR_GRAD_WEIGHT, .type = DTYPE_F32, .name = "linear_grad_weight", .run = weight_run, .workspace = weight_workspace,
      .takes = weight_takes},
     KERNEL_END};

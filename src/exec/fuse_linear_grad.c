@@ -170,7 +170,8 @@ static status take_slope(fusion *f, node_id k, int64_t activation)
 /* A ReduceSum over all axes but the last. */
 static bool sums_rows(const graph *g, const node *n)
 {
-    if (n->op != OP_REDUCE_SUM || g->value[n->in[0]].type != DTYPE_F32 || g->value[n->in[0]].block || g->value[n->out[0]].block)
+    if (n->op != OP_REDUCE_SUM || g->value[n->in[0]].type != DTYPE_F32 || g->value[n->in[0]].block || g->value[n->out[0]].block ||
+        g->value[n->out[0]].narrow)
         return false;
     const shape *x = &g->value[n->in[0]].sh, *y = &g->value[n->out[0]].sh;
     const reduce_attrs *at = n->attr;
