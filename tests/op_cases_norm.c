@@ -212,5 +212,12 @@ const op_case op_cases_norm[] = {
      BN(.relu = 1, .ceiling = 1), .loss_outs = 1, .fwd_tol = 1e-6, .bwd_tol = 4e-6},
     {OP_BATCH_NORM_TRAIN, "packs of channels, far from zero", .in = {{F32(16, 8, 9, 9), .lo = 100, .hi = 101}, SCALE(8), BIAS(8)},
      BN(.relu = 0), .loss_outs = 1, .fwd_tol = 3e-5, .bwd_tol = 1e-4, .grad_tol = 1e-5, .step = 1e-7},
+    {OP_BATCH_NORM_APPLY, .in = {{F32(4, 3, 5, 7)}, SCALE(3), BIAS(3), MEAN(3), VAR(3)}, BN(.relu = 0), .fwd_tol = 2e-6},
+    {OP_BATCH_NORM_APPLY, "residual and relu", .in = {{F32(3, 24, 4, 5)}, SCALE(24), BIAS(24), MEAN(24), VAR(24), {F32(3, 24, 4, 5)}},
+     BN(.relu = 1, .ceiling = 1.5), .fwd_tol = 2e-6},
+    {OP_BATCH_NORM_APPLY, "pieces", .in = {{F32(8, 16, 33, 37)}, SCALE(16), BIAS(16), MEAN(16), VAR(16), {F32(8, 16, 33, 37)}},
+     BN(.relu = 1), .fwd_tol = 2e-6},
+    {OP_BATCH_NORM_APPLY, "variance of other channels", .in = {{F32(4, 3, 5, 7)}, SCALE(3), BIAS(3), MEAN(3), VAR(4)}, BN(.relu = 0),
+     .refuse = "operand of the channels"},
     {OP_BATCH_NORM_MOMENTS, "packs of channels", .in = {{F32(8, 24, 20, 21)}}, .fwd_tol = 1e-6},
     OP_CASE_END};

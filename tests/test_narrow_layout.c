@@ -7,6 +7,7 @@
 #include "distill/train_graph.h"
 #include "exec/exec.h"
 #include "harness.h"
+#include "ops/attrs.h"
 #include "student/student.h"
 
 #include <math.h>
@@ -131,7 +132,16 @@ static size_t count_of(const graph *g, op_id op)
 
 static size_t convolutions(const graph *g)
 {
-    return count_of(g, OP_CONV) + count_of(g, OP_NORM_CONV);
+    return count_of(g, OP_CONV) + count_of(g, OP_NORM_CONV) + count_of(g, OP_CONV_MOMENTS);
+}
+
+/* Convolutions with a norm on the way in. */
+static size_t norm_convs(const graph *g)
+{
+    size_t n = count_of(g, OP_NORM_CONV);
+    for (size_t k = 1; k < g->n_node; k++)
+        n += g->node[k].op == OP_CONV_MOMENTS && g->node[k].n_in > 4;
+    return n;
 }
 
 /* Nodes that read or make images and do so plain, though more than a number for each channel. */
@@ -170,13 +180,14 @@ static void check_counts(const char *name, const graph *g, size_t edges, bool fr
 /* Of the norms that only convolutions read are taken the moments; two readers, the convolution and its weight's gradient. */
 static void check_norms(const net *n, const graph *g)
 {
-    const size_t written = count_of(g, OP_BATCH_NORM_TRAIN), moments = count_of(g, OP_BATCH_NORM_MOMENTS);
+    const size_t written = count_of(g, OP_BATCH_NORM_TRAIN) + count_of(g, OP_BATCH_NORM) + count_of(g, OP_BATCH_NORM_APPLY);
+    const size_t moments = count_of(g, OP_BATCH_NORM_GRAD) - written;
     printf("%s: %zu norms written, %zu on the way into convolutions\n", n->name, written, moments);
     if (n->written == 0)
         return;
     ck_assert_uint_eq(written, n->written);
-    ck_assert_uint_ge(count_of(g, OP_NORM_CONV), moments);
-    ck_assert_uint_eq(count_of(g, OP_NORM_CONV), count_of(g, OP_NORM_CONV_GRAD_WEIGHT));
+    ck_assert_uint_ge(norm_convs(g), moments);
+    ck_assert_uint_eq(norm_convs(g), count_of(g, OP_NORM_CONV_GRAD_WEIGHT));
     ck_assert_uint_gt(moments, 0);
 }
 
@@ -217,6 +228,106 @@ START_TEST(frozen_models_change_layout_at_their_edges_only)
         check_counts(nets[i].name, exec_graph(f.e), nets[i].frozen_edges, true);
         frozen_close(&f);
         backend_close(b);
+    }
+}
+END_TEST
+
+/* ---- statistics out of convolutions ---- */
+
+/* The images that nodes read to take their statistics, in bytes; *made: how many of these a convolution makes. */
+static double read_for_statistics(const graph *g, size_t *made)
+{
+    double bytes = 0;
+    *made = 0;
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        if (n->op != OP_BATCH_NORM_TRAIN && n->op != OP_BATCH_NORM_MOMENTS)
+            continue;
+        const value *x = &g->value[n->in[0]];
+        const op_desc *maker = x->from ? op_of(g->node[x->from].op) : NULL;
+        bytes += (double)shape_count(&x->sh) * (x->narrow ? 2 : 4);
+        *made += maker && maker->macs;
+    }
+    return bytes;
+}
+
+START_TEST(statistics_come_out_of_convolutions)
+{
+    static const struct {
+        size_t net, left; /* left: norms that read images of convolutions for their statistics */
+    } rows[] = {{0, 0}, {1, 0}, {2, 0}, {3, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        opened wide, narrow;
+        size_t made;
+        double bytes = 0;
+        open_step(&nets[rows[i].net], DTYPE_NONE, &wide);
+        open_step(&nets[rows[i].net], DTYPE_F16, &narrow);
+        const graph *g = exec_graph(narrow.e);
+        for (size_t k = 1; k < g->n_node; k++)
+            bytes += g->node[k].op == OP_CONV_MOMENTS ? 2.0 * (double)shape_count(&g->value[g->node[k].out[0]].sh) : 0;
+        const double left = read_for_statistics(g, &made);
+        printf("%s: of %zu norms %zu have their statistics from convolutions, %zu read these; %.0f bytes of images less, %.0f left\n",
+               nets[rows[i].net].name, count_of(exec_graph(wide.e), OP_BATCH_NORM_TRAIN), count_of(g, OP_CONV_MOMENTS), made, bytes, left);
+        ck_assert_uint_eq(made, rows[i].left);
+        ck_assert_uint_gt(count_of(g, OP_CONV_MOMENTS), 0);
+        ck_assert_uint_eq(count_of(g, OP_CONV_MOMENTS) + count_of(g, OP_BATCH_NORM_TRAIN) + count_of(g, OP_BATCH_NORM_MOMENTS),
+                          count_of(exec_graph(wide.e), OP_BATCH_NORM_TRAIN));
+        close_step(&wide);
+        close_step(&narrow);
+    }
+}
+END_TEST
+
+/* They are those of the numbers that were written, not of the sums before these were rounded. */
+START_TEST(statistics_are_of_what_was_written)
+{
+    static const struct {
+        int64_t n, c, m, size;
+        double shift;
+    } rows[] = {{3, 16, 16, 23, 0}, {3, 8, 10, 9, 0}, {2, 8, 72, 24, 3}, {4, 16, 64, 7, 60}, {9, 8, 16, 61, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const int64_t m = rows[i].m, pixels = rows[i].size * rows[i].size, count = rows[i].n * pixels;
+        const conv_attrs conv = {.group = 1};
+        const batch_norm_attrs norm = {.epsilon = 1e-5, .relu = 1};
+        rng r = rng_make(7, RNG_TEST, i, 0);
+        value_id in[5], y, out[3];
+        double worst = 0;
+        graph *g;
+        backend *b;
+        exec *e;
+        OK(graph_new(&g));
+        const shape shapes[] = {SHAPE(rows[i].n, rows[i].c, rows[i].size, rows[i].size), SHAPE(m, rows[i].c, 1, 1), SHAPE(m), SHAPE(m), SHAPE(m)};
+        for (size_t k = 0; k < 5; k++)
+            OK(graph_add_input(g, NULL, DTYPE_F32, shapes[k], &in[k]));
+        OK(graph_add1(g, OP_CONV, &conv, in[0], in[1], in[2], &y));
+        OK(graph_add(g, OP_BATCH_NORM_TRAIN, &norm, (const value_id[]){y, in[3], in[4]}, 3, out, 3));
+        OK(graph_add_output(g, y));
+        for (size_t k = 0; k < 3; k++)
+            OK(graph_add_output(g, out[k]));
+        OK(backend_open("emulated", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &b));
+        OK(backend_narrow(b, DTYPE_F16));
+        OK(exec_open(g, b, NULL, 0, &e));
+        ck_assert_uint_eq(count_of(exec_graph(e), OP_CONV_MOMENTS), 1);
+        for (size_t k = 0; k < 5; k++)
+            for (int64_t j = 0; j < shape_count(&shapes[k]); j++)
+                ((float *)exec_data(e, in[k]))[j] = (float)(rng_normal(&r) + (k == 2 ? rows[i].shift : 0));
+        OK(exec_run(e, PHASE_MAIN));
+        const float *x = exec_data(e, y), *mean = exec_data(e, out[1]), *var = exec_data(e, out[2]);
+        for (int64_t c = 0; c < m; c++) {
+            double sum = 0, square = 0;
+            for (int64_t k = 0; k < count; k++)
+                sum += (double)x[(k / pixels * m + c) * pixels + k % pixels] / (double)count;
+            for (int64_t k = 0; k < count; k++) {
+                const double far = (double)x[(k / pixels * m + c) * pixels + k % pixels] - sum;
+                square += far * far / (double)count;
+            }
+            worst = fmax(worst, fmax(fabs((double)mean[c] - sum) / fmax(1, fabs(sum)), fabs((double)var[c] - square) / square));
+        }
+        test_max_error("moments", worst, 2e-6);
+        ck_assert_msg(worst <= 2e-6, "row %zu: off by %g", i, worst);
+        exec_close(e);
+        backend_close(b);
+        graph_free(g);
     }
 }
 END_TEST
@@ -304,8 +415,8 @@ static void check_apart(const net *n, dtype type)
     opened in, apart;
     open_step_as(n, type, false, &in);
     open_step_as(n, type, true, &apart);
-    ck_assert_uint_gt(count_of(exec_graph(in.e), OP_NORM_CONV), 0);
-    ck_assert_uint_eq(count_of(exec_graph(apart.e), OP_NORM_CONV), 0);
+    ck_assert_uint_gt(norm_convs(exec_graph(in.e)), 0);
+    ck_assert_uint_eq(norm_convs(exec_graph(apart.e)), 0);
     ck_assert_uint_lt(exec_plan(in.e)->activations, exec_plan(apart.e)->activations);
     fill_inputs(&in);
     fill_inputs(&apart);
@@ -366,6 +477,7 @@ START_TEST(frozen_models_are_those_of_float32)
 END_TEST
 
 const test_entry test_table[] = {TEST(training_steps_change_layout_at_their_edges_only),
-                                 TEST(frozen_models_change_layout_at_their_edges_only), TEST(steps_are_those_of_float32),
+                                 TEST(frozen_models_change_layout_at_their_edges_only), TEST(statistics_come_out_of_convolutions),
+                                 TEST(statistics_are_of_what_was_written), TEST(steps_are_those_of_float32),
                                  TEST(norms_on_the_way_in_are_those_that_are_written),
                                  TEST(frozen_models_are_those_of_float32), {0}};

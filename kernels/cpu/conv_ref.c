@@ -141,6 +141,29 @@ static void norm_conv_weight(const kernel_args *a)
 {
     run_normed(a, 2, conv_weight);
 }
+/* ConvMoments: one of the two, then mean and variance of what was made. */
+static void conv_moments(const kernel_args *a)
+{
+    const shape *s = &a->out[0].sh;
+    const real *y = a->out[0].data;
+    real *mean = a->out[1].data, *var = a->out[2].data;
+    int64_t channels = s->dim[1], pixels = shape_count(s) / (s->dim[0] * channels);
+    double count = (double)(s->dim[0] * pixels);
+    a->n_in > 4 ? norm_conv(a) : conv_forward(a);
+    for (int64_t c = 0; c < channels; c++) {
+        double sum = 0, square = 0;
+        for (int64_t n = 0; n < s->dim[0]; n++)
+            for (int64_t i = 0; i < pixels; i++)
+                sum += (double)y[(n * channels + c) * pixels + i];
+        for (int64_t n = 0; n < s->dim[0]; n++)
+            for (int64_t i = 0; i < pixels; i++) {
+                double d = (double)y[(n * channels + c) * pixels + i] - sum / count;
+                square += d * d;
+            }
+        mean[c] = (real)(sum / count);
+        var[c] = (real)(square / count);
+    }
+}
 static size_t norm_workspace(const kernel_args *a)
 {
     return (size_t)shape_count(&a->in[0].sh) * sizeof(real);
@@ -153,4 +176,5 @@ KERNEL_TABLE(conv) = {
     {OP_CONV_TRANSPOSE, REAL_DTYPE, REAL_ISA, "conv_transpose_ref", conv_data, NULL, NULL},
     {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "norm_conv_ref", norm_conv, norm_workspace},
     {OP_NORM_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "norm_conv_grad_weight_ref", norm_conv_weight, norm_workspace},
+    {OP_CONV_MOMENTS, REAL_DTYPE, REAL_ISA, "conv_moments_ref", conv_moments, norm_workspace},
     KERNEL_END};

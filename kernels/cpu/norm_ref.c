@@ -97,6 +97,17 @@ static void batch_norm_train(const kernel_args *a)
     }
 }
 
+static void batch_norm_apply(const kernel_args *a)
+{
+    const batch_norm_attrs *at = a->attr;
+    const real *x = a->in[0].data, *scale = a->in[1].data, *bias = a->in[2].data, *mean = a->in[3].data, *var = a->in[4].data,
+               *residual = a->n_in > 5 ? a->in[5].data : NULL;
+    layout l = layout_of(&a->in[0].sh);
+    for (int64_t c = 0; c < l.c; c++)
+        channel_apply(x, residual, a->out[0].data, l, c, (double)mean[c], (double)var[c], at->epsilon, (double)scale[c],
+                      (double)bias[c], at);
+}
+
 static void batch_norm_moments(const kernel_args *a)
 {
     real *mean = a->out[0].data, *var = a->out[1].data;
@@ -343,6 +354,7 @@ KERNEL_TABLE(norm) = {
     {OP_BATCH_NORM_TRAIN, REAL_DTYPE, REAL_ISA, "batch_norm_train_ref", batch_norm_train},
     {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_ref", batch_norm_grad},
     {OP_BATCH_NORM_MOMENTS, REAL_DTYPE, REAL_ISA, "batch_norm_moments_ref", batch_norm_moments},
+    {OP_BATCH_NORM_APPLY, REAL_DTYPE, REAL_ISA, "batch_norm_apply_ref", batch_norm_apply},
     {OP_BATCH_NORM_STATS, REAL_DTYPE, REAL_ISA, "batch_norm_stats_ref", batch_norm_stats},
     {OP_LAYER_NORM, REAL_DTYPE, REAL_ISA, "layer_norm_ref", layer_norm},
     {OP_LAYER_NORM_GRAD, REAL_DTYPE, REAL_ISA, "layer_norm_grad_ref", layer_norm_grad, layer_norm_grad_work},

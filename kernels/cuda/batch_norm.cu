@@ -45,7 +45,7 @@ __device__ static inline bool flat(const after_norm &f, float y)
 /* ---- inference ---- */
 
 struct infer_args {
-    const float *x, *scale, *bias, *mean, *var;
+    const float *x, *scale, *bias, *mean, *var, *residual; /* residual: NULL allowed */
     float *y;
     int64_t n, places, channels; /* n and places in items */
     float epsilon;
@@ -59,25 +59,27 @@ template <int V, class INDEX> __global__ static void batch_norm_kernel(infer_arg
     {
         const INDEX row = (INDEX)i / (INDEX)g.places, c = row % (INDEX)g.channels;
         const float mean = g.mean[c], factor = g.scale[c] / sqrtf(g.var[c] + g.epsilon), bias = g.bias[c];
-        floats<V> v = floats_at<V>(g.x, i);
+        floats<V> v = floats_at<V>(g.x, i), more = {};
+        if (g.residual)
+            more = floats_at<V>(g.residual, i);
         for (int j = 0; j < V; j++)
-            v.v[j] = follow(g.after, (v.v[j] - mean) * factor + bias);
+            v.v[j] = follow(g.after, (v.v[j] - mean) * factor + bias + more.v[j]);
         floats_put<V>(g.y, i, v);
     }
 }
 
-static void infer_run(const kernel_args *a)
+static void infer_any(const kernel_args *a, const float *residual)
 {
     const batch_norm_attrs *at = (const batch_norm_attrs *)a->attr;
     infer_args g = {.x = input(a, 0), .scale = input(a, 1), .bias = input(a, 2), .mean = input(a, 3), .var = input(a, 4),
-                    .y = output(a, 0), .n = shape_count(&a->in[0].sh), .places = 1, .channels = a->in[0].sh.dim[1],
-                    .epsilon = (float)at->epsilon, .after = after_norm_of(at)};
+                    .residual = residual, .y = output(a, 0), .n = shape_count(&a->in[0].sh), .places = 1,
+                    .channels = a->in[0].sh.dim[1], .epsilon = (float)at->epsilon, .after = after_norm_of(at)};
     if (g.n == 0)
         return;
     for (int i = 2; i < a->in[0].sh.rank; i++)
         g.places *= a->in[0].sh.dim[i];
     const bool narrow = g.n < (int64_t)1 << 31;
-    if (narrow && g.places % 4 == 0 && is_vector(g.x) && is_vector(g.y)) {
+    if (narrow && g.places % 4 == 0 && is_vector(g.x) && is_vector(g.y) && is_vector(residual)) {
         g.n /= 4;
         g.places /= 4;
         LAUNCH((batch_norm_kernel<4, uint32_t>), grid_for(a->queue, g.n, 1), CUDA_THREADS, 0, a->queue, g);
@@ -86,6 +88,15 @@ static void infer_run(const kernel_args *a)
     } else {
         LAUNCH((batch_norm_kernel<1, uint64_t>), grid_for(a->queue, g.n, 2), CUDA_THREADS, 0, a->queue, g);
     }
+}
+
+static void infer_run(const kernel_args *a)
+{
+    infer_any(a, NULL);
+}
+static void apply_run(const kernel_args *a)
+{
+    infer_any(a, input(a, 5));
 }
 
 /* ---- statistics of the batch, and what is done with them ---- */
@@ -395,6 +406,7 @@ CUDA_TABLE(batch_norm) = {
     {.op = OP_BATCH_NORM, .type = DTYPE_F32, .name = "batch norm", .run = batch_norm_run, .workspace = train_work},
     {.op = OP_BATCH_NORM_TRAIN, .type = DTYPE_F32, .name = "batch norm train", .run = train_run, .workspace = train_work},
     {.op = OP_BATCH_NORM_MOMENTS, .type = DTYPE_F32, .name = "batch norm moments", .run = moments_run, .workspace = train_work},
+    {.op = OP_BATCH_NORM_APPLY, .type = DTYPE_F32, .name = "batch norm apply", .run = apply_run},
     {.op = OP_BATCH_NORM_GRAD, .type = DTYPE_F32, .name = "batch norm grad", .run = grad_run, .workspace = grad_work},
     {.op = OP_BATCH_NORM_STATS, .type = DTYPE_F32, .name = "batch norm stats", .run = stats_run},
     KERNEL_END};

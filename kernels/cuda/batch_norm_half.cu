@@ -6,6 +6,7 @@
  * one piece is all, its block writes the statistics itself. The gradient goes the same way. */
 #include "kernels/cuda/half_norm.cuh"
 #include "kernels/cuda/last.cuh"
+#include "kernels/cuda/moments.cuh"
 
 #define JOIN_CHANNELS 8                               /* of a block that joins pieces */
 #define JOIN_LINES    (LAST_THREADS / JOIN_CHANNELS) /* pieces that it reads at once */
@@ -35,23 +36,6 @@ static after_norm after_norm_of(const kernel_args *a)
 
 /* ---- statistics of the batch ---- */
 
-template <int V> struct moments {
-    float n; /* elements of each channel */
-    float mean[V], m2[V]; /* m2: sum of squared distances from the mean */
-};
-template <int V> __device__ static inline void moments_join(moments<V> &a, const moments<V> &b)
-{
-    if (b.n == 0)
-        return;
-    const float n = a.n + b.n, share = b.n / n;
-    UNROLL
-    for (int j = 0; j < V; j++) {
-        const float delta = b.mean[j] - a.mean[j];
-        a.m2[j] += b.m2[j] + delta * delta * a.n * share;
-        a.mean[j] += delta * share;
-    }
-    a.n = n;
-}
 /* Over the lines of a block, in line 0. part: (2 V + 1) LAST_THREADS floats. */
 template <int V> __device__ static inline void moments_join_lines(moments<V> &m, float *part, int line, int lines, int width)
 {
@@ -290,6 +274,11 @@ template <class T> static void norm_run(const kernel_args *a)
     apply<T>(a, {.batch = batch});
 }
 
+template <class T> static void apply_run(const kernel_args *a)
+{
+    apply<T>(a, {.residual = image_in<T>(a, 5), .mean = number_in(a, 3), .var = number_in(a, 4)});
+}
+
 template <class T> static void moments_run(const kernel_args *a)
 {
     take_stats<T>(a, {.mean = number_out(a, 0), .var = number_out(a, 1), .batch = (float2 *)a->work});
@@ -488,6 +477,8 @@ static bool takes_any(const kernel_args *a)
      .takes = takes_any, .blocked_in = 1, .blocked_out = 1},                                                           \
     {.op = OP_BATCH_NORM_TRAIN, .type = DTYPE_##E, .name = "batch norm train " #E, .run = train_run<T>,                \
      .workspace = train_work, .takes = takes_any, .blocked_in = 1 | 1 << 3, .blocked_out = 1},                         \
+    {.op = OP_BATCH_NORM_APPLY, .type = DTYPE_##E, .name = "batch norm apply " #E, .run = apply_run<T>, .takes = takes_any, \
+     .blocked_in = 1 | 1 << 5, .blocked_out = 1},                                                                      \
     {.op = OP_BATCH_NORM_MOMENTS, .type = DTYPE_##E, .name = "batch norm moments " #E, .run = moments_run<T>,          \
      .workspace = train_work, .takes = takes_any, .blocked_in = 1},                                                    \
     {.op = OP_BATCH_NORM_GRAD, .type = DTYPE_##E, .name = "batch norm grad " #E, .run = grad_run<T>,                   \

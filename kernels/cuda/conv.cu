@@ -512,6 +512,48 @@ static size_t norm_forward_workspace(const kernel_args *a)
 {
     return norm_bytes(a) + forward_workspace(a);
 }
+
+/* ConvMoments: one of the two, then a block for each channel, which reads it twice. Nothing but tests asks for it: of plain images
+ * statistics are no cheaper so. */
+__global__ static void __launch_bounds__(CUDA_THREADS)
+moments_kernel(float *mean, float *var, const float *y, int64_t images, int64_t channels, int64_t pixels)
+{
+    __shared__ float part[32];
+    for (int64_t c = blockIdx.x; c < channels; c += gridDim.x) {
+        const float count = (float)(images * pixels), pivot = y[c * pixels];
+        float sum = 0, square = 0;
+        for (int64_t i = threadIdx.x; i < images * pixels; i += blockDim.x)
+            sum += y[(i / pixels * channels + c) * pixels + i % pixels] - pivot;
+        sum = block_sum(sum, part) / count;
+        for (int64_t i = threadIdx.x; i < images * pixels; i += blockDim.x) {
+            const float far = y[(i / pixels * channels + c) * pixels + i % pixels] - pivot - sum;
+            square += far * far;
+        }
+        square = block_sum(square, part) / count;
+        if (threadIdx.x == 0) {
+            mean[c] = pivot + sum;
+            var[c] = square;
+        }
+    }
+}
+static bool has_norm(const kernel_args *a)
+{
+    return a->n_in > 4;
+}
+static void moments_run(const kernel_args *a)
+{
+    const shape *s = &a->out[0].sh;
+    if (has_norm(a))
+        norm_forward_run(a);
+    else
+        forward_run(a);
+    LAUNCH(moments_kernel, (unsigned)(s->dim[1] < 65535 ? s->dim[1] : 65535), CUDA_THREADS, 0, a->queue, (float *)a->out[1].data,
+           (float *)a->out[2].data, (const float *)a->out[0].data, s->dim[0], s->dim[1], shape_count(s) / (s->dim[0] * s->dim[1]));
+}
+static size_t moments_workspace(const kernel_args *a)
+{
+    return has_norm(a) ? norm_forward_workspace(a) : forward_workspace(a);
+}
 static size_t norm_weight_workspace(const kernel_args *a)
 {
     return norm_bytes(a) + weight_workspace(a);
@@ -526,4 +568,5 @@ CUDA_TABLE(conv) = {
     ROW(OP_CONV_TRANSPOSE, "conv transpose", data, takes_data),
     ROW(OP_NORM_CONV, "norm conv", norm_forward, takes_any),
     ROW(OP_NORM_CONV_GRAD_WEIGHT, "norm conv grad weight", norm_weight, takes_any),
+    ROW(OP_CONV_MOMENTS, "conv moments", moments, takes_any),
     KERNEL_END};

@@ -7,6 +7,7 @@
  * for every group; weights lie [M, taps, C/g] in the same type; bias is float32. Where the channels of a group are a multiple of
  * eight, a tap's channels are read 16 bytes at a time. Phases of strided gradients: conv.cuh. NormConv: half_norm.cuh. */
 #include "kernels/cuda/half_norm.cuh"
+#include "kernels/cuda/moments.cuh"
 
 #define NOWHERE (INT32_MIN / 2) /* a coordinate that no tap brings inside */
 #define PHASES  4               /* of a launch */
@@ -27,6 +28,8 @@ typedef struct half_conv {
     int taps, kernel[3];              /* of the weight */
     int size[3], columns;             /* of y; columns: channels of y */
     bool relu, dense, vector;         /* dense: rows are pixels of y in order; vector: y can be written 16 bytes at a time */
+    float2 *part; /* [columns, pieces]: mean, squared distances of the tiles' rows; NULL: not wanted */
+    int pieces;   /* tiles of rows */
     int tiles_n, phases;
     norm_in norm;         /* of the source */
     half_phase phase[PHASES];
@@ -209,6 +212,7 @@ template <class E> struct half_result {
     const half_phase &f;
     int row0, column0, group;
 
+    /* v becomes what was written, where there is such a place. */
     __device__ void put(int r, int column, float (&v)[8]) const
     {
         const int row = row0 + r, own = column0 + column, have = c.each - own, channel = group * c.each + own;
@@ -237,7 +241,9 @@ template <class E> struct half_result {
                 v[i] += more[i];
                 v[i] = c.relu && v[i] < 0 ? 0 : v[i];
             }
-            *reinterpret_cast<uint4 *>(to) = half_pack<E>(v);
+            const uint4 packed = half_pack<E>(v);
+            *reinterpret_cast<uint4 *>(to) = packed;
+            half_unpack<E>(v, packed);
             return;
         }
         UNROLL
@@ -245,7 +251,56 @@ template <class E> struct half_result {
             if (i < have) {
                 const float u = residual ? v[i] + as_float(residual[i]) : v[i];
                 to[i] = from_float<E>(c.relu && u < 0 ? 0 : u);
+                v[i] = as_float(to[i]);
             }
+    }
+};
+
+/* The same, and the moments of what was written, of a tile's rows by column. A lane has a column of its warp, or half of it. */
+template <class P, class E> struct counted_result {
+    static constexpr int ROWS = 16 * P::WN / 32; /* of 16 that a lane has */
+    const half_result<E> to;
+    moments<1> m;
+
+    __device__ void put(int r, int column, float (&v)[8]) const { to.put(r, column, v); }
+    __device__ void count(const float *slab, int i)
+    {
+        const int lane = (int)threadIdx.x % 32, first = lane / P::WN * ROWS;
+        const int left = to.f.rows - to.row0 - half_warp_row<P>() - i * 16 - first, have = left < ROWS ? left : ROWS;
+        const float *v = slab + first * P::SLAB + lane % P::WN;
+        moments<1> some = {(float)have, {0}, {0}};
+        if (have <= 0)
+            return;
+        UNROLL
+        for (int r = 0; r < ROWS; r++)
+            some.mean[0] += r < have ? v[r * P::SLAB] : 0;
+        some.mean[0] /= some.n;
+        UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            const float far = r < have ? v[r * P::SLAB] - some.mean[0] : 0;
+            some.m2[0] += far * far;
+        }
+        moments_join(m, some);
+    }
+    /* To be called by all threads. */
+    __device__ void leave()
+    {
+        float2 *const part = reinterpret_cast<float2 *>(half_space<P>()); /* [warps along the rows, N] */
+        const int lane = (int)threadIdx.x % 32, column = (int)threadIdx.x, own = to.column0 + column;
+        moments_join_lanes(m, P::WN);
+        __syncthreads(); /* results have left */
+        if (lane < P::WN)
+            part[half_warp_row<P>() / P::WM * P::N + half_warp_column<P>() + lane] = make_float2(m.mean[0], m.m2[0]);
+        __syncthreads();
+        if (column >= P::N || own >= to.c.each)
+            return;
+        moments<1> all = {};
+        for (int w = 0; w < P::M / P::WM; w++) {
+            const int left = to.f.rows - to.row0 - w * P::WM, n = left < P::WM ? left : P::WM;
+            const moments<1> one = {n > 0 ? (float)n : 0.0f, {part[w * P::N + column].x}, {part[w * P::N + column].y}};
+            moments_join(all, one);
+        }
+        to.c.part[(int64_t)(to.group * to.c.each + own) * to.c.pieces + to.row0 / P::M] = make_float2(all.mean[0], all.m2[0]);
     }
 };
 
@@ -267,7 +322,13 @@ __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_forward_ker
         const weight_rows<P, VECTOR> b = {c.weight + ((int64_t)group * c.each + column0) * f.k, f.k, c.each - column0};
         float sum[P::FM][P::FN][4];
         half_product<P, E>(a, b, 0, f.k, sum);
-        half_finish<P>(sum, half_result<E>{c, f, row0, column0, group});
+        if (c.part) {
+            counted_result<P, E> out = {{c, f, row0, column0, group}, {}};
+            half_finish<P, true>(sum, out);
+            out.leave();
+        } else {
+            half_finish<P>(sum, half_result<E>{c, f, row0, column0, group});
+        }
     }
 }
 
@@ -346,13 +407,16 @@ template <class P, class E, bool DATA, bool VECTOR> static void start(const kern
     for (int i = 0; i < c.phases; i++)
         rows = c.phase[i].rows > rows ? c.phase[i].rows : rows;
     c.tiles_n = (c.each + P::N - 1) / P::N;
-    const dim3 grid((unsigned)((rows + P::M - 1) / P::M * c.tiles_n), (unsigned)(batches < 65535 ? batches : 65535));
+    c.pieces = (int)((rows + P::M - 1) / P::M);
+    const dim3 grid((unsigned)(c.pieces * c.tiles_n), (unsigned)(batches < 65535 ? batches : 65535));
     if (DATA)
         LAUNCH((half_data_kernel<P, E, VECTOR>), grid, P::THREADS, 0, a->queue, c);
     else if (c.norm.mean)
         start_normed<typename tabled_shape<P>::shape, E, VECTOR>(a, c, grid);
     else
         LAUNCH((half_forward_kernel<P, E, VECTOR, no_norm>), grid, P::THREADS, 0, a->queue, c);
+    if (c.part)
+        moments_finish(a, (float *)a->out[1].data, (float *)a->out[2].data, {c.part, NULL, c.columns, c.pieces, P::M, rows});
 }
 template <class E, bool DATA> static void start_any(const kernel_args *a, const half_conv &c, bool vector)
 {
@@ -367,6 +431,7 @@ template <class E, bool DATA> static void start_any(const kernel_args *a, const 
     }
 }
 
+/* Conv, and ConvMoments, whose workspace has the moments of tiles of rows. */
 template <class E> static void forward(const kernel_args *a)
 {
     const conv_attrs *at = (const conv_attrs *)a->attr;
@@ -379,9 +444,16 @@ template <class E> static void forward(const kernel_args *a)
     c.norm = norm_in_of(a, 4);
     c.dense = true;
     c.vector = c.each % 8 == 0 && is_vector(c.y) && is_vector(c.residual);
+    c.part = a->n_out > 1 ? (float2 *)a->work : NULL;
     c.phases = 1;
     c.phase[0] = phase_of(forward_geometry(s), s.n, c.step / c.group);
     start_any<E, false>(a, c, c.channels.d % 8 == 0 && is_vector(c.source) && is_vector(c.weight));
+}
+
+static size_t moments_workspace(const kernel_args *a)
+{
+    const int64_t channels = a->out[0].sh.dim[1], rows = shape_count(&a->out[0].sh) / channels;
+    return (size_t)((rows + HALF_LEAST_ROWS - 1) / HALF_LEAST_ROWS * channels) * sizeof(float2);
 }
 
 /* ConvGradData, and ConvTranspose with its bias. */
@@ -428,11 +500,18 @@ static bool takes_normed(const kernel_args *a)
            norm_pays(s, half_choose((int64_t)s.n * volume(s.out), s.outputs / s.group, s.group));
 }
 
+static bool takes_moments(const kernel_args *a)
+{
+    return a->n_in > 4 ? takes_normed(a) : takes(a);
+}
+
 #define ROWS(type_, E)                                                                                                 \
     {.op = OP_CONV, .type = type_, .name = "conv " #E, .run = forward<E>, .takes = takes, .blocked_in = 1 | 1 << 1 | 1 << 3, \
      .blocked_out = 1},                                                                                                \
     {.op = OP_NORM_CONV, .type = type_, .name = "norm conv " #E, .run = forward<E>, .takes = takes_normed,             \
      .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                                             \
+    {.op = OP_CONV_MOMENTS, .type = type_, .name = "conv moments " #E, .run = forward<E>, .workspace = moments_workspace, \
+     .takes = takes_moments, .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                     \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data " #E, .run = data<E>, .takes = takes_data,        \
      .blocked_in = 1 | 1 << 1, .blocked_out = 1},                                                                      \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "conv transpose " #E, .run = data<E>, .takes = takes_data,        \

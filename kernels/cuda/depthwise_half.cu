@@ -7,9 +7,11 @@
  * eight, or that have several outputs each, an element at a time. */
 #include "kernels/cuda/conv.cuh"
 #include "kernels/cuda/half_tile.cuh"
+#include "kernels/cuda/moments.cuh"
 
 #define STRIP  4 /* windows */
 #define PIECES 8 /* of a slab, at most */
+#define COUNTED_BLOCKS 2048 /* that make moments, about */
 
 typedef struct half_depth {
     conv_sizes s;                 /* of the strips: a data's gradient is turned round */
@@ -20,6 +22,8 @@ typedef struct half_depth {
     int slab, taps;               /* slab: pieces, a power of 2 */
     divider strips, rows, deep;   /* of an image of results: along the row (strips or pixels); rows; planes */
     int64_t count;                /* all strips or pixels */
+    float2 *part;                 /* [channels, blocks along x]: mean, squared distances of what a block wrote; NULL: not wanted */
+    float *counts;                /* [blocks along x]: windows of a block */
 } half_depth;
 
 /* The weights of the block's slab, [taps][slab * 8]. Ends behind a barrier. */
@@ -43,7 +47,7 @@ template <class E> __device__ static inline void eight_at(float (&v)[8], const v
 {
     half_unpack<E>(v, *reinterpret_cast<const uint4 *>((const E *)p + at));
 }
-/* y = max(sum + bias + residual, 0); at: of the first of eight channels */
+/* y = max(sum + bias + residual, 0); at: of the first of eight channels. sum becomes what was written. */
 template <class E> __device__ static inline void finish_eight(const half_depth &c, float (&sum)[8], int64_t at, int channel)
 {
     float more[8] = {};
@@ -55,12 +59,64 @@ template <class E> __device__ static inline void finish_eight(const half_depth &
         sum[j] += more[j];
         sum[j] = c.relu && sum[j] < 0 ? 0 : sum[j];
     }
-    *reinterpret_cast<uint4 *>((E *)c.y + at) = half_pack<E>(sum);
+    const uint4 packed = half_pack<E>(sum);
+    *reinterpret_cast<uint4 *>((E *)c.y + at) = packed;
+    half_unpack<E>(sum, packed);
 }
 
-/* ---- strips; block y is a slab ---- */
+/* ---- moments of what was written ---- */
 
-template <class E, int K, int S>
+/* Of the strip's first `windows` ones, taken at once. */
+__device__ static inline void count_strip(moments<8> &all, const float (&v)[STRIP][8], int windows)
+{
+    const float each = 1 / (float)windows;
+    moments<8> some = {};
+    some.n = (float)windows;
+    UNROLL
+    for (int j = 0; j < 8; j++) {
+        UNROLL
+        for (int o = 0; o < STRIP; o++)
+            some.mean[j] += o < windows ? v[o][j] : 0;
+        some.mean[j] *= each;
+        UNROLL
+        for (int o = 0; o < STRIP; o++) {
+            const float off = o < windows ? v[o][j] - some.mean[j] : 0;
+            some.m2[j] += off * off;
+        }
+    }
+    moments_join(all, some);
+}
+/* The block's. To be called by all threads. */
+__device__ static inline void leave_moments(const half_depth &c, moments<8> &m)
+{
+    constexpr int WARPS = CUDA_THREADS / 32;
+    __shared__ float part[WARPS][3][PIECES * 8];
+    const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x / 32, k = (int)threadIdx.x, channel = (int)blockIdx.y * c.slab * 8 + k;
+    moments_join_lanes(m, c.slab);
+    if (lane < c.slab) {
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            part[warp][0][lane * 8 + j] = m.n;
+            part[warp][1][lane * 8 + j] = m.mean[j];
+            part[warp][2][lane * 8 + j] = m.m2[j];
+        }
+    }
+    __syncthreads();
+    if (k >= c.slab * 8 || channel >= c.s.channels)
+        return;
+    moments<1> all = {};
+    for (int w = 0; w < WARPS; w++) {
+        const moments<1> one = {part[w][0][k], {part[w][1][k]}, {part[w][2][k]}};
+        moments_join(all, one);
+    }
+    c.part[(int64_t)channel * gridDim.x + blockIdx.x] = make_float2(all.mean[0], all.m2[0]);
+    if (channel == 0)
+        c.counts[blockIdx.x] = all.n;
+}
+
+/* ---- strips; block y is a slab. COUNTED: with moments ---- */
+
+template <class E, int K, int S, bool COUNTED>
 __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const __grid_constant__ half_depth c)
 {
     constexpr int SPAN = (STRIP - 1) * S + K;
@@ -68,10 +124,10 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
     float *const weights = reinterpret_cast<float *>(space);
     const int piece = (int)threadIdx.x & (c.slab - 1), channel = ((int)blockIdx.y * c.slab + piece) * 8, each = CUDA_THREADS / c.slab;
     const float *const own = weights + piece * 8;
+    const bool there = channel < c.s.channels;
+    moments<8> all = {};
     bring_weights(weights, c);
-    if (channel >= c.s.channels)
-        return;
-    for (int64_t item = (int64_t)blockIdx.x * each + threadIdx.x / c.slab; item < c.count; item += (int64_t)gridDim.x * each) {
+    for (int64_t item = (int64_t)blockIdx.x * each + threadIdx.x / c.slab; there && item < c.count; item += (int64_t)gridDim.x * each) {
         int strip, row, line = divide((int)item, c.strips, &strip);
         const int image = divide(line, c.rows, &row), y0 = row * S - c.s.pad[1], x0 = strip * STRIP * S - c.s.pad[2];
         float sum[STRIP][8] = {};
@@ -101,7 +157,11 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
         for (int o = 0; o < STRIP; o++)
             if (strip * STRIP + o < c.s.out[2])
                 finish_eight<E>(c, sum[o], ((int64_t)line * c.s.out[2] + strip * STRIP + o) * c.s.channels + channel, channel);
+        if (COUNTED)
+            count_strip(all, sum, c.s.out[2] - strip * STRIP < STRIP ? c.s.out[2] - strip * STRIP : STRIP);
     }
+    if (COUNTED)
+        leave_moments(c, all);
 }
 
 /* dw: block y is a slab, z a row of the kernel, x a share of the strips. to: [shares, channels, K * K]. */
@@ -370,9 +430,29 @@ template <class E> static void strips_run(const kernel_args *a, half_depth c)
     walk_of(&c, c.s.n, c.s.out, STRIP);
 #define STRIP_RUN(K, S)                                                                                                \
     if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                      \
-        LAUNCH((half_strip_kernel<E, K, S>), grid_of(a, c), CUDA_THREADS, 0, a->queue, c);
+        LAUNCH((half_strip_kernel<E, K, S, false>), grid_of(a, c), CUDA_THREADS, 0, a->queue, c);
     STRIP_KERNELS(STRIP_RUN)
 #undef STRIP_RUN
+}
+/* With moments: the blocks depend on sizes alone. */
+static dim3 counted_grid(const half_depth &c)
+{
+    const int each = CUDA_THREADS / c.slab, slabs = (c.s.channels / 8 + c.slab - 1) / c.slab;
+    const int64_t all = (c.count + each - 1) / each, most = COUNTED_BLOCKS / slabs;
+    return dim3((unsigned)(most < 1 ? 1 : all < most ? all : most), (unsigned)slabs);
+}
+template <class E> static void counted_strips_run(const kernel_args *a, half_depth c)
+{
+    walk_of(&c, c.s.n, c.s.out, STRIP);
+    const dim3 grid = counted_grid(c);
+    c.part = (float2 *)a->work;
+    c.counts = (float *)(c.part + (int64_t)c.s.channels * grid.x);
+#define STRIP_RUN(K, S)                                                                                                \
+    if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                      \
+        LAUNCH((half_strip_kernel<E, K, S, true>), grid, CUDA_THREADS, 0, a->queue, c);
+    STRIP_KERNELS(STRIP_RUN)
+#undef STRIP_RUN
+    moments_finish(a, (float *)a->out[1].data, (float *)a->out[2].data, {c.part, c.counts, c.s.channels, (int)grid.x, 0, 0});
 }
 /* Whether a slab's weights go into shared memory. */
 static bool fits_shared(const half_depth &c)
@@ -401,6 +481,22 @@ template <class E> static void forward_run(const kernel_args *a)
         LAUNCH((half_eight_kernel<E, false>), grid_of(a, c), CUDA_THREADS, shared_of(c), a->queue, c);
     else
         LAUNCH((half_one_kernel<E>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, c);
+}
+
+/* ConvMoments: strips alone. */
+template <class E> static void moments_run(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    half_depth c = depth_of(a, sizes_of(at, &a->in[0].sh, &a->out[0].sh));
+    c.residual = optional(a, 3);
+    c.relu = at->relu != 0;
+    counted_strips_run<E>(a, c);
+}
+static size_t moments_workspace(const kernel_args *a)
+{
+    half_depth c = depth_of(a, sizes_of((const conv_attrs *)a->attr, &a->in[0].sh, &a->out[0].sh));
+    walk_of(&c, c.s.n, c.s.out, STRIP);
+    return (size_t)counted_grid(c).x * ((size_t)c.s.channels * sizeof(float2) + sizeof(float));
 }
 
 /* ConvGradData, and ConvTranspose with its bias. Without a stride it is a convolution with the kernel turned round. */
@@ -490,6 +586,13 @@ static bool takes(const kernel_args *a)
 {
     return conv_depthwise((const conv_attrs *)a->attr, &a->in[0].sh) && counts(a);
 }
+static bool takes_moments(const kernel_args *a)
+{
+    if (a->n_in > 4 || !takes(a) || shape_count(&a->in[0].sh) == 0)
+        return false;
+    const conv_sizes s = sizes_of((const conv_attrs *)a->attr, &a->in[0].sh, &a->out[0].sh);
+    return by_eight(s) && strip_width(s, false);
+}
 static bool takes_data(const kernel_args *a)
 {
     return conv_depthwise((const conv_attrs *)a->attr, &a->out[0].sh) && counts(a);
@@ -498,6 +601,8 @@ static bool takes_data(const kernel_args *a)
 #define ROWS(type_, E)                                                                                                 \
     {.op = OP_CONV, .type = type_, .name = "depthwise " #E, .run = forward_run<E>, .takes = takes, .blocked_in = 1 | 1 << 3, \
      .blocked_out = 1},                                                                                                \
+    {.op = OP_CONV_MOMENTS, .type = type_, .name = "depthwise moments " #E, .run = moments_run<E>, .workspace = moments_workspace, \
+     .takes = takes_moments, .blocked_in = 1 | 1 << 3, .blocked_out = 1},                                              \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "depthwise grad data " #E, .run = data_run<E>, .takes = takes_data, \
      .blocked_in = 1, .blocked_out = 1},                                                                               \
     {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "depthwise grad weight " #E, .run = weight_run<E>,              \

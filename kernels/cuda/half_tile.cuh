@@ -28,6 +28,7 @@ typedef half_shape<128, 64, 64, 32, 4, 3> half_medium;
 typedef half_shape<64, 64, 32, 32, 4, 5> half_small;
 typedef half_shape<128, 32, 32, 32, 4, 4> half_tall;
 typedef half_shape<128, 16, 32, 16, 4, 6> half_thin;
+#define HALF_LEAST_ROWS 64 /* of a tile */
 
 /* Where piece `piece` of 8 elements of row `row` lies, PIECES in a row: eight rows' pieces lie in different banks. */
 template <int PIECES> __device__ static inline int half_place(int row, int piece)
@@ -123,8 +124,10 @@ __device__ static inline void half_product(A &a, B &b, int begin, int end, float
     __syncthreads();
 }
 
-/* Gives the sums to `out`: out.put(row, column, v), eight neighbours of a row of the tile at a time. */
-template <class P, class F> __device__ static inline void half_finish(const float (&sum)[P::FM][P::FN][4], const F &out)
+/* Gives the sums to `out`: out.put(row, column, v), eight neighbours of a row of the tile at a time. COUNTED: what v is then is given
+ * once more, out.count(v, i): 16 rows of the warp's columns, from the warp's row 16 * i on, P::SLAB floats apart. */
+template <class P, bool COUNTED = false, class F>
+__device__ static inline void half_finish(const float (&sum)[P::FM][P::FN][4], F &&out)
 {
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
     float *const slab = reinterpret_cast<float *>(half_space<P>()) + warp * 16 * P::SLAB;
@@ -143,8 +146,16 @@ template <class P, class F> __device__ static inline void half_finish(const floa
             const float4 w = *reinterpret_cast<const float4 *>(slab + r * P::SLAB + c + 4);
             float v[8] = {u.x, u.y, u.z, u.w, w.x, w.y, w.z, w.w};
             out.put(half_warp_row<P>() + i * 16 + r, half_warp_column<P>() + c, v);
+            if (COUNTED) {
+                *reinterpret_cast<float4 *>(slab + r * P::SLAB + c) = make_float4(v[0], v[1], v[2], v[3]);
+                *reinterpret_cast<float4 *>(slab + r * P::SLAB + c + 4) = make_float4(v[4], v[5], v[6], v[7]);
+            }
         }
         __syncwarp();
+        if constexpr (COUNTED) {
+            out.count(slab, i);
+            __syncwarp();
+        }
     }
 }
 

@@ -37,6 +37,8 @@ MUST_USE status pass_layout(graph *g, const backend *b);
 
 /* fuse_conv.c: batch norms whose result only convolutions read, into these, after the layout. */
 MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
+/* fuse_moments.c: the statistics of batch norms out of the convolutions before them, after that. */
+MUST_USE status pass_moments_from_convs(graph *g, const backend *b);
 /* fuse_linear_grad.c: sums of rows and slopes of activations into the products of linear layers' gradients, on a device. */
 MUST_USE status pass_fuse_linear_grads(graph *g, const backend *b);
 /* narrow_attention.c: where images lie in a narrow type, attention may round its operands to it. */

@@ -311,6 +311,27 @@ const op_desc op_norm_conv_grad_weight = {.name = "NormConvGradWeight", .in = {6
                                           .infer = norm_conv_grad_weight_infer, .macs = conv_grad_weight_macs,
                                           NO_GRAD("it is made after the gradients")};
 
+/* ---- ConvMoments (x, w, bias, residual; mean, var, scale, shift) -> y, mean [M], var [M] ----
+ * Conv, or NormConv where its operands are there, and the moments of y as it lies (BatchNormMoments). exec/fuse_moments.c makes it. */
+
+static status conv_moments_infer(graph *g, node *n)
+{
+    TRY(conv_infer(g, n));
+    if (n->n_in > 4)
+        TRY(check_norm(g, n, 4));
+    const value *x = op_in(g, n, 0), *y = &g->value[n->out[0]];
+    const int64_t outputs = y->sh.dim[1];
+    if (shape_count(&y->sh) == 0)
+        return op_fail(n, "the result has no element per channel");
+    for (int i = 1; i < 3; i++)
+        op_set_out(g, n, i, x->type, SHAPE(outputs));
+    return ST_OK;
+}
+
+const op_desc op_conv_moments = {.name = "ConvMoments", .in = {2, 8}, .out = {3, 3}, .flags = OP_INTERNAL, .attrs = norm_conv_rows,
+                                 .attr_size = sizeof(conv_attrs), .infer = conv_moments_infer, .macs = conv_macs,
+                                 NO_GRAD("it is made after the gradients")};
+
 /* ---- ConvTranspose (x [N, C, ...], w [C, M/group, kernel...], b [M]) ----
  * The gradient of a Conv with weight w with respect to its data, for dy = x; plus the bias (ONNX ConvTranspose-22). */
 

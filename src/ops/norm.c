@@ -149,6 +149,22 @@ const op_desc op_batch_norm_moments = {
     NO_GRAD("it is made after the gradients"),
 };
 
+/* BatchNormApply: inputs x, scale, bias, mean, var, residual (optional); output y as BatchNormTrain gives it where these are the
+ * statistics of the batch (exec/fuse_moments.c). */
+static status batch_norm_apply_infer(graph *g, node *n)
+{
+    TRY(check_channels(g, n, 0, 1, 4));
+    TRY(op_check_same_type(g, n, 0, 5));
+    TRY(op_check_same_shape(g, n, 0, 5));
+    op_set_out(g, n, 0, op_in(g, n, 0)->type, op_in(g, n, 0)->sh);
+    return ST_OK;
+}
+
+const op_desc op_batch_norm_apply = {
+    .name = "BatchNormApply", .in = {5, 6}, .out = {1, 1}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
+    .infer = batch_norm_apply_infer, NO_GRAD("it is made after the gradients"),
+};
+
 /* BatchNormGrad: inputs dy, x, scale, mean, var, y (with relu), bias (optional, with relu and without a residual: where the
  * relu is flat may be computed from x instead of read from y, which then may be absent); outputs dx, dscale, dbias, dresidual. dy is 0 where the relu
  * is flat, which makes dresidual of it. With

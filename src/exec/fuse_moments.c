@@ -1,0 +1,120 @@
+/* fuse_moments.c - the statistics of a batch norm come out of the convolution that makes what it normalises.
+ *
+ * In: a lowered graph in its final layouts, after fuse_conv.c. Where Conv or NormConv makes blocked images of which a node takes mean
+ *     and variance, it becomes ConvMoments, which knows them before the images are read again, and of the node stays
+ *     BatchNormMoments    nothing
+ *     BatchNormTrain      BatchNormalization with these statistics; BatchNormApply where it adds a residual
+ * The backend has to have kernels for it, of the same method that the convolution would have: what a library does well is not taken
+ * from it for the sake of a pass over memory. */
+#include "exec/internal.h"
+#include "ops/attrs.h"
+
+#include <string.h>
+
+enum { INPUTS_MOST = 8, OUTPUTS = 3 };
+
+typedef struct moments_rule { /* a node that takes statistics of in[0] */
+    op_id op;
+    int mean; /* output; the variance is the next one */
+    bool normalises;
+} moments_rule;
+static const moments_rule rules[] = {{OP_BATCH_NORM_TRAIN, 1, true}, {OP_BATCH_NORM_MOMENTS, 0, false}};
+
+static const op_id makers[] = {OP_CONV, OP_NORM_CONV};
+
+static const moments_rule *rule_of(op_id op)
+{
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (rules[i].op == op)
+            return &rules[i];
+    return NULL;
+}
+
+static bool is_maker(op_id op)
+{
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+        if (makers[i] == op)
+            return true;
+    return false;
+}
+
+static const kernel_row *row_of(const graph *g, const backend *b, const node *n)
+{
+    kernel_tensor in[INPUTS_MOST], out[INPUTS_MOST];
+    kernel_args a;
+    if (n->n_in > INPUTS_MOST || n->n_out > INPUTS_MOST)
+        return NULL;
+    plan_operands(g, n, in, out, &a);
+    a.threads = b->threads;
+    return b->find(b, n->op, &a);
+}
+
+static bool is_same_method(const kernel_row *one, const kernel_row *two)
+{
+    return one && two && (one->method && two->method ? strcmp(one->method, two->method) == 0 : one->method == two->method);
+}
+
+/* The node that makes x, were it to make the statistics too. */
+static node counting_maker(const node *maker, const value_id *stats, value_id *out)
+{
+    node n = *maker;
+    out[0] = maker->out[0];
+    memcpy(out + 1, stats, 2 * sizeof *stats);
+    n.op = OP_CONV_MOMENTS;
+    n.out = out;
+    n.n_out = OUTPUTS;
+    return n;
+}
+
+/* The norm by given statistics. */
+static node given_norm(const node *n, const value_id *stats, value_id *in, batch_norm_attrs *at)
+{
+    node made = *n;
+    *at = *(const batch_norm_attrs *)n->attr;
+    at->training_mode = 0;
+    const bool residual = n->n_in > 3 && n->in[3];
+    memcpy(in, n->in, 3 * sizeof *in);
+    memcpy(in + 3, stats, 2 * sizeof *stats);
+    in[5] = residual ? n->in[3] : 0;
+    made.op = residual ? OP_BATCH_NORM_APPLY : OP_BATCH_NORM;
+    made.attr = at;
+    made.in = in;
+    made.n_in = residual ? 6 : 5;
+    made.n_out = 1;
+    return made;
+}
+
+static status fuse_at(graph *g, const backend *b, node *n)
+{
+    const moments_rule *r = rule_of(n->op);
+    const value *x = r ? &g->value[n->in[0]] : NULL;
+    node *maker = x && x->block && x->from ? &g->node[x->from] : NULL;
+    value_id *out, *in;
+    batch_norm_attrs *at;
+    if (!maker || maker->out[0] != n->in[0] || maker->when != n->when || !is_maker(maker->op))
+        return ST_OK;
+    TRY(arena_alloc(&g->mem, &out, OUTPUTS, sizeof *out));
+    TRY(arena_alloc(&g->mem, &in, INPUTS_MOST, sizeof *in));
+    TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+    const node counting = counting_maker(maker, n->out + r->mean, out), norm = r->normalises ? given_norm(n, out + 1, in, at) : *n;
+    if (!is_same_method(row_of(g, b, maker), row_of(g, b, &counting)) || !row_of(g, b, &norm))
+        return ST_OK;
+    *maker = counting;
+    *n = norm;
+    if (!r->normalises)
+        n->op = OP_NONE;
+    return ST_OK;
+}
+
+status pass_moments_from_convs(graph *g, const backend *b)
+{
+    size_t next = 1;
+    for (size_t k = 1; k < g->n_node; k++)
+        TRY(fuse_at(g, b, &g->node[k]));
+    for (size_t k = 1; k < g->n_node; k++)
+        if (g->node[k].op != OP_NONE)
+            g->node[next++] = g->node[k];
+    g->n_node = next;
+    graph_refresh_from(g);
+    return ST_OK;
+}
