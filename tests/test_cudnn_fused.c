@@ -143,12 +143,12 @@ static void *prologue(builder *b, const layer *l, int type_of_scale)
 static void sums(builder *b, const layer *l, void *y)
 {
     const int mode = 0, type = DNN_FLOAT;
-    void *op = make(b, FUSED_OP_SUMS);
-    set(b, op, FUSED_SUMS_MODE, FUSED_T_SUMS_MODE, 1, &mode);
-    set(b, op, FUSED_SUMS_TYPE, DNN_T_DATA_TYPE, 1, &type);
-    refer(b, op, FUSED_SUMS_X, y);
-    refer(b, op, FUSED_SUMS_SUM, channels(b, DNN_FLOAT, l->m));
-    refer(b, op, FUSED_SUMS_SQUARES, channels(b, DNN_FLOAT, l->m));
+    void *op = make(b, DNN_OP_STATS);
+    set(b, op, DNN_STATS_MODE, DNN_T_STATS_MODE, 1, &mode);
+    set(b, op, DNN_STATS_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    refer(b, op, DNN_STATS_X, y);
+    refer(b, op, DNN_STATS_SUM, channels(b, DNN_FLOAT, l->m));
+    refer(b, op, DNN_STATS_SQUARES, channels(b, DNN_FLOAT, l->m));
     add(b, op);
 }
 
@@ -217,7 +217,7 @@ static const struct {
     void (*build)(builder *b, const layer *l);
     bool by_default[3]; /* fp32, bf16, fp16: quick to ask */
 } graphs[] = {
-    {"conv + sums for batch norm", "none: no node has these sums", conv_sums, {false, false, true}},
+    {"conv + sums for batch norm", "ConvMoments", conv_sums, {false, false, true}},
     {"scale, bias, relu + conv", "none", norm_conv, {false, true, true}},
     {"scale, bias, relu + conv + sums", "none: no node has these sums", norm_conv_sums, {false, false, true}},
     {"scale, bias, relu + backward-weights", "none", norm_weight, {true, true, true}},

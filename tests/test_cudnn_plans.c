@@ -123,17 +123,17 @@ START_TEST(headers_agree)
     SAME(DNN_ATTENTION_Y, CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC);
     SAME(DNN_ATTENTION_SUMS, CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC);
     SAME(DNN_ATTENTION_SCALE, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC);
-    SAME(FUSED_OP_SUMS, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
+    SAME(DNN_OP_STATS, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR);
     SAME(FUSED_OP_NORM_SUMS, CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
     SAME(FUSED_OP_ATTENTION_BACKWARD, CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR);
-    SAME(FUSED_T_SUMS_MODE, CUDNN_TYPE_GENSTATS_MODE);
+    SAME(DNN_T_STATS_MODE, CUDNN_TYPE_GENSTATS_MODE);
     SAME(FUSED_MULTIPLY, CUDNN_POINTWISE_MUL);
     SAME(FUSED_SUBTRACT, CUDNN_POINTWISE_SUB);
     SAME(FUSED_RELU_BACKWARD, CUDNN_POINTWISE_RELU_BWD);
     SAME(FUSED_POINTWISE_DX, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC);
     SAME(FUSED_POINTWISE_DY, CUDNN_ATTR_OPERATION_POINTWISE_DYDESC);
-    SAME(FUSED_SUMS_MODE, CUDNN_ATTR_OPERATION_GENSTATS_MODE);
-    SAME(FUSED_SUMS_SQUARES, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC);
+    SAME(DNN_STATS_MODE, CUDNN_ATTR_OPERATION_GENSTATS_MODE);
+    SAME(DNN_STATS_SQUARES, CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC);
     SAME(FUSED_NORM_TYPE, CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_MATH_PREC);
     SAME(FUSED_NORM_LAST, CUDNN_ATTR_OPERATION_BN_BWD_WEIGHTS_EQ_BIAS);
     SAME(FUSED_BACKWARD_Q, CUDNN_ATTR_OPERATION_SDPA_BWD_QDESC);
@@ -220,7 +220,7 @@ static const conv_row rows[] = {
     {"HiFi-GAN line of 7", 16, 80, 1, 32, 512, 1, 7, 1, 1, 1, false},
     {"HiFi-GAN dilated 11", 16, 128, 1, 2048, 128, 1, 11, 1, 5, 1, false},
 };
-typedef enum what { FORWARD, BIAS_RELU, BIAS_RELU_NARROW, BIAS_RESIDUAL_RELU, DATA, WEIGHT, WEIGHT_NARROW, WHATS } what;
+typedef enum what { FORWARD, BIAS_RELU, BIAS_RELU_NARROW, BIAS_RESIDUAL_RELU, SUMS, DATA, WEIGHT, WEIGHT_NARROW, WHATS } what;
 static const struct {
     const char *name;
     dnn_kind kind;
@@ -230,6 +230,7 @@ static const struct {
     [BIAS_RELU] = {"conv+bias+relu", DNN_CONV_FORWARD, true, false, true, false},
     [BIAS_RELU_NARROW] = {"conv+bias+relu narrow", DNN_CONV_FORWARD, true, false, true, false},
     [BIAS_RESIDUAL_RELU] = {"conv+residual+bias+relu", DNN_CONV_FORWARD, true, true, true, false},
+    [SUMS] = {"conv+sums", DNN_CONV_FORWARD, false, false, false, false}, /* of narrow images alone */
     [DATA] = {"backward-data", DNN_CONV_DATA, false, false, false, true},
     [WEIGHT] = {"backward-weights", DNN_CONV_WEIGHT, false, false, false, true},
     [WEIGHT_NARROW] = {"backward-weights narrow", DNN_CONV_WEIGHT, false, false, false, false},
@@ -251,6 +252,7 @@ static dnn_key key_of(const conv_row *r, what k, size_t type)
     key.bias = whats[k].bias;
     key.residual = whats[k].residual;
     key.relu = whats[k].relu;
+    key.sums = k == SUMS;
     key.narrow_w = k == WEIGHT_NARROW;
     key.narrow_bias = k == BIAS_RELU_NARROW;
     const int64_t kernel[2] = {r->kh, r->kw}, in[2] = {r->h, r->w};
@@ -297,7 +299,9 @@ START_TEST(plans)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             for (size_t t = 0; t < sizeof types / sizeof *types; t++)
                 for (int k = 0; k < WHATS; k++) {
-                    if (!all && (!rows[i].selected || (t > 0 ? k != FORWARD && k != BIAS_RELU_NARROW && (k != WEIGHT_NARROW || i != 1) : k == WEIGHT_NARROW || k == BIAS_RELU_NARROW) || clock_seconds() - begin > 60))
+                    const bool quick = t > 0 ? k == FORWARD || k == BIAS_RELU_NARROW || ((k == WEIGHT_NARROW || k == SUMS) && i == 1)
+                                             : k != WEIGHT_NARROW && k != BIAS_RELU_NARROW;
+                    if ((k == SUMS && t == 0) || (!all && (!rows[i].selected || !quick || clock_seconds() - begin > 60)))
                         continue;
                     bool ok = plan_row(&q, &rows[i], (what)k, t);
                     tried++;

@@ -56,6 +56,10 @@ static const op_case narrow_rows[] = {
      .attr = &(const conv_attrs){.strides = INTS(2, 1), .dilations = INTS(1, 2), .pads = INTS(1, 0, 1, 2), .group = 3}},
     {OP_CONV, "one axis", .in = {{F32(2, 5, 20)}, {F32(7, 5, 4)}}, .attr = &(const conv_attrs){.pads = INTS(1, 2), .group = 1}},
     {OP_CONV, "three axes", .in = {{F32(1, 3, 4, 3, 5)}, {F32(4, 3, 2, 2, 3)}}, .attr = &(const conv_attrs){.group = 1}},
+    {OP_CONV_MOMENTS, "moments", .in = {{F32(3, 8, 7, 6)}, {F32(16, 8, 3, 3)}},
+     .attr = &(const conv_attrs){.pads = INTS(1, 1, 1, 1), .group = 1}},
+    {OP_CONV_MOMENTS, "moments, strided, one axis", .in = {{F32(2, 6, 21)}, {F32(9, 6, 3)}},
+     .attr = &(const conv_attrs){.strides = INTS(2), .group = 1}},
     {OP_CONV_TRANSPOSE, "transposed", .in = {{F32(2, 8, 4, 5)}, {F32(8, 3, 2, 2)}, {F32(3)}},
      .attr = &(const conv_attrs){.strides = INTS(2, 2), .group = 1}},
     OP_CASE_END};

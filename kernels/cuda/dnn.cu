@@ -206,6 +206,54 @@ static void forward_run(const kernel_args *a)
         finish(a, operand[DNN_BIAS], operand[DNN_RESIDUAL], at->relu != 0);
 }
 
+/* ---- forward with the moments of the result: ConvMoments, where nothing else is fused ---- */
+
+static const dnn_plan *moments_plan(const kernel_args *a)
+{
+    if (is_ours(a, &a->in[1].sh) || a->n_in > 4 || is_there(a, 2) || is_there(a, 3) || ((const conv_attrs *)a->attr)->relu)
+        return NULL;
+    dnn_key k = key_of(a, DNN_CONV_FORWARD, &a->in[0].sh, &a->in[1].sh, &a->out[0].sh);
+    k.sums = 1;
+    return usable(cuda_dnn_plan(a->queue, &k));
+}
+static bool moments_takes(const kernel_args *a)
+{
+    return moments_plan(a) != NULL;
+}
+/* The workspace begins with the sums, [2, M]. */
+static size_t sums_bytes(const kernel_args *a)
+{
+    return ((size_t)a->out[0].sh.dim[1] * 2 * sizeof(float) + 255) / 256 * 256;
+}
+static size_t moments_workspace(const kernel_args *a)
+{
+    return sums_bytes(a) + cuda_dnn_workspace(a->queue, moments_plan(a));
+}
+/* The library's sums are those of the numbers as they are, so the variance is a difference of two; it is taken in double. */
+__global__ static void moments_kernel(float *mean, float *var, const float *sum, const float *squares, int64_t channels, double count)
+{
+    GRID_STRIDE(c, channels)
+    {
+        const double m = (double)sum[c] / count, v = (double)squares[c] / count - m * m;
+        mean[c] = (float)m;
+        var[c] = v < 0 ? 0 : (float)v; /* what is no number stays none */
+    }
+}
+static void moments_run(const kernel_args *a)
+{
+    const int64_t channels = a->out[0].sh.dim[1];
+    float *const sum = (float *)a->work;
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->in[0].data;
+    operand[DNN_W] = a->in[1].data;
+    operand[DNN_Y] = a->out[0].data;
+    operand[DNN_SUMS] = sum;
+    operand[DNN_SQUARES] = sum + channels;
+    cuda_dnn_run(a->queue, moments_plan(a), operand, (char *)a->work + sums_bytes(a));
+    LAUNCH(moments_kernel, grid_for(a->queue, channels, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[1].data, (float *)a->out[2].data,
+           sum, sum + channels, channels, (double)(shape_count(&a->out[0].sh) / channels));
+}
+
 /* ---- with respect to the data: ConvGradData (dy, w), ConvTranspose (x, w, bias) ---- */
 
 static const dnn_plan *data_plan(const kernel_args *a)
@@ -312,7 +360,10 @@ static void weight_last_run(const kernel_args *a)
 
 #define LAST(type_, text)                                                                                              \
     {.op = OP_CONV, .type = type_, .name = "conv cuDNN " text, .run = forward_run, .workspace = forward_workspace,     \
-     .takes = forward_takes, .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                     \
+     .takes = forward_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                     \
+    {.op = OP_CONV_MOMENTS, .type = type_, .name = "conv moments cuDNN " text, .run = moments_run,                     \
+     .workspace = moments_workspace, .takes = moments_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 3,     \
+     .blocked_out = 1},                                                                                                \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data cuDNN " text, .run = data_run,                    \
      .workspace = data_workspace, .takes = data_takes, .blocked_in = 1 | 1 << 1, .blocked_out = 1},                    \
     {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "conv grad weight cuDNN " text, .run = weight_last_run,         \
@@ -321,7 +372,7 @@ static void weight_last_run(const kernel_args *a)
      .workspace = data_workspace, .takes = data_takes, .blocked_in = 1 | 1 << 1, .blocked_out = 1}
 CUDA_TABLE(dnn) = {
     {.op = OP_CONV, .type = DTYPE_F32, .name = "conv cuDNN", .run = forward_run, .workspace = forward_workspace,
-     .takes = forward_takes},
+     .takes = forward_takes, .method = "cuDNN"},
     {.op = OP_CONV_GRAD_DATA, .type = DTYPE_F32, .name = "conv grad data cuDNN", .run = data_run, .workspace = data_workspace,
      .takes = data_takes},
     {.op = OP_CONV_GRAD_WEIGHT, .type = DTYPE_F32, .name = "conv grad weight cuDNN", .run = weight_run,

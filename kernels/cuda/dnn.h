@@ -31,13 +31,13 @@ typedef struct dnn_api {
 
 enum { /* of enums in cudnn_graph.h: kinds of descriptors */
     DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5, DNN_KNOB = 7,
-    DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_GRAPH = 15, DNN_VARIANT = 16,
+    DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_OP_STATS = 14, DNN_GRAPH = 15, DNN_VARIANT = 16,
     DNN_TENSOR = 17, DNN_DEVICE = 38, DNN_OP_ATTENTION = 41
 };
 enum { /* types of attributes */
     DNN_T_HANDLE = 0, DNN_T_DATA_TYPE = 1, DNN_T_BOOL = 2, DNN_T_I64 = 3, DNN_T_FLOAT = 4, DNN_T_POINTER = 6,
     DNN_T_CONV_MODE = 7, DNN_T_HEURISTIC_MODE = 8, DNN_T_KNOB = 9, DNN_T_NUMERICAL_NOTE = 11, DNN_T_POINTWISE_MODE = 14,
-    DNN_T_DESCRIPTOR = 15, DNN_T_BEHAVIOR_NOTE = 19, DNN_T_CHAR = 24
+    DNN_T_DESCRIPTOR = 15, DNN_T_STATS_MODE = 16, DNN_T_BEHAVIOR_NOTE = 19, DNN_T_CHAR = 24
 };
 enum { /* attributes */
     DNN_POINTWISE_MODE = 0, DNN_POINTWISE_TYPE = 1,
@@ -50,6 +50,7 @@ enum { /* attributes */
     DNN_DATA_ALPHA, DNN_DATA_BETA, DNN_DATA_CONV, DNN_DATA_W, DNN_DATA_DX, DNN_DATA_DY,
     DNN_WEIGHT_ALPHA, DNN_WEIGHT_BETA, DNN_WEIGHT_CONV, DNN_WEIGHT_DW, DNN_WEIGHT_X, DNN_WEIGHT_DY,
     DNN_OP_POINTWISE_HOW = 750, DNN_OP_POINTWISE_X, DNN_OP_POINTWISE_B, DNN_OP_POINTWISE_Y,
+    DNN_STATS_MODE = 770, DNN_STATS_TYPE, DNN_STATS_X, DNN_STATS_SUM, DNN_STATS_SQUARES,
     DNN_GRAPH_HANDLE = 800, DNN_GRAPH_OPS,
     DNN_TENSOR_ALIGNMENT = 900, DNN_TENSOR_TYPE, DNN_TENSOR_DIMS, DNN_TENSOR_STEPS, DNN_TENSOR_ID = 906, DNN_TENSOR_VIRTUAL, DNN_TENSOR_BY_VALUE,
     DNN_VARIANT_IDS = 1000, DNN_VARIANT_POINTERS, DNN_VARIANT_WORKSPACE = 1003,
@@ -85,13 +86,15 @@ typedef struct dnn_key {
      * one to five seconds for each shape, and there are one or two. */
     int32_t narrow_w;          /* the weight's gradient */
     int32_t narrow_bias;
-    int32_t sums;              /* attention: with the logarithms of the sums of exponentials, [B, H, Sq] of float32 */
+    /* Attention: with the logarithms of the sums of exponentials, [B, H, Sq] of float32. Forward: with the sums of y and of its
+     * squares by channel, [M] of float32 each. */
+    int32_t sums;
     int64_t x[5], w[5], y[5];
     int64_t stride[3], dilation[3], before[3], after[3]; /* pads */
 } dnn_key;
 
 /* What tensors are called in a plan. Of attention: x, w, y and these: DNN_SCALE is a float on the host, read when it is run. */
-enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_OPERANDS };
+enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_SQUARES, DNN_OPERANDS };
 
 /* An engine with all that it can be told: enough to make its plan again. */
 #define DNN_MOST_KNOBS 48

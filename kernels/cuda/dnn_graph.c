@@ -132,6 +132,20 @@ static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
     return finish(m, o);
 }
 
+/* Sums of x and of its squares by channel. */
+static void *statistics(maker *m, void *x)
+{
+    const int type = DNN_FLOAT, mode = 0; /* the only one there is */
+    const int64_t dim[5] = {1, m->p->key.y[1], 1, 1, 1};
+    void *sum = tensor(m, DNN_SUMS, DNN_FLOAT, dim), *squares = tensor(m, DNN_SQUARES, DNN_FLOAT, dim), *o = make(m, DNN_OP_STATS);
+    set(m, o, DNN_STATS_MODE, DNN_T_STATS_MODE, 1, &mode);
+    set(m, o, DNN_STATS_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    set_one(m, o, DNN_STATS_X, x);
+    set_one(m, o, DNN_STATS_SUM, sum);
+    set_one(m, o, DNN_STATS_SQUARES, squares);
+    return finish(m, o);
+}
+
 /* The graph of n operations. */
 static void make_graph_of(maker *m, void *const *op, int64_t n)
 {
@@ -183,13 +197,13 @@ static void make_weight(maker *m)
     make_graph_of(m, op, 1 + widens);
 }
 
-/* The convolution and what follows it: + residual, + bias, relu (the order of cuDNN's fused engines). */
+/* The convolution and what follows it: + residual, + bias, relu (the order of cuDNN's fused engines), sums of what that is. */
 static void make_convolution(maker *m)
 {
     const dnn_key *k = &m->p->key;
     const int64_t of_bias[5] = {1, k->y[1], 1, 1, 1};
     int more = (k->residual != 0) + (k->bias != 0) + (k->relu != 0);
-    void *op[4], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, k->type, k->w);
+    void *op[5], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, k->type, k->w);
     int64_t n = 0;
     void *at = tensor(m, more ? 0 : DNN_Y, more ? DNN_FLOAT : k->type, k->y);
     op[n++] = convolve(m, x, w, at);
@@ -203,6 +217,8 @@ static void make_convolution(maker *m)
         op[n++] = pointwise(m, part == 2 ? DNN_RELU : DNN_ADD, at, b, to);
         at = to;
     }
+    if (k->sums)
+        op[n++] = statistics(m, at);
     make_graph_of(m, op, n);
 }
 

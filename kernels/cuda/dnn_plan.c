@@ -128,7 +128,7 @@ size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *asked)
 
 int dnn_operand_type(const dnn_key *k, int operand)
 {
-    const bool wide = (operand == DNN_BIAS && !k->narrow_bias) || operand == DNN_SUMS ||
+    const bool wide = (operand == DNN_BIAS && !k->narrow_bias) || operand == DNN_SUMS || operand == DNN_SQUARES ||
                       (operand == DNN_W && k->kind == DNN_CONV_WEIGHT && !k->narrow_w);
     return wide ? DNN_FLOAT : k->type;
 }
@@ -137,8 +137,8 @@ bool dnn_has_operand(const dnn_key *k, int operand)
 {
     const bool attends = k->kind == DNN_ATTENTION;
     const bool has[DNN_OPERANDS] = {[DNN_X] = true, [DNN_W] = true, [DNN_Y] = true, [DNN_BIAS] = k->bias != 0,
-                                    [DNN_RESIDUAL] = k->residual != 0, [DNN_V] = attends, [DNN_SUMS] = attends && k->sums,
-                                    [DNN_SCALE] = attends};
+                                    [DNN_RESIDUAL] = k->residual != 0, [DNN_V] = attends, [DNN_SUMS] = k->sums != 0,
+                                    [DNN_SCALE] = attends, [DNN_SQUARES] = !attends && k->sums};
     return has[operand];
 }
 
@@ -149,7 +149,7 @@ size_t dnn_operand_bytes(const dnn_key *k, int operand)
     size_t n = dnn_operand_type(k, operand) == DNN_FLOAT ? 4 : 2;
     if (!dnn_has_operand(k, operand) || operand == DNN_SCALE)
         return 0;
-    if (operand == DNN_BIAS)
+    if (operand == DNN_BIAS || operand == DNN_SQUARES || (operand == DNN_SUMS && k->kind != DNN_ATTENTION))
         return n * (size_t)k->y[1];
     for (int i = 0; i < rank; i++)
         n *= (size_t)dim[i];

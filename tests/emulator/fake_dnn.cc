@@ -166,6 +166,17 @@ int check(const ref &c)
         return conv_is_whole(c) ? 0 : (int)BAD_PARAM;
     case DNN_OP_POINTWISE:
         return at(c, DNN_OP_POINTWISE_HOW) && at(c, DNN_OP_POINTWISE_X) && at(c, DNN_OP_POINTWISE_Y) ? 0 : (int)BAD_PARAM;
+    case DNN_OP_STATS: { /* an image and two numbers for each of its channels */
+        const ref x = at(c, DNN_STATS_X), sum = at(c, DNN_STATS_SUM), squares = at(c, DNN_STATS_SQUARES);
+        if (!x || !sum || !squares || one<int>(c, DNN_STATS_MODE, -1) != 0 || one<int>(c, DNN_STATS_TYPE, -1) != DNN_FLOAT)
+            return BAD_PARAM;
+        std::vector<int64_t> dim(all<int64_t>(x, DNN_TENSOR_DIMS).size(), 1);
+        dim[1] = all<int64_t>(x, DNN_TENSOR_DIMS)[1];
+        for (const ref &t : {sum, squares})
+            if (all<int64_t>(t, DNN_TENSOR_DIMS) != dim || one<int>(t, DNN_TENSOR_TYPE, -1) != DNN_FLOAT)
+                return BAD_PARAM;
+        return 0;
+    }
     case DNN_GRAPH:
         return c->refers.count(DNN_GRAPH_OPS) ? 0 : (int)BAD_PARAM;
     case DNN_HEURISTIC:
@@ -314,6 +325,23 @@ void pointwise(const ref &op, const operands &given, scratch &own)
     while (next(i, y.dim));
 }
 
+void sum_up(const ref &op, const operands &given, scratch &own)
+{
+    const view x = view_of(at(op, DNN_STATS_X), given, own);
+    const view to[] = {view_of(at(op, DNN_STATS_SUM), given, own), view_of(at(op, DNN_STATS_SQUARES), given, own)};
+    std::vector<double> sum[2];
+    std::vector<int64_t> i(x.dim.size(), 0), of(x.dim.size(), 0);
+    for (auto &s : sum)
+        s.resize((size_t)x.dim[1]);
+    do {
+        sum[0][(size_t)i[1]] += (double)x(i);
+        sum[1][(size_t)i[1]] += (double)x(i) * (double)x(i);
+    } while (next(i, x.dim));
+    for (int k = 0; k < 2; k++)
+        for (of[1] = 0; of[1] < x.dim[1]; of[1]++)
+            to[k].set(of, (float)sum[k][(size_t)of[1]]);
+}
+
 void attend(const ref &op, const operands &given, scratch &own, float scale)
 {
     const view q = view_of(at(op, DNN_ATTENTION_Q), given, own), k = view_of(at(op, DNN_ATTENTION_K), given, own);
@@ -353,7 +381,9 @@ void run_graph(const ref &graph, const operands &given, float scale)
         if (op->kind == DNN_OP_ATTENTION)
             attend(op, given, own, scale);
         else
-            is_conv(op) ? convolve(op, given, own) : pointwise(op, given, own);
+            is_conv(op)                ? convolve(op, given, own)
+            : op->kind == DNN_OP_STATS ? sum_up(op, given, own)
+                                       : pointwise(op, given, own);
 }
 
 /* ---- the calls ---- */
