@@ -1,5 +1,6 @@
 /* op_cases_move.c - rows of the moves, views, gathers and shape arithmetic. */
 #include "op_case.h"
+#include "ops/batch_images.h"
 
 #include <math.h>
 
@@ -16,7 +17,11 @@
 #define CONST       .kind = VALUE_CONST
 #define SIX         FIXED(1, 2, 3, 4, 5, 6)
 #define IMAGES(...) U8(__VA_ARGS__), .lo = 0, .hi = 256
-#define BATCH(...)  .attr = &(const batch_images_attrs){__VA_ARGS__}
+#define BATCH(...)  .attr = &(const batch_boxes_attrs){.change = {__VA_ARGS__}}
+#define BOXES(low, high, h, w, ...) /* random resized crops, and changes after them */                                 \
+    .attr = &(const batch_boxes_attrs){{__VA_ARGS__}, .scale_min = low, .scale_max = high, .height = h, .width = w}
+#define NEAREST_BOXES(low, high, h, w, ...)                                                                            \
+    .attr = &(const batch_boxes_attrs){{__VA_ARGS__}, low, high, h, w, 1}
 #define FROZEN      .no_grad = true
 #define NONE        .type = DTYPE_NONE
 #define ROWS(B, n)  {I64(B), .lo = 0, .hi = (n)}
@@ -262,14 +267,35 @@ const op_case op_cases_move[] = {
      BATCH(.contrast = 1.5, .saturation = 2, .crop = 1)},
     {OP_BATCH_IMAGES, "saturation", .in = {{IMAGES(4, 6, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(5, 4), STREAM(5)}, BATCH(.saturation = 0.9)},
     {OP_BATCH_IMAGES, "all, several blocks", .in = {{IMAGES(3, 80, 72, 3)}, {F32(3, 256), FROZEN}, ROWS(4, 3), STREAM(4)},
-     BATCH(4, 1, 20, 0.4, 0, 0.4, 11)},
+     BATCH(.crop = 4, .flip = 1, .cutout = 20, .brightness = 0.4, .saturation = 0.4, .seed = 11)},
     {OP_BATCH_IMAGES, "mixed", .in = {{IMAGES(5, 4, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(6, 5), {NONE}, {NONE}, ROWS(6, 5), {NONE},
                                       {F32(6), .lo = 0, .hi = 1, FROZEN}}, .fwd_tol = 2e-7},
     {OP_BATCH_IMAGES, "all, mixed", .in = {{IMAGES(5, 8, 8, 3)}, {F32(3, 256), FROZEN}, ROWS(6, 5), STREAM(6), ROWS(6, 5), NUMBERS(6),
                                            {F32(6), .lo = 0, .hi = 1, FROZEN}}, BATCH(2, 1, 3, 0.4, 0.4, 0.4, 12), .fwd_tol = 2e-7},
+    {OP_BATCH_IMAGES, "boxes", .in = {{IMAGES(4, 9, 14, 3)}, {F32(3, 256), FROZEN}, ROWS(9, 4), STREAM(9)},
+     BOXES(0.08, 1, 8, 8, .seed = 3)},
+    {OP_BATCH_IMAGES, "boxes, smaller, one channel for three", .in = {{IMAGES(4, 23, 31, 1)}, {F32(3, 256), FROZEN}, ROWS(6, 4), STREAM(6)},
+     BOXES(0.5, 1, 5, 7, .seed = 4)},
+    {OP_BATCH_IMAGES, "boxes of a strip, nearest", .in = {{IMAGES(4, 40, 4, 3)}, {F32(3, 256), FROZEN}, ROWS(9, 4), STREAM(9)},
+     NEAREST_BOXES(0.9, 1, 6, 4, .flip = 1, .seed = 3)},
+    {OP_BATCH_IMAGES, "boxes outside", .in = {{IMAGES(3, 4, 4, 1)}, {F32(1, 256), FROZEN}, {I64(3), FIXED(3, 1, -1)}, STREAM(3)},
+     BOXES(0.5, 0.9, 3, 4, .seed = 0)},
+    {OP_BATCH_IMAGES, "boxes, several blocks", .in = {{IMAGES(2, 130, 44, 3)}, {F32(3, 256), FROZEN}, ROWS(2, 2), STREAM(2)},
+     BOXES(0.4, 1, 120, 130, .seed = 8)},
+    {OP_BATCH_IMAGES, "boxes with rows too long to stage", .in = {{IMAGES(2, 40, 30, 3)}, {F32(3, 256), FROZEN}, ROWS(2, 2), STREAM(2)},
+     BOXES(0.6, 1, 3, 1501, .seed = 8)},
+    {OP_BATCH_IMAGES, "boxes, all, mixed", .in = {{IMAGES(5, 12, 10, 3)}, {F32(3, 256), FROZEN}, ROWS(6, 5), STREAM(6), ROWS(6, 5), NUMBERS(6),
+                                                  {F32(6), .lo = 0, .hi = 1, FROZEN}},
+     BOXES(0.2, 1, 9, 8, 2, 1, 3, 0.4, 0.4, 0.4, 12), .fwd_tol = 2e-7},
     {OP_BATCH_IMAGES, "many channels", .in = {{IMAGES(3, 4, 4, 40)}, {F32(40, 256), FROZEN}, ROWS(2, 3), STREAM(2)},
      BATCH(.crop = 1, .flip = 1, .brightness = 0.3)},
     {OP_BATCH_IMAGES, "nothing", .in = {{IMAGES(2, 4, 4, 1)}, {F32(1, 256), FROZEN}, {I64(0)}}},
+    {OP_BATCH_IMAGES, "boxes of more than all", .in = {{IMAGES(2, 4, 4, 1)}, {F32(1, 256)}, {I64(3)}, {I64(3)}, {I64(3)}},
+     BOXES(0.5, 1.5, 3, 3, .seed = 0), .refuse = "random resized crops"},
+    {OP_BATCH_IMAGES, "boxes without numbers", .in = {{IMAGES(2, 4, 4, 1)}, {F32(1, 256)}, {I64(3)}},
+     BOXES(0.5, 1, 3, 3, .seed = 0), .refuse = "numbers to draw them by"},
+    {OP_BATCH_IMAGES, "boxes of no size", .in = {{IMAGES(2, 4, 4, 1)}, {F32(1, 256)}, {I64(3)}, {I64(3)}, {I64(3)}},
+     BOXES(0.5, 1, 0, 3, .seed = 0), .refuse = "3 x 0"},
     {OP_BATCH_IMAGES, "pixels", .in = {{F32(2, 4, 4, 1)}, {F32(1, 256)}, {I64(3)}}, .refuse = "uint8"},
     {OP_BATCH_IMAGES, "table", .in = {{IMAGES(2, 4, 4, 2)}, {F32(3, 256)}, {I64(3)}}, .refuse = "[channels, 256]"},
     {OP_BATCH_IMAGES, "rows", .in = {{IMAGES(2, 4, 4, 1)}, {F32(3, 256)}, {I64(3, 1)}}, .refuse = "no list"},

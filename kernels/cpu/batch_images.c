@@ -2,39 +2,88 @@
  * tables of double, which tests compare it with. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/parallel.h"
+#include "ops/batch_images.h"
 #include "ops/picture.h"
+#include "ops/picture_resize.h"
+#include "ops/picture_rule.h"
 
 #include <math.h>
 #include <string.h>
 
 typedef struct sizes {
-    int64_t images, item, plane, each; /* item: bytes of an image; each: elements of one in the batch */
-    int32_t own, channels, H, W;
+    int64_t images, item, plane, each; /* item: bytes of an image; plane, each: elements in the batch, of a channel and of all */
+    int32_t own, channels, h, w, H, W; /* h, w: of an image */
+    bool boxes;                        /* random resized crops are made */
 } sizes;
 
 static sizes sizes_of(const kernel_args *a)
 {
-    const int64_t *px = a->in[BATCH_PIXELS].sh.dim, channels = a->in[BATCH_TABLE].sh.dim[0];
-    return (sizes){px[0], px[1] * px[2] * px[3], px[1] * px[2], channels * px[1] * px[2], (int32_t)px[3], (int32_t)channels,
-                   (int32_t)px[1], (int32_t)px[2]};
+    const int64_t *px = a->in[BATCH_PIXELS].sh.dim, *y = a->out[0].sh.dim;
+    const batch_boxes_attrs *at = a->attr;
+    return (sizes){.images = px[0], .item = px[1] * px[2] * px[3], .plane = y[2] * y[3], .each = y[1] * y[2] * y[3], .own = (int32_t)px[3],
+                   .channels = (int32_t)y[1], .h = (int32_t)px[1], .w = (int32_t)px[2], .H = (int32_t)y[2], .W = (int32_t)y[3],
+                   .boxes = at->scale_max > 0};
 }
 
-static augment_options options_of(const batch_images_attrs *at)
+static augment_options options_of(const batch_boxes_attrs *at)
 {
-    return (augment_options){.crop = (int32_t)at->crop, .flip = at->flip != 0, .cutout = (int32_t)at->cutout,
-                             .brightness = at->brightness, .contrast = at->contrast, .saturation = at->saturation};
+    const batch_images_attrs *c = &at->change;
+    return (augment_options){.crop = (int32_t)c->crop, .flip = c->flip != 0, .cutout = (int32_t)c->cutout,
+                             .brightness = c->brightness, .contrast = c->contrast, .saturation = c->saturation,
+                             .scale_min = at->scale_min, .scale_max = at->scale_max};
 }
+
+/* ---- scratch of a thread: pixels that are changed, what changing their size needs, the other image of a mixture ---- */
+
+static size_t round_up(int64_t bytes)
+{
+    return ((size_t)bytes + 63) & ~(size_t)63;
+}
+
+typedef struct scratch_plan {
+    size_t weight, first, rows, other, all; /* where each begins; pixels: at 0 */
+} scratch_plan;
+
+static scratch_plan plan_scratch(const kernel_args *a)
+{
+    const sizes s = sizes_of(a);
+    const bool mixes = a->n_in > BATCH_SHARE && a->in[BATCH_SHARE].type != DTYPE_NONE;
+    const int64_t x = s.W * picture_most_taps(s.w, s.W), y = s.H * picture_most_taps(s.h, s.H);
+    scratch_plan p = {.weight = round_up(s.plane * s.own)};
+    p.first = p.weight + (s.boxes ? round_up((x > y ? x : y) * (int64_t)sizeof(int32_t)) : 0);
+    p.rows = p.first + (s.boxes ? round_up((s.W > s.H ? s.W : s.H) * 2 * (int64_t)sizeof(int32_t)) : 0);
+    p.other = p.rows + (s.boxes ? round_up((int64_t)s.h * s.W * s.own) : 0);
+    p.all = p.other + (mixes ? round_up(s.each * (int64_t)dtype_of(a->out[0].type)->size) : 0);
+    return p;
+}
+
+static size_t workspace(const kernel_args *a)
+{
+    return (size_t)a->threads * plan_scratch(a).all;
+}
+
+/* The box that was drawn, as large as the result, in the scratch. */
+static void take_box(const kernel_args *a, sizes s, const uint8_t *px, const augment_draw *d, unsigned char *work)
+{
+    const scratch_plan p = plan_scratch(a);
+    const picture_scratch scratch = {(int32_t *)(void *)(work + p.weight), (int32_t *)(void *)(work + p.first), work + p.rows};
+    const size_t pitch = (size_t)s.w * (size_t)s.own;
+    picture_resize(&scratch, px + (size_t)d->box_y * pitch + (size_t)d->box_x * (size_t)s.own, pitch, d->box_h, d->box_w, s.own,
+                   ((const batch_boxes_attrs *)a->attr)->nearest != 0, s.H, s.W, work);
+}
+
+/* ---- samples ---- */
 
 static int64_t index_of(const kernel_tensor *t, int64_t j)
 {
     return ((const int64_t *)t->data)[j];
 }
 
-/* The pixels of an image, changed in colour (then in `scratch`), and what else was drawn for it; NULL: there is no such row. */
+/* The pixels of an image, changed in size and colour (then in `work`), and what else was drawn for it; NULL: there is no such row. */
 static const uint8_t *pixels_of(const kernel_args *a, sizes s, int64_t row, const kernel_tensor *number, int64_t j,
-                                uint8_t *scratch, augment_draw *d)
+                                unsigned char *work, augment_draw *d)
 {
-    const batch_images_attrs *at = a->attr;
+    const batch_boxes_attrs *at = a->attr;
     const augment_options o = options_of(at);
     *d = (augment_draw){0};
     if (row < 0 || row >= s.images)
@@ -42,13 +91,16 @@ static const uint8_t *pixels_of(const kernel_args *a, sizes s, int64_t row, cons
     const uint8_t *px = (const uint8_t *)a->in[BATCH_PIXELS].data + row * s.item;
     if (number->type == DTYPE_NONE)
         return px;
-    rng r = rng_make((uint64_t)at->seed, RNG_AUGMENT, (uint64_t)index_of(&a->in[BATCH_VIEW], j), (uint32_t)index_of(number, j));
-    *d = augment_make(&o, &r, s.H, s.W, s.H, s.W);
-    if (o.brightness <= 0 && o.contrast <= 0 && o.saturation <= 0)
-        return px;
-    memcpy(scratch, px, (size_t)s.item);
-    augment_jitter(scratch, s.plane, s.own, d);
-    return scratch;
+    rng r = rng_make((uint64_t)at->change.seed, RNG_AUGMENT, (uint64_t)index_of(&a->in[BATCH_VIEW], j), (uint32_t)index_of(number, j));
+    *d = augment_make(&o, &r, s.h, s.w, s.H, s.W);
+    const bool colour = o.brightness > 0 || o.contrast > 0 || o.saturation > 0;
+    if (s.boxes)
+        take_box(a, s, px, d, work);
+    else if (colour)
+        memcpy(work, px, (size_t)s.item);
+    if (colour)
+        augment_jitter(work, s.plane, s.own, d);
+    return s.boxes || colour ? work : px;
 }
 
 static void put_float(const kernel_args *a, sizes s, const uint8_t *px, const augment_draw *d, float *y)
@@ -73,24 +125,6 @@ static void put_double(const kernel_args *a, sizes s, const uint8_t *px, const a
     }
 }
 
-static size_t scratch_bytes(const kernel_args *a)
-{
-    return ((size_t)sizes_of(a).item + 63) & ~(size_t)63;
-}
-
-/* Of each thread: changed pixels, and the other image of a mixture. */
-static size_t part_bytes(const kernel_args *a)
-{
-    const bool mixes = a->n_in > BATCH_SHARE && a->in[BATCH_SHARE].type != DTYPE_NONE;
-    const size_t mixed = mixes ? (size_t)sizes_of(a).each * dtype_of(a->out[0].type)->size : 0;
-    return scratch_bytes(a) + ((mixed + 63) & ~(size_t)63);
-}
-
-static size_t workspace(const kernel_args *a)
-{
-    return (size_t)a->threads * part_bytes(a);
-}
-
 static void one_sample(const kernel_args *a, sizes s, int64_t j, unsigned char *work)
 {
     static const kernel_tensor none = {.type = DTYPE_NONE};
@@ -100,7 +134,7 @@ static void one_sample(const kernel_args *a, sizes s, int64_t j, unsigned char *
     augment_draw d;
     for (int part = 0; part < 1 + mixes; part++) {
         void *mine = (unsigned char *)a->out[0].data + (size_t)(j * s.each) * dtype_of(a->out[0].type)->size;
-        void *to = part ? work + scratch_bytes(a) : mine;
+        void *to = part ? work + plan_scratch(a).other : mine;
         const uint8_t *px = pixels_of(a, s, index_of(&a->in[part ? BATCH_OTHER_ROW : BATCH_ROW], j),
                                       part && number->type != DTYPE_NONE ? &a->in[BATCH_OTHER_NUMBER] : number, j, work, &d);
         if (wide)
@@ -120,7 +154,7 @@ static void run(const kernel_args *a)
 {
     const sizes s = sizes_of(a);
     const int64_t n = shape_count(&a->in[BATCH_ROW].sh), threads = a->threads;
-    const size_t part = part_bytes(a);
+    const size_t part = plan_scratch(a).all;
     PARALLEL_FOR(t, threads, a->threads, n * s.each)
     for (int64_t j = t * n / threads; j < (t + 1) * n / threads; j++)
         one_sample(a, s, j, (unsigned char *)a->work + (size_t)t * part);

@@ -13,8 +13,8 @@ const char *dataset_keeps_host(const dataset *ds, data_part p)
     const augment_options *o = &ds->o.augment;
     if (!src || ds->part[p].n == 0)
         return "there are no samples";
-    if (ds->info.image && p == DATA_TRAIN && o->scale_max > 0)
-        return "the augmentation rrc (random resized crop) starts from images of their own size";
+    if (src->kind == SOURCE_FILES && p == DATA_TRAIN && o->scale_max > 0)
+        return "the augmentation rrc (random resized crop) starts from image files, each of a size of its own";
     if (src->kind == SOURCE_FLOATS && p == DATA_TRAIN && !augment_is_none(o))
         return "images of floats are augmented on the host";
     if (src->kind == SOURCE_FILES && !ds->part[p].cache)
@@ -33,10 +33,30 @@ static size_t row_bytes(const source *src, uint32_t k)
     return tensor_bytes(&src->in[k]) / src->n;
 }
 
+/* Whether random resized crops are made of the part's images. */
+static bool makes_boxes(const dataset *ds, data_part p)
+{
+    return p == DATA_TRAIN && ds->o.augment.scale_max > 0;
+}
+
+/* Of images at their own size: those of one channel may serve for more, if nothing changes their colours. */
+static int32_t box_channels(const dataset *ds, data_part p)
+{
+    const augment_options *o = &ds->o.augment;
+    const bool grey = ds->part[p].src->in[0].sh.dim[3] == 1 && o->brightness <= 0 && o->contrast <= 0 && o->saturation <= 0;
+    return grey ? 1 : ds->channels;
+}
+
+static size_t image_bytes(const dataset *ds, data_part p)
+{
+    const int64_t *dim = ds->part[p].src->in[0].sh.dim;
+    return makes_boxes(ds, p) ? (size_t)(dim[1] * dim[2] * box_channels(ds, p)) : ds->item;
+}
+
 size_t dataset_block_bytes(const dataset *ds, data_part p)
 {
     const data_rows *part = &ds->part[p];
-    size_t each = is_pixels(ds, p) ? ds->item : 0;
+    size_t each = is_pixels(ds, p) ? image_bytes(ds, p) : 0;
     for (uint32_t k = is_pixels(ds, p); k < part->src->n_in; k++)
         each += row_bytes(part->src, k);
     return each * part->n;
@@ -110,6 +130,20 @@ static status sized_block(dataset *ds, data_part p, sampler *s, data_block *out)
     return ST_OK;
 }
 
+/* The images of an array at their own size. */
+static status own_size_block(const dataset *ds, data_part p, sampler *s, data_block *out)
+{
+    const data_rows *part = &ds->part[p];
+    const int32_t c = box_channels(ds, p);
+    const size_t each = image_bytes(ds, p);
+    TRY(own_block(out, each * part->n));
+    for (uint32_t i = 0; i < part->n; i++) {
+        TRY(sample_array(s, p, i, c));
+        memcpy((uint8_t *)out->own + i * each, s->raw.px, each);
+    }
+    return ST_OK;
+}
+
 static status pixels_block(dataset *ds, data_part p, uint32_t threads, data_block *out)
 {
     const data_rows *part = &ds->part[p];
@@ -121,14 +155,18 @@ static status pixels_block(dataset *ds, data_part p, uint32_t threads, data_bloc
         return decode_all(ds, p, threads);
     }
     const int64_t *dim = src->in[0].sh.dim;
-    if (in_order(part) && dim[1] == ds->height && dim[2] == ds->width && (dim[3] == ds->channels || dim[3] == 1)) {
+    const bool boxes = makes_boxes(ds, p);
+    if (boxes)
+        out->sh = SHAPE(part->n, dim[1], dim[2], box_channels(ds, p));
+    if (in_order(part) && dim[1] == out->sh.dim[1] && dim[2] == out->sh.dim[2] &&
+        (dim[3] == out->sh.dim[3] || (dim[3] == 1 && !boxes))) {
         out->sh.dim[3] = dim[3];
         out->data = src->in[0].data;
         return ST_OK;
     }
     sampler s;
     TRY(sampler_open(&s, ds));
-    status st = sized_block(ds, p, &s, out);
+    status st = boxes ? own_size_block(ds, p, &s, out) : sized_block(ds, p, &s, out);
     sampler_close(&s);
     return st;
 }
@@ -159,4 +197,15 @@ const float *dataset_pixel_table(const dataset *ds)
 const augment_options *dataset_augment(const dataset *ds)
 {
     return &ds->o.augment;
+}
+
+resize_filter dataset_filter(const dataset *ds)
+{
+    return ds->o.filter;
+}
+
+bool dataset_is_bad(const dataset *ds, data_part p, uint32_t i)
+{
+    const data_rows *part = &ds->part[p];
+    return part->state && atomic_load_explicit(&part->state[i], memory_order_relaxed) == SAMPLE_BAD;
 }

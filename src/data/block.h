@@ -7,7 +7,8 @@
 /* Input k of every sample of a part, in their order. */
 typedef struct data_block {
     dtype type;
-    shape sh;         /* images of bytes: uint8 [n, H, W, c], c = channels or 1; everything else: [n, one sample] */
+    shape sh;         /* images of bytes: uint8 [n, H, W, c], c = channels or 1, at the model's size, or at their own where random
+                         resized crops are made of them; everything else: [n, one sample] */
     const void *data; /* of the data set, or own */
     void *own;
     size_t own_bytes;
@@ -24,5 +25,7 @@ void data_block_free(data_block *b);
 /* [channels, 256]: what a byte of each channel becomes. */
 const float *dataset_pixel_table(const dataset *ds);
 const augment_options *dataset_augment(const dataset *ds);
+resize_filter dataset_filter(const dataset *ds);
+bool dataset_is_bad(const dataset *ds, data_part p, uint32_t i); /* sample i is known as a bad one so far */
 
 #endif

@@ -1,17 +1,15 @@
-/* resize.c - pixels to another size, one axis after the other.
+/* resize.c - pixels to another size: room for what src/ops/picture_resize.c does, and the plan of centre crops.
  *
- * The arithmetic is Pillow's (Resample.c: triangle filter of support max(1, in/out), weights in fixed point
+ * The arithmetic (ops/picture_rule.h) is Pillow's (Resample.c: triangle filter of support max(1, in/out), weights in fixed point
  * of 22 bits, columns first, rounded to uint8 between the axes), so that a model which was trained on images
  * resized by Pillow or torchvision sees the same bytes. (Pillow 13 takes the rows first where they shrink and
  * the columns grow; there a few values differ by one.) A box is resized as if it had been cut out first. */
 #include "data/image.h"
 
 #include "base/mem.h"
+#include "ops/picture_resize.h"
+#include "ops/picture_rule.h"
 
-#include <math.h>
-#include <string.h>
-
-#define BITS 22
 #define ROWS_MAX                                                                                             \
     ((size_t)1 << 30) /* bytes between the two axes: a strip of 1 x 65 million pixels would need more */
 
@@ -32,124 +30,34 @@ static status reserve(void *inout, size_t *cap, size_t n, size_t size)
     return ST_OK;
 }
 
-static double triangle(double x)
+/* Room for the weights of `out` pixels over `in`. */
+static status reserve_weights(resizer *r, int32_t in, int32_t out)
 {
-    x = fabs(x);
-    return x < 1 ? 1 - x : 0;
-}
-
-/* Weights of `out` pixels over `in`: r->weight[o * k + j] is for pixel first[2o] + j, j < first[2o + 1]. */
-static status make_weights(resizer *r, int32_t in, int32_t out, int32_t *k)
-{
-    double scale = (double)in / out, wide = scale < 1 ? 1 : scale;
-    *k = (int32_t)ceil(wide) * 2 + 1;
     size_t n;
-    if (!size_mul((size_t)out, (size_t)*k, &n))
+    if (!size_mul((size_t)out, (size_t)picture_most_taps(in, out), &n))
         return fail(ST_BAD_DATA, "an image side of %d pixels cannot become %d", in, out);
     TRY(reserve(&r->weight, &r->weight_cap, n, sizeof *r->weight));
-    TRY(reserve(&r->first, &r->first_cap, (size_t)out * 2, sizeof *r->first));
-    for (int32_t o = 0; o < out; o++) {
-        double centre = (o + 0.5) * scale, sum = 0;
-        int32_t from = (int32_t)(centre - wide + 0.5), to = (int32_t)(centre + wide + 0.5);
-        from = from < 0 ? 0 : from;
-        to = to > in ? in : to;
-        int32_t *w = r->weight + (size_t)o * (size_t)*k;
-        for (int32_t j = from; j < to; j++)
-            sum += triangle((j - centre + 0.5) * (1 / wide));
-        for (int32_t j = from; j < to; j++) {
-            double v = triangle((j - centre + 0.5) * (1 / wide));
-            w[j - from] = (int32_t)(0.5 + (sum > 0 ? v / sum : 0) * (1 << BITS));
-        }
-        r->first[2 * o] = from;
-        r->first[2 * o + 1] = to - from;
-    }
-    return ST_OK;
-}
-
-static uint8_t round_pixel(int32_t v)
-{
-    v >>= BITS;
-    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
-}
-
-/* px: h rows of `pitch` bytes, w pixels each, c channels. to: [h][W][c]. */
-static void columns(const resizer *r, int32_t k, const uint8_t *px, size_t pitch, int32_t h, int32_t c,
-                    int32_t W, uint8_t *to)
-{
-    for (int32_t y = 0; y < h; y++, px += pitch)
-        for (int32_t x = 0; x < W; x++) {
-            const int32_t *w = r->weight + (size_t)x * (size_t)k, n = r->first[2 * x + 1];
-            const uint8_t *p = px + (size_t)r->first[2 * x] * (size_t)c;
-            for (int32_t ch = 0; ch < c; ch++) {
-                int32_t sum = 1 << (BITS - 1);
-                for (int32_t j = 0; j < n; j++)
-                    sum += p[j * c + ch] * w[j];
-                *to++ = round_pixel(sum);
-            }
-        }
-}
-
-/* px: rows of `pitch` bytes. to: [H][row]. */
-static void rows(const resizer *r, int32_t k, const uint8_t *px, size_t pitch, size_t row, int32_t H,
-                 uint8_t *to)
-{
-    for (int32_t y = 0; y < H; y++) {
-        const int32_t *w = r->weight + (size_t)y * (size_t)k, n = r->first[2 * y + 1];
-        const uint8_t *p = px + (size_t)r->first[2 * y] * pitch;
-        for (size_t x = 0; x < row; x++) {
-            int32_t sum = 1 << (BITS - 1);
-            for (int32_t j = 0; j < n; j++)
-                sum += p[(size_t)j * pitch + x] * w[j];
-            *to++ = round_pixel(sum);
-        }
-    }
-}
-
-/* floor((i + 0.5) * in / out), exactly. */
-static size_t nearest_pixel(int32_t i, int32_t in, int32_t out)
-{
-    return (size_t)((2 * (int64_t)i + 1) * in / (2 * (int64_t)out));
-}
-
-static void nearest(const uint8_t *px, size_t pitch, int32_t h, int32_t w, int32_t c, int32_t H, int32_t W,
-                    uint8_t *to)
-{
-    for (int32_t y = 0; y < H; y++) {
-        const uint8_t *row = px + nearest_pixel(y, h, H) * pitch;
-        for (int32_t x = 0; x < W; x++, to += c)
-            memcpy(to, row + nearest_pixel(x, w, W) * (size_t)c, (size_t)c);
-    }
+    return reserve(&r->first, &r->first_cap, (size_t)out * 2, sizeof *r->first);
 }
 
 status image_resize(resizer *r, const image *from, int32_t y, int32_t x, int32_t h, int32_t w,
                     resize_filter filter, int32_t H, int32_t W, image *to)
 {
-    int32_t c = from->channels, k;
-    size_t pitch = (size_t)from->width * (size_t)c, row = (size_t)W * (size_t)c;
-    const uint8_t *px = from->px + (size_t)y * pitch + (size_t)x * (size_t)c;
+    const int32_t c = from->channels;
+    const size_t pitch = (size_t)from->width * (size_t)c;
     TRY(image_reserve(to, H, W, c));
-    if (filter == FILTER_NEAREST) {
-        nearest(px, pitch, h, w, c, H, W, to->px);
-        return ST_OK;
-    }
-    if (w != W) {
+    if (filter != FILTER_NEAREST && w != W) {
         size_t n;
-        if (!size_mul((size_t)h, row, &n) || n > ROWS_MAX)
+        if (!size_mul((size_t)h, (size_t)W * (size_t)c, &n) || n > ROWS_MAX)
             return fail(ST_BAD_DATA, "an image of %d x %d pixels is too long to become %d x %d", w, h, W, H);
-        TRY(make_weights(r, w, W, &k));
+        TRY(reserve_weights(r, w, W));
         if (h != H)
             TRY(reserve(&r->rows, &r->rows_cap, n, 1));
-        columns(r, k, px, pitch, h, c, W, h == H ? to->px : r->rows);
-        px = r->rows;
-        pitch = row;
     }
-    if (h != H) {
-        TRY(make_weights(r, h, H, &k));
-        rows(r, k, px, pitch, row, H, to->px);
-    } else if (w == W) {
-        for (int32_t i = 0; i < H; i++)
-            memcpy(to->px + (size_t)i * row, px + (size_t)i * pitch, row);
-    }
+    if (filter != FILTER_NEAREST && h != H)
+        TRY(reserve_weights(r, h, H));
+    picture_resize(&(picture_scratch){r->weight, r->first, r->rows}, from->px + (size_t)y * pitch + (size_t)x * (size_t)c, pitch, h, w, c,
+                   filter == FILTER_NEAREST, H, W, to->px);
     return ST_OK;
 }
 

@@ -104,15 +104,14 @@ static status decode_file(sampler *s, data_part p, uint32_t i)
     return st;
 }
 
-/* A uint8 array's image as it is, copied into s->raw with the model's channels. */
-static status copy_array(sampler *s, data_part p, uint32_t i)
+status sample_array(sampler *s, data_part p, uint32_t i, int32_t channels)
 {
     const data_rows *part = &s->ds->part[p];
     const shape *sh = &part->src->in[0].sh;
     size_t bytes = (size_t)(sh->dim[1] * sh->dim[2] * sh->dim[3]);
     TRY(image_reserve(&s->raw, (int32_t)sh->dim[1], (int32_t)sh->dim[2], (int32_t)sh->dim[3]));
     memcpy(s->raw.px, (const uint8_t *)part->src->in[0].data + (size_t)part->id[i] * bytes, bytes);
-    return image_set_channels(&s->raw, part->src->place, s->ds->channels);
+    return image_set_channels(&s->raw, part->src->place, channels);
 }
 
 static status file_pixels(sampler *s, data_part p, uint32_t i, const uint8_t **px)
@@ -152,7 +151,7 @@ status sample_pixels(sampler *s, data_part p, uint32_t i, const uint8_t **px, in
               (size_t)part->id[i] * (size_t)(sh->dim[1] * sh->dim[2] * sh->dim[3]);
         return ST_OK;
     }
-    TRY(copy_array(s, p, i));
+    TRY(sample_array(s, p, i, ds->channels));
     TRY(fit(s, part->src->place));
     *px = s->sized.px;
     return ST_OK;
@@ -163,7 +162,7 @@ static status cropped_pixels(sampler *s, data_part p, uint32_t i, rng *r, const 
                              int32_t *channels, augment_draw *d)
 {
     const dataset *ds = s->ds;
-    TRY(ds->part[p].src->kind == SOURCE_FILES ? decode_file(s, p, i) : copy_array(s, p, i));
+    TRY(ds->part[p].src->kind == SOURCE_FILES ? decode_file(s, p, i) : sample_array(s, p, i, ds->channels));
     *d = augment_make(&ds->o.augment, r, s->raw.height, s->raw.width, ds->height, ds->width);
     TRY(image_resize(&s->rs, &s->raw, d->box_y, d->box_x, d->box_h, d->box_w, ds->o.filter, ds->height,
                      ds->width, &s->sized));

@@ -33,5 +33,7 @@ MUST_USE status sample_make_good(sampler *s, data_part p, uint32_t *i, const sam
 MUST_USE status sample_find_good(const dataset *ds, data_part p, uint32_t *i);
 /* Image at the model's size, uint8, not changed. The pixels live until the next call with s. */
 MUST_USE status sample_pixels(sampler *s, data_part p, uint32_t i, const uint8_t **px, int32_t *channels);
+/* A uint8 array's image as it is, copied into s->raw with so many channels. */
+MUST_USE status sample_array(sampler *s, data_part p, uint32_t i, int32_t channels);
 
 #endif

@@ -2,7 +2,7 @@
 #include "distill/resident.h"
 
 #include "data/block.h"
-#include "ops/attrs.h"
+#include "ops/batch_images.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,13 +29,20 @@ static status add_images(resident *r, const dataset *ds, int64_t rows, uint64_t 
     const data_info *info = dataset_info(ds);
     const augment_options *o = r->part == DATA_TRAIN ? dataset_augment(ds) : NULL;
     value_id in[8] = {pixels, 0, r->row};
-    batch_images_attrs at;
+    batch_boxes_attrs at;
     op_default_attrs(OP_BATCH_IMAGES, &at);
     TRY(graph_add_data(r->g, "table", VALUE_CONST, DTYPE_F32, SHAPE(info->input[0].sh.dim[0], 256), dataset_pixel_table(ds),
                        &in[BATCH_TABLE]));
     if (o && !augment_is_none(o)) {
-        at = (batch_images_attrs){.crop = o->crop, .flip = o->flip, .cutout = o->cutout, .brightness = o->brightness,
+        at.change = (batch_images_attrs){.crop = o->crop, .flip = o->flip, .cutout = o->cutout, .brightness = o->brightness,
                                   .contrast = o->contrast, .saturation = o->saturation, .seed = (int64_t)seed};
+        if (o->scale_max > 0) {
+            at.scale_min = o->scale_min;
+            at.scale_max = o->scale_max;
+            at.height = info->input[0].sh.dim[1];
+            at.width = info->input[0].sh.dim[2];
+            at.nearest = dataset_filter(ds) == FILTER_NEAREST;
+        }
         TRY(add_places(r, "number", DTYPE_I64, rows, &r->number));
         TRY(add_places(r, "view", DTYPE_I64, rows, &r->view));
         in[BATCH_NUMBER] = r->number;

@@ -1,14 +1,17 @@
 /* batch_images.c - a batch of normalised images out of all images of a data set.
  *
  * BatchImages(pixels, table, row, number, view, other_row, other_number, share):
- *   pixels  [n, H, W, c] uint8, c = C or 1 (which serves every channel)
+ *   pixels  [n, h, w, c] uint8, c = C or 1 (which serves every channel)
  *   table   [C, 256] float: a byte of channel k becomes table[k][byte]
  *   row     [B] int64: sample j of the batch is image row[j]; outside of [0, n) its elements are NaN
  *   number, view  [B] int64, both or none: sample j is changed by the random numbers of the stream (seed, RNG_AUGMENT, view[j],
- *           number[j]) as the attributes ask: colour, crop, flip, cutout, in this order (picture.h). None: as it is.
+ *           number[j]) as the attributes ask: random resized crop, colour, crop, flip, cutout, in this order (picture.h). None: as
+ *           it is.
  *   other_row, other_number [B] int64, share [B] float, all or none: y = share * y + (1 - share) * y', y' made of image
  *           other_row[j] in the same way (mixup)
- * Result: [B, C, H, W] of the table's type. */
+ * Result: [B, C, H, W] of the table's type; H x W is `height` x `width` where scale_max asks for random resized crops, else the
+ * pixels' own h x w. */
+#include "ops/batch_images.h"
 #include "ops/common.h"
 
 static status check_indices(const graph *g, const node *n, int i, shape rows)
@@ -19,21 +22,38 @@ static status check_indices(const graph *g, const node *n, int i, shape rows)
     return op_check_shape(g, n, i, rows, "row");
 }
 
+/* Height and width of the result. */
+static status find_size(const graph *g, const node *n, int64_t *h, int64_t *w)
+{
+    const batch_boxes_attrs *at = n->attr;
+    if (at->scale_max == 0 && at->scale_min == 0 && at->height == 0 && at->width == 0)
+        return ST_OK;
+    if (!(at->scale_min > 0 && at->scale_max >= at->scale_min && at->scale_max <= 1) || !op_in(g, n, BATCH_NUMBER))
+        return op_fail(n, "random resized crops take %g to %g of an image, and numbers to draw them by", at->scale_min, at->scale_max);
+    *h = at->height;
+    *w = at->width;
+    return ST_OK;
+}
+
 static status batch_images_infer(graph *g, node *n)
 {
     const value *pixels = op_in(g, n, BATCH_PIXELS), *table = op_in(g, n, BATCH_TABLE), *row = op_in(g, n, BATCH_ROW);
-    const batch_images_attrs *at = n->attr;
+    const batch_images_attrs *at = &((const batch_boxes_attrs *)n->attr)->change;
     if (pixels->type != DTYPE_U8 || pixels->sh.rank != 4)
         return op_fail(n, "the pixels '%s' are not uint8 [n, H, W, C]", pixels->name);
     TRY(op_check_float(g, n, BATCH_TABLE));
     const int64_t channels = table->sh.rank == 2 ? table->sh.dim[0] : 0, own = pixels->sh.dim[3];
     if (channels < 1 || table->sh.dim[1] != 256 || (own != 1 && own != channels))
         return op_fail(n, "the table '%s' is not [channels, 256] for pixels of %lld channels", table->name, (long long)own);
-    if (pixels->sh.dim[1] > INT16_MAX || pixels->sh.dim[2] > INT16_MAX) /* limits.image_pixels is far below */
+    int64_t h = pixels->sh.dim[1], w = pixels->sh.dim[2];
+    if (h > INT16_MAX || w > INT16_MAX) /* limits.image_pixels is far below */
         return op_fail(n, "images that large are not supported");
+    TRY(find_size(g, n, &h, &w));
+    if (h < 1 || w < 1 || h > INT16_MAX || w > INT16_MAX)
+        return op_fail(n, "images of %lld x %lld are not supported", (long long)w, (long long)h);
     if (row->sh.rank != 1)
         return op_fail(n, "the rows '%s' are no list", row->name);
-    const shape rows = row->sh, y = {4, {rows.dim[0], channels, pixels->sh.dim[1], pixels->sh.dim[2]}};
+    const shape rows = row->sh, y = {4, {rows.dim[0], channels, h, w}};
     for (int i = BATCH_ROW; i <= BATCH_OTHER_NUMBER; i++)
         TRY(check_indices(g, n, i, rows));
     TRY(op_check_shape(g, n, BATCH_SHARE, rows, "share"));
@@ -47,17 +67,23 @@ static status batch_images_infer(graph *g, node *n)
     return ST_OK;
 }
 
+#define CHANGE(field) .name = #field, .offset = offsetof(batch_boxes_attrs, change.field)
 static const attr_desc batch_images_rows[] = {
-    {ATTR(batch_images_attrs, crop), .type = ATTR_INT},
-    {ATTR(batch_images_attrs, flip), .type = ATTR_INT},
-    {ATTR(batch_images_attrs, cutout), .type = ATTR_INT},
-    {ATTR(batch_images_attrs, brightness), .type = ATTR_FLOAT},
-    {ATTR(batch_images_attrs, contrast), .type = ATTR_FLOAT},
-    {ATTR(batch_images_attrs, saturation), .type = ATTR_FLOAT},
-    {ATTR(batch_images_attrs, seed), .type = ATTR_INT},
+    {CHANGE(crop), .type = ATTR_INT},
+    {CHANGE(flip), .type = ATTR_INT},
+    {CHANGE(cutout), .type = ATTR_INT},
+    {CHANGE(brightness), .type = ATTR_FLOAT},
+    {CHANGE(contrast), .type = ATTR_FLOAT},
+    {CHANGE(saturation), .type = ATTR_FLOAT},
+    {CHANGE(seed), .type = ATTR_INT},
+    {ATTR(batch_boxes_attrs, scale_min), .type = ATTR_FLOAT},
+    {ATTR(batch_boxes_attrs, scale_max), .type = ATTR_FLOAT},
+    {ATTR(batch_boxes_attrs, height), .type = ATTR_INT},
+    {ATTR(batch_boxes_attrs, width), .type = ATTR_INT},
+    {ATTR(batch_boxes_attrs, nearest), .type = ATTR_INT},
     {0},
 };
 const op_desc op_batch_images = {
     .name = "BatchImages", .in = {3, 8}, .out = {1, 1}, .flags = OP_INTERNAL, .attrs = batch_images_rows,
-    .attr_size = sizeof(batch_images_attrs), .infer = batch_images_infer, NO_GRAD("data are not differentiated"),
+    .attr_size = sizeof(batch_boxes_attrs), .infer = batch_images_infer, NO_GRAD("data are not differentiated"),
 };

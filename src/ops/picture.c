@@ -1,7 +1,7 @@
 /* picture.c - what is drawn for a picture, the changes of colour, and the way to planes of floats. */
 #include "ops/picture.h"
+#include "ops/picture_rule.h"
 
-#include <math.h>
 #include <stddef.h>
 
 /* ---- drawing ---- */
@@ -11,27 +11,19 @@ static double between(rng *r, double low, double high)
     return low + (high - low) * rng_uniform(r);
 }
 
-/* The box of a random resized crop: ten tries, then the largest centred box whose aspect is within 3/4..4/3
- * (torchvision's RandomResizedCrop.get_params). */
+/* The box of a random resized crop: some tries, then the largest centred box whose aspect is allowed. */
 static void draw_box(const augment_options *o, rng *r, int32_t h, int32_t w, augment_draw *d)
 {
-    const double low = 3.0 / 4.0, high = 4.0 / 3.0, area = (double)h * w, aspect = (double)w / h;
-    for (int try = 0; try < 10; try++) {
-        double a = area * between(r, o->scale_min, o->scale_max),
-               ratio = exp(between(r, log(low), log(high)));
-        int32_t bw = (int32_t)lrint(sqrt(a * ratio)), bh = (int32_t)lrint(sqrt(a / ratio));
-        if (bw < 1 || bh < 1 || bw > w || bh > h)
+    for (int try = 0; try < PICTURE_TRIES; try++) {
+        const double u = rng_uniform(r), v = rng_uniform(r);
+        picture_box(h, w, o->scale_min, o->scale_max, u, v, &d->box_h, &d->box_w);
+        if (d->box_w < 1 || d->box_h < 1 || d->box_w > w || d->box_h > h)
             continue;
-        d->box_y = (int32_t)rng_below(r, (uint32_t)(h - bh) + 1);
-        d->box_x = (int32_t)rng_below(r, (uint32_t)(w - bw) + 1);
-        d->box_h = bh;
-        d->box_w = bw;
+        d->box_y = (int32_t)rng_below(r, (uint32_t)(h - d->box_h) + 1);
+        d->box_x = (int32_t)rng_below(r, (uint32_t)(w - d->box_w) + 1);
         return;
     }
-    d->box_h = aspect < low ? (int32_t)lrint(w / low) : h;
-    d->box_w = aspect > high ? (int32_t)lrint(h * high) : w;
-    d->box_h = d->box_h > h ? h : d->box_h < 1 ? 1 : d->box_h;
-    d->box_w = d->box_w > w ? w : d->box_w < 1 ? 1 : d->box_w;
+    picture_middle_box(h, w, &d->box_h, &d->box_w);
     d->box_y = (h - d->box_h) / 2;
     d->box_x = (w - d->box_w) / 2;
 }
