@@ -274,6 +274,16 @@ bool cache_gives(const tap_cache *c, const uint32_t *view, const uint32_t *sampl
     return all;
 }
 
+tap_records cache_records(const tap_cache *c)
+{
+    return (tap_records){c->memory, c->o.views, c->o.samples, c->payload, &c->o.code};
+}
+
+void cache_count_hits(tap_cache *c, size_t n)
+{
+    c->stats.hits += n;
+}
+
 bool cache_load(tap_cache *c, uint32_t view, uint32_t sample, uint64_t input)
 {
     size_t place = place_of(c, view, sample);

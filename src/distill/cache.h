@@ -36,6 +36,16 @@ void cache_close(tap_cache *c); /* NULL allowed */
 bool cache_known(const tap_cache *c, uint32_t view, uint32_t sample);
 /* Will cache_get give all n samples for certain, and is no trial wanted? Then nobody needs their inputs. */
 bool cache_gives(const tap_cache *c, const uint32_t *view, const uint32_t *sample, size_t n);
+/* All that is packed in memory: [views][samples] records of `bytes`; data NULL: it is not. Borrowed from the cache. */
+typedef struct tap_records {
+    const void *data;
+    uint32_t views, samples;
+    size_t bytes;
+    const tap_code *code;
+} tap_records;
+tap_records cache_records(const tap_cache *c);
+/* n samples were given of those records, without cache_get. */
+void cache_count_hits(tap_cache *c, size_t n);
 /* Looks on disk; true: it is known now. */
 bool cache_load(tap_cache *c, uint32_t view, uint32_t sample, uint64_t input);
 /* out[k]: where output k of the sample goes. False (without a memory, when the file changed meanwhile): compute it. */

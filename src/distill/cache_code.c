@@ -31,6 +31,19 @@ size_t code_bytes(const tap_code *c)
     return (sum + 7) & ~(size_t)7;
 }
 
+size_t code_offset(const tap_code *c, size_t k)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < k; i++)
+        sum += out_bytes(c, i);
+    return sum;
+}
+
+size_t code_top(const tap_code *c, size_t k)
+{
+    return c->width[k] && is_top(c, k) ? top_of(c) : 0;
+}
+
 /* ---- fp16 ---- */
 
 static void pack_halves(const float *x, size_t n, unsigned char *to)

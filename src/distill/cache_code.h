@@ -20,6 +20,8 @@ typedef struct tap_code {
 } tap_code;
 
 size_t code_bytes(const tap_code *c); /* of one sample, a multiple of 8 */
+size_t code_offset(const tap_code *c, size_t k); /* where output k begins in it */
+size_t code_top(const tap_code *c, size_t k);    /* logits that are kept of output k; 0: all numbers are */
 /* out[k]: output k of the sample. What is between the end of the outputs and code_bytes is left as it is. */
 void code_pack(const tap_code *c, const float *const *out, void *to);
 void code_unpack(const tap_code *c, const void *from, float *const *out);

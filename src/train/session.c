@@ -273,6 +273,7 @@ void session_close(session *s)
     loader_close(s->in);
     exec_chain_close(s->chain);
     group_close(s);
+    tap_table_close(s->rows);
     resident_close(s->near);
     exec_close(s->eval);
     graph_free(s->eval_graph);
@@ -416,7 +417,7 @@ static double end_part(const session *s, session_part part, double begin, const 
 static status run_batch(session *s, const batch *b, double *at)
 {
     if (session_is_chained(s)) {
-        if (!s->chain_teacher)
+        if (!s->chain_teacher && !s->chain_rows)
             TRY(ask_teacher(s, b));
         return session_run_chain(s, b);
     }
@@ -528,6 +529,7 @@ status session_begin_step(session *s, uint64_t step)
 {
     batch made;
     double at, waited = 0;
+    TRY(session_take_rows(s));
     s->begun++;
     s->step_begun = step;
     if (!is_ahead(s))

@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "distill/frozen.h"
 #include "distill/resident.h"
+#include "distill/tap_table.h"
 #include "distill/train_graph.h"
 #include "onnx/model.h"
 #include "student/student.h"
@@ -60,8 +61,12 @@ typedef struct session {
     float **taps; /* [teacher outputs]: where the training graph wants them */
     int64_t together; /* batches that the teacher runs at once; more than 1: */
     struct teacher_group *group; /* session_ahead.h: it is ahead of the steps; else NULL */
+    tap_table *rows; /* all remembered teacher outputs where the steps run; NULL: the host has them */
+    bool rows_fit;   /* they may become that */
+    uint64_t rows_known; /* places of the cache before this one are known */
     exec_chain *chain; /* teacher, main and update phase launched as one (session_chain.c); NULL: each by itself */
     bool chain_teacher, chain_x, chain_update; /* it runs the teacher; has the student's inputs already; updates */
+    bool chain_rows; /* it takes the teacher's outputs of `rows` */
     uint64_t ahead; /* runs of the chain that may be under way (exec_chain_open_ring); 0: each is waited for */
     uint64_t begun, ended;  /* steps since the session was opened */
     uint64_t step_begun;    /* its number, where the end does all of it */
@@ -146,6 +151,10 @@ MUST_USE status session_make_batch(session *s, const batch *b, batch *out);
  * gradients in the order of the parameters. Of a step behind which others have run: by its numbers alone. */
 const char *session_find_nonfinite(const session *s);
 const char *session_guess_nonfinite(const session *s, const step_result *r);
+/* session_rows.c: whether the teacher's remembered outputs fit into `room` bytes of the device. */
+void session_weigh_rows(session *s, double room);
+/* Before a step, where none is under way: takes them there when all are known. */
+MUST_USE status session_take_rows(session *s);
 bool session_is_chained(const session *s); /* the parts of a step are launched as one */
 MUST_USE status session_place_taps(session *s); /* where the teacher's outputs go */
 /* session_chain.c: on a device with memory of its own the parts of a step that need nothing of the host in between become one

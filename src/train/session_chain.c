@@ -3,8 +3,8 @@
  * Samples that are near (session_feed.c), teacher, main and update phase follow each other without the host where they can: the
  * teacher runs the training batch, its outputs and the samples are handed on by copies on the device, and what the host reads
  * afterwards are a few numbers. Teacher and student forward are parallel branches of what is recorded (exec.branches). With
- * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever. Where it runs
- * several batches at once (session_ahead.h) that is a launch of its own before. */
+ * accumulation the update is launched by itself; with remembered teacher outputs the teacher is asked as ever until these lie on
+ * the device too (session_rows.c). Where it runs several batches at once (session_ahead.h) that is a launch of its own before. */
 #include "train/job_spec.h"
 #include "train/session_ahead.h"
 #include "train/session_qat.h"
@@ -35,12 +35,21 @@ static bool link_inputs(const session *s, exec_link *link, size_t *n)
     return all;
 }
 
+/* The teacher's outputs of part `from`, where output k of the teacher is `out[k]`, to part `to`. */
+static void link_taps(const session *s, const value_id *out, size_t from, size_t to, exec_link *link, size_t *n)
+{
+    if (s->tg.teacher_logits)
+        link[(*n)++] = (exec_link){from, to, out[0], s->tg.teacher_logits};
+    for (size_t i = 0; i < s->n_hint; i++)
+        link[(*n)++] = (exec_link){from, to, out[s->qat ? s->qat->tap[i] : i + 1], s->tg.tap[i]};
+}
+
 /* Where a step asks nothing of the host, steps may be under way before the last one's numbers are read. */
 static status open_ahead(session *s)
 {
     const uint64_t n = (uint64_t)s->j->train.metrics_every;
     s->ahead = s->begun = s->ended = 0;
-    if (!s->chain || n < 2 || !s->chain_update || s->t.cache || ((s->kd || s->n_hint) && !s->chain_teacher))
+    if (!s->chain || n < 2 || !s->chain_update || ((s->kd || s->n_hint || s->t.cache) && !s->chain_teacher && !s->chain_rows))
         return ST_OK;
     TRY(arena_alloc(&s->mem, &s->waited, n, sizeof *s->waited));
     TRY(exec_chain_open_ring(s->chain, n));
@@ -71,6 +80,7 @@ status session_open_chain(session *s)
     exec_link link[1 + HINTS_MAX + 2 * DATA_INPUTS];
     exec_part part[4];
     size_t n = 0, n_link = 0;
+    s->chain_rows = s->rows && s->rows->batch == s->j->train.batch;
     s->chain_update = s->j->train.accumulate == 1;
     if (s->group)
         return open_after_group(s);
@@ -82,11 +92,12 @@ status session_open_chain(session *s)
         if (s->near)
             link_samples(s, &s->t.in, n, link, &n_link);
         part[n++] = (exec_part){s->t.e, PHASE_MAIN, 0, s->j->exec.branches};
-        if (s->tg.teacher_logits)
-            link[n_link++] = (exec_link){n - 1, n, s->t.g->output[0], s->tg.teacher_logits};
-        for (size_t i = 0; i < s->n_hint; i++)
-            link[n_link++] = (exec_link){n - 1, n, s->t.g->output[s->qat ? s->qat->tap[i] : i + 1], s->tg.tap[i]};
+        link_taps(s, s->t.g->output, n - 1, n, link, &n_link);
         s->chain_x = !s->near && link_inputs(s, link, &n_link);
+    }
+    if (s->chain_rows) {
+        link_taps(s, s->rows->out, n, n + 1, link, &n_link);
+        part[n++] = (exec_part){s->rows->e, PHASE_MAIN, 0, false};
     }
     if (s->near) {
         link_samples(s, &s->x, n, link, &n_link);
@@ -115,6 +126,10 @@ void session_put_teacher(session *s, const batch *b)
 {
     if (s->group)
         return;
+    if (s->chain_rows) {
+        tap_table_put(s->rows, b->view, b->index);
+        cache_count_hits(s->t.cache, b->n);
+    }
     if (s->chain_teacher && !s->near) {
         feed_put(&s->t.in, s->t.e, 0, b->x, 0, b->n);
         feed_clear(&s->t.in, s->t.e, b->n, (size_t)s->t.batch - b->n);

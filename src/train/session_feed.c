@@ -1,4 +1,5 @@
-/* session_feed.c - where the batches of a step come from: samples that stay on the device, or the loader's threads. */
+/* session_feed.c - where the batches of a step come from: samples that stay on the device, or the loader's threads. What room they
+ * leave there is for the teacher's remembered outputs (session_rows.c). */
 #include "base/log.h"
 #include "data/block.h"
 #include "train/job_spec.h"
@@ -24,18 +25,14 @@ static status stay_on_host(const session *s, const char *why)
     return ST_OK;
 }
 
-status session_open_near(session *s)
+static status open_samples(session *s, size_t available)
 {
     const data_device_kind wanted = s->j->data.device;
-    size_t available, all, bytes;
     char why[200], a[24], b[24];
-    if (!s->b->remote || wanted == DATA_DEVICE_OFF)
-        return ST_OK;
     const char *reason = dataset_keeps_host(s->ds, DATA_TRAIN);
     if (reason)
         return stay_on_host(s, reason);
-    TRY(s->b->remote->memory(s->b, &available, &all));
-    bytes = dataset_block_bytes(s->ds, DATA_TRAIN);
+    const size_t bytes = dataset_block_bytes(s->ds, DATA_TRAIN);
     if (wanted == DATA_DEVICE_AUTO && (double)bytes > NEAR_SHARE * (double)available) {
         snprintf(why, sizeof why, "they take %s, and half of the %s that the job leaves free on the device is for them",
                  human_bytes((double)bytes, a), human_bytes((double)available, b));
@@ -51,11 +48,24 @@ status session_open_near(session *s)
     return s->b->remote->wait(s->b); /* where more is wrong than that */
 }
 
+status session_open_near(session *s)
+{
+    size_t available, all;
+    if (!s->b->remote || s->j->data.device == DATA_DEVICE_OFF)
+        return ST_OK;
+    TRY(s->b->remote->memory(s->b, &available, &all));
+    TRY(open_samples(s, available));
+    session_weigh_rows(s, NEAR_SHARE * (double)available - (s->near ? (double)s->near->bytes : 0));
+    return ST_OK;
+}
+
 /* Whether the host needs the samples themselves. */
 static bool host_looks(const session *s, const batch *b)
 {
     if (!session_is_chained(s))
         return true;
+    if (s->chain_rows)
+        return false;
     if (s->t.cache)
         return !cache_gives(s->t.cache, b->view, b->index, b->n);
     return (s->kd || s->n_hint) && !s->chain_teacher;

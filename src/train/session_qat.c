@@ -275,6 +275,7 @@ void session_close_qat(session *s)
     store_free(&s->params);
     if (s->qat) {
         qat_ranges_free(&s->qat->ranges);
+        s->qat->base->rows = s->rows; /* perhaps made here; the float session keeps them */
         if (s->teacher_val && !s->qat->base->teacher_val) /* made here; the float session keeps it */
             s->qat->base->teacher_val = s->teacher_val;
     }
