@@ -118,7 +118,8 @@ END_TEST
 
 /* ---- a graph that both libraries run ---- */
 
-/* A convolution with bias and relu, and a Linear layer with bias, residual and relu on its rows: [8, 4] [4, 6]. */
+/* A convolution with bias and relu, and a Linear layer with bias, residual and relu on its rows: [8, 4] [4, 6]; beside it products
+ * as gradients have them: with the slope of gelu, the sums of rows, and relu by its mask. */
 static status make_graph(graph **out, value_id *y)
 {
     static const float numbers[512] = {1, -2, 3, 0.5f, -0.25f, 4, -1, 2};
@@ -126,9 +127,11 @@ static status make_graph(graph **out, value_id *y)
                              .dilations = {2, (const int64_t[]){1, 1}}, .pads = {4, (const int64_t[]){1, 1, 1, 1}}, .group = 1,
                              .relu = 1};
     const linear_attrs linear = {.alpha = 0.5, .activation = ACTIVATION_RELU};
-    const shape shapes[] = {SHAPE(1, 3, 4, 4), SHAPE(2, 3, 3, 3), SHAPE(2), SHAPE(4, 6), SHAPE(6), SHAPE(1, 2, 4, 6)};
-    enum { X, W, B, V, C, R, ALL };
-    value_id in[ALL], c;
+    const linear_grad_attrs slope = {.alpha = 1, .activation = ACTIVATION_GELU_TANH}, sums = {.alpha = 1, .sums_of = 1},
+                            flat = {.alpha = 1, .activation = ACTIVATION_RELU};
+    const shape shapes[] = {SHAPE(1, 3, 4, 4), SHAPE(2, 3, 3, 3), SHAPE(2), SHAPE(4, 6), SHAPE(6), SHAPE(1, 2, 4, 6), SHAPE(6, 8), SHAPE(8, 8)};
+    enum { X, W, B, V, C, R, U, K, ALL };
+    value_id in[ALL], c, d, w[2], m[2];
     TRY(graph_new(out));
     for (int i = 0; i < ALL; i++) {
         char name[2] = {(char)('a' + i), 0};
@@ -136,6 +139,13 @@ static status make_graph(graph **out, value_id *y)
     }
     TRY(graph_add(*out, OP_CONV, &conv, (value_id[]){in[X], in[W], in[B]}, 3, &c, 1));
     TRY(graph_add(*out, OP_LINEAR, &linear, (value_id[]){c, in[V], in[C], in[R]}, 4, y, 1));
+    TRY(graph_add(*out, OP_LINEAR_GRAD_DATA, &slope, (value_id[]){*y, in[U], in[K]}, 3, &d, 1));
+    TRY(graph_add(*out, OP_LINEAR_GRAD_WEIGHT, &sums, (value_id[]){*y, d}, 2, w, 2));
+    TRY(graph_add(*out, OP_LINEAR_MASKED, &linear, (value_id[]){c, in[V]}, 2, m, 2));
+    TRY(graph_add(*out, OP_LINEAR_GRAD_DATA, &flat, (value_id[]){c, in[V], m[1]}, 3, &d, 1));
+    for (int i = 0; i < 2; i++)
+        TRY(graph_add_output(*out, w[i]));
+    TRY(graph_add_output(*out, d));
     return graph_add_output(*out, *y);
 }
 
