@@ -19,6 +19,7 @@
 #include "train/job_spec.h"
 #include "train/loop.h"
 #include "train/session.h"
+#include "train/session_qat.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -90,6 +91,7 @@ static const struct made {
     {"colour of another size, some", colour, "crop:1 flip jitter:0.1:0.9", "3:30 32", 0, 10, 0},
     {"colour as grey", colour, "flip jitter:0.3:0.3", NULL, 1, 0, 0},
     {"floats", floats, "", "1:", 0, 0, 0},
+    {"floats, all, mixed", floats, "crop:2 flip cutout:3 mixup:0.5", "1:", 0, 0, 0},
     {"rows", rows, "", "-20:", 0, 0, 0},
     {"tokens", tokens, "", NULL, 0, 0, 0},
     {"image files, one of them bad", folder, "crop:2 flip cutout:3 jitter:0.2:0.2:0.2 mixup:0.5", NULL, 0, 8, 0},
@@ -124,7 +126,7 @@ static void same_batches(const struct made *m, const loader_options *o, uint64_t
     const backend_options bo = {.threads = 1};
     backend *b;
     resident *r;
-    loader *whole, *places;
+    loader *whole, *bare;
     const batch *x, *p;
     loader_options po = *o;
     dataset *ds = open_made(m), *twin = open_made(m);
@@ -134,13 +136,13 @@ static void same_batches(const struct made *m, const loader_options *o, uint64_t
     OK(resident_open(twin, DATA_TRAIN, o->batch, o->seed, 2, b, &r));
     ck_assert_uint_eq(r->n_x, info->n_inputs);
     OK(loader_open(ds, o, &whole));
-    OK(loader_open(twin, &po, &places));
-    ck_assert_uint_lt(loader_bytes(places), loader_bytes(whole));
+    OK(loader_open(twin, &po, &bare));
+    ck_assert_uint_lt(loader_bytes(bare), loader_bytes(whole));
     loader_seek(whole, first);
-    loader_seek(places, first);
+    loader_seek(bare, first);
     for (int k = 0; k < 6; k++) { /* the first run goes kernel by kernel, the second is recorded */
         OK(loader_next(whole, &x));
-        OK(loader_next(places, &p));
+        OK(loader_next(bare, &p));
         ck_assert_ptr_eq(p->x[0], NULL);
         ck_assert_mem_eq(x->index, p->index, x->n * sizeof *x->index);
         ck_assert_mem_eq(x->label, p->label, x->n * sizeof *x->label);
@@ -158,7 +160,7 @@ static void same_batches(const struct made *m, const loader_options *o, uint64_t
         }
     }
     loader_close(whole);
-    loader_close(places);
+    loader_close(bare);
     resident_close(r);
     backend_close(b);
     dataset_close(ds);
@@ -182,13 +184,13 @@ END_TEST
 
 START_TEST(what_stays_on_the_host)
 {
-    static const struct made rrc = {"", folder, "rrc flip", NULL, 0, 8, 0}, floats_flip = {"", floats, "flip", NULL, 0, 0, 0};
+    static const struct made rrc = {"", folder, "rrc flip", NULL, 0, 8, 0}, bytes = {"", grey, "rrc flip", NULL, 0, 0, 0};
     dataset *ds = open_made(&rrc);
     ck_assert_ptr_nonnull(strstr(dataset_keeps_host(ds, DATA_TRAIN), "rrc"));
     ck_assert_ptr_null(dataset_keeps_host(ds, DATA_VAL));
     dataset_close(ds);
-    ds = open_made(&floats_flip);
-    ck_assert_ptr_nonnull(dataset_keeps_host(ds, DATA_TRAIN));
+    ds = open_made(&bytes);
+    ck_assert_ptr_null(dataset_keeps_host(ds, DATA_TRAIN));
     dataset_close(ds);
 }
 END_TEST
@@ -227,7 +229,7 @@ static uint64_t store_hash(store *s)
 }
 
 /* Steps [from, n) of the toy job; from > 0: resumed from `mid`, else `mid` is written after half of them. */
-static trail run_steps(const char *dir, const char *const *set, const char *where, uint64_t from, uint64_t n, const char *mid, bool watched)
+static trail run_steps(const char *dir, const char *const *set, const char *where, uint64_t from, uint64_t n, const char *mid, bool is_watched)
 {
     static trail t;
     const char *all[20] = {"exec.device=emulated", "train.steps=16", where};
@@ -241,7 +243,7 @@ static trail run_steps(const char *dir, const char *const *set, const char *wher
     job *j = toy_job(dir, all);
     OK(session_open(j, &s));
     t.near = s.near != NULL;
-    s.seen = watched ? watch : NULL;
+    s.seen = is_watched ? watch : NULL;
     if (from) {
         checkpoint c;
         OK(checkpoint_read(mid, &lim, &c));
@@ -266,9 +268,9 @@ static trail run_steps(const char *dir, const char *const *set, const char *wher
     return t;
 }
 
-static trail run_job(const char *dir, const char *const *set, const char *where, uint64_t from, const char *mid, bool watched)
+static trail run_job(const char *dir, const char *const *set, const char *where, uint64_t from, const char *mid, bool is_watched)
 {
-    return run_steps(dir, set, where, from, STEPS, mid, watched);
+    return run_steps(dir, set, where, from, STEPS, mid, is_watched);
 }
 
 static void same_steps(const trail *a, const trail *b, uint64_t from, uint64_t n, const char *what, size_t row)
@@ -461,6 +463,38 @@ START_TEST(remembered_rows_of_another_run)
     ck_assert_uint_eq(second.cache.damaged, 1);
     ck_assert_uint_eq(second.cache.computed, 1);
     same_steps(&first, &second, 0, 6, "from disk", 0);
+}
+END_TEST
+
+/* Training with rounding fills them too, and leaves them to the float session. */
+START_TEST(remembered_rows_and_rounding)
+{
+    const char *dir = test_tmp_dir();
+    double total[2][6], hint[8];
+    step_result r = {.hint = hint};
+    toy_make(dir);
+    for (int near = 0; near < 2; near++) {
+        job *j = toy_job(dir, (const char *const[]){"exec.device=emulated", "cache.views=1", "cache.disk=false", "train.batch=48",
+                                                    "quant.epochs=1", near ? "data.device=auto" : "data.device=off", NULL});
+        session base, q;
+        OK(session_open(j, &base));
+        OK(session_step(&base, 0, &r));
+        total[near][0] = r.total;
+        OK(session_open_qat(&base, "int8-qat", &q));
+        for (uint64_t k = 0; k < 4; k++) {
+            OK(session_step(&q, k, &r));
+            total[near][1 + k] = r.total;
+        }
+        ck_assert_int_eq(q.chain_rows, near);
+        session_close_qat(&q);
+        ck_assert(!base.chain_rows && (base.rows != NULL) == near);
+        OK(session_step(&base, 1, &r));
+        total[near][5] = r.total;
+        ck_assert_int_eq(base.chain_rows, near);
+        session_close(&base);
+        config_free(j);
+    }
+    ck_assert_mem_eq(total[0], total[1], sizeof total[0]);
 }
 END_TEST
 
@@ -710,5 +744,5 @@ START_TEST(copies_beside_runs)
 END_TEST
 
 const test_entry test_table[] = {TEST(batches), TEST(what_stays_on_the_host), TEST(near_and_far), TEST(too_much), TEST(remembered_rows),
-                                 TEST(remembered_rows_of_another_run), TEST(rows_that_do_not_fit), TEST(steps_ahead),
+                                 TEST(remembered_rows_of_another_run), TEST(remembered_rows_and_rounding), TEST(rows_that_do_not_fit), TEST(steps_ahead),
                                  TEST(steps_ahead_that_are_not_finite), TEST(copies_beside_runs), {0}};

@@ -13,15 +13,16 @@
 typedef struct sizes {
     int64_t images, item, plane, each; /* item: bytes of an image; plane, each: elements in the batch, of a channel and of all */
     int32_t own, channels, h, w, H, W; /* h, w: of an image */
-    bool boxes;                        /* random resized crops are made */
+    bool boxes, bytes;                 /* random resized crops are made; pixels are not floats */
 } sizes;
 
 static sizes sizes_of(const kernel_args *a)
 {
     const int64_t *px = a->in[BATCH_PIXELS].sh.dim, *y = a->out[0].sh.dim;
     const batch_boxes_attrs *at = a->attr;
-    return (sizes){.images = px[0], .item = px[1] * px[2] * px[3], .plane = y[2] * y[3], .each = y[1] * y[2] * y[3], .own = (int32_t)px[3],
-                   .channels = (int32_t)y[1], .h = (int32_t)px[1], .w = (int32_t)px[2], .H = (int32_t)y[2], .W = (int32_t)y[3],
+    const bool bytes = a->in[BATCH_PIXELS].type == DTYPE_U8;
+    return (sizes){.images = px[0], .item = px[1] * px[2] * px[3] * (int64_t)dtype_of(a->in[BATCH_PIXELS].type)->size, .plane = y[2] * y[3], .each = y[1] * y[2] * y[3], .own = bytes ? (int32_t)px[3] : 0,
+                   .channels = (int32_t)y[1], .h = (int32_t)px[bytes ? 1 : 2], .w = (int32_t)px[bytes ? 2 : 3], .bytes = bytes, .H = (int32_t)y[2], .W = (int32_t)y[3],
                    .boxes = at->scale_max > 0};
 }
 
@@ -105,7 +106,10 @@ static const uint8_t *pixels_of(const kernel_args *a, sizes s, int64_t row, cons
 
 static void put_float(const kernel_args *a, sizes s, const uint8_t *px, const augment_draw *d, float *y)
 {
-    if (px)
+    const float *mean = a->in[BATCH_TABLE].data;
+    if (px && !s.bytes)
+        picture_float_planes((const float *)(const void *)px, mean, mean + s.channels, s.channels, s.H, s.W, d, y);
+    else if (px)
         picture_planes(px, s.own, a->in[BATCH_TABLE].data, s.channels, s.H, s.W, d, y);
     for (int64_t i = 0; !px && i < s.each; i++)
         y[i] = (float)NAN;
@@ -120,8 +124,9 @@ static void put_double(const kernel_args *a, sizes s, const uint8_t *px, const a
         const int64_t sy = (int64_t)y + d->dy, sx = (int64_t)(d->flip ? s.W - 1 - x : x) + d->dx;
         const bool cut = y >= d->cut_y0 && y < d->cut_y1 && x >= d->cut_x0 && x < d->cut_x1;
         const bool inside = sy >= 0 && sy < s.H && sx >= 0 && sx < s.W;
-        const uint8_t byte = px && inside ? px[(sy * s.W + sx) * s.own + (s.own == 1 ? 0 : k)] : 0;
-        to[i] = !px ? (double)NAN : cut ? 0 : table[256 * k + byte];
+        const uint8_t byte = px && inside && s.bytes ? px[(sy * s.W + sx) * s.own + (s.own == 1 ? 0 : k)] : 0;
+        const double v = px && inside && !s.bytes ? ((const double *)(const void *)px)[(k * (int64_t)s.H + sy) * s.W + sx] : 0;
+        to[i] = !px ? (double)NAN : cut ? 0 : s.bytes ? table[256 * k + byte] : (v - table[k]) / table[s.channels + k];
     }
 }
 
@@ -160,7 +165,8 @@ static void run(const kernel_args *a)
         one_sample(a, s, j, (unsigned char *)a->work + (size_t)t * part);
 }
 
+#define ROW(T) {.op = OP_BATCH_IMAGES, .type = T, .level = ISA_REF, .name = "batch images", .run = run, .workspace = workspace}
 const kernel_row cpu_batch_images[] = {
-    {.op = OP_BATCH_IMAGES, .type = DTYPE_U8, .level = ISA_REF, .name = "batch images", .run = run, .workspace = workspace},
+    ROW(DTYPE_U8), ROW(DTYPE_F32), ROW(DTYPE_F64),
     KERNEL_END,
 };

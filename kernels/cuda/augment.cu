@@ -421,6 +421,71 @@ template <bool COLOUR, bool MIXED> static void launch(const kernel_args *a, cons
                share, s, ask);
 }
 
+/* ---- images of floats ---- */
+
+__device__ static inline float float_element(const drawn &d, const image_sizes &s, const float *table, int k, int y, int x)
+{
+    const int sy = y + d.dy, sx = (d.flip ? s.W - 1 - x : x) + d.dx;
+    float v = 0;
+    if (!d.px)
+        return nanf("");
+    if (y >= d.y0 && y < d.y1 && x >= d.x0 && x < d.x1)
+        return 0;
+    if (sy >= 0 && sy < s.H && sx >= 0 && sx < s.W)
+        v = __ldg(reinterpret_cast<const float *>(d.px) + ((int64_t)k * s.H + sy) * s.W + sx);
+    return __fdiv_rn(__fadd_rn(v, -table[k]), table[s.channels + k]);
+}
+
+/* A block does `each` pixels of a sample, all channels. */
+template <bool MIXED>
+__global__ static void float_images_kernel(float *out, const uint8_t *pixels, const float *table, image_source mine, image_source other,
+                                           const int64_t *view, const float *share, image_sizes s, augment_ask ask)
+{
+    __shared__ drawn draw[1 + MIXED];
+    const int64_t j = blockIdx.x / s.chunks;
+    const uint32_t first = blockIdx.x % s.chunks * s.each, end = first + s.each < s.plane ? first + s.each : s.plane;
+    if (threadIdx.x == 0)
+        draw[0] = draw_image(pixels, NULL, mine, view, s, ask, j);
+    if (MIXED && threadIdx.x == 32)
+        draw[MIXED] = draw_image(pixels, NULL, other, view, s, ask, j);
+    __syncthreads();
+    const float l = MIXED ? share[j] : 1, rest = __fadd_rn(1, -l);
+    float *to = out + j * s.channels * (int64_t)s.plane;
+    for (uint32_t i = first + threadIdx.x; i < end; i += blockDim.x) {
+        uint32_t y = i;
+        const int x = (int)split_off(&y, s.by_row);
+        for (int k = 0; k < s.channels; k++) {
+            float v = float_element(draw[0], s, table, k, (int)y, x);
+            if (MIXED)
+                v = __fadd_rn(__fmul_rn(l, v), __fmul_rn(rest, float_element(draw[MIXED], s, table, k, (int)y, x)));
+            to[(int64_t)k * s.plane + i] = v;
+        }
+    }
+}
+
+static void batch_floats(const kernel_args *a)
+{
+    const int64_t *px = a->in[BATCH_PIXELS].sh.dim;
+    const batch_images_attrs *at = &((const batch_boxes_attrs *)a->attr)->change;
+    const augment_ask ask = {.seed = (uint64_t)at->seed, .crop = (int)at->crop, .cutout = (int)at->cutout, .flip = at->flip != 0};
+    image_sizes s = {.images = px[0], .item = px[1] * px[2] * px[3] * (int64_t)sizeof(float), .plane = (uint32_t)(px[2] * px[3]),
+                     .channels = (int)px[1], .H = (int)px[2], .W = (int)px[3], .by_row = divider_of(px[3]), .each = PIXELS};
+    const image_source mine = {(const int64_t *)operand(a, BATCH_ROW), (const int64_t *)operand(a, BATCH_NUMBER)};
+    const image_source other = {(const int64_t *)operand(a, BATCH_OTHER_ROW), (const int64_t *)operand(a, BATCH_OTHER_NUMBER)};
+    const float *table = (const float *)a->in[BATCH_TABLE].data, *share = (const float *)operand(a, BATCH_SHARE);
+    const int64_t *view = (const int64_t *)operand(a, BATCH_VIEW);
+    const uint8_t *pixels = (const uint8_t *)a->in[BATCH_PIXELS].data;
+    float *out = (float *)a->out[0].data;
+    if (shape_count(&a->out[0].sh) == 0)
+        return;
+    s.chunks = (s.plane + s.each - 1) / s.each;
+    const dim3 grid((unsigned)(a->out[0].sh.dim[0] * s.chunks));
+    if (share)
+        LAUNCH((float_images_kernel<true>), grid, CUDA_THREADS, 0, a->queue, out, pixels, table, mine, other, view, share, s, ask);
+    else
+        LAUNCH((float_images_kernel<false>), grid, CUDA_THREADS, 0, a->queue, out, pixels, table, mine, other, view, share, s, ask);
+}
+
 static void batch_images(const kernel_args *a)
 {
     const int64_t *px = a->in[BATCH_PIXELS].sh.dim, *y = a->out[0].sh.dim;
@@ -452,4 +517,6 @@ static bool takes(const kernel_args *a)
 }
 
 CUDA_TABLE(augment) = {{.op = OP_BATCH_IMAGES, .type = DTYPE_U8, .name = "batch images", .run = batch_images, .workspace = workspace,
-                        .takes = takes}, KERNEL_END};
+                        .takes = takes},
+                       {.op = OP_BATCH_IMAGES, .type = DTYPE_F32, .name = "batch images of floats", .run = batch_floats, .takes = takes},
+                       KERNEL_END};

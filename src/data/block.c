@@ -15,8 +15,6 @@ const char *dataset_keeps_host(const dataset *ds, data_part p)
         return "there are no samples";
     if (src->kind == SOURCE_FILES && p == DATA_TRAIN && o->scale_max > 0)
         return "the augmentation rrc (random resized crop) starts from image files, each of a size of its own";
-    if (src->kind == SOURCE_FLOATS && p == DATA_TRAIN && !augment_is_none(o))
-        return "images of floats are augmented on the host";
     if (src->kind == SOURCE_FILES && !ds->part[p].cache)
         return "the decoded images are more than are kept in memory";
     return NULL;

@@ -23,7 +23,20 @@ static status add_block(resident *r, const char *name, const data_block *block, 
     return ST_OK;
 }
 
-/* Images of bytes. */
+/* [2, channels]: mean and deviation of floats. */
+static status add_mean_and_std(resident *r, const data_info *info, value_id *out)
+{
+    const size_t channels = (size_t)info->input[0].sh.dim[0];
+    float *both;
+    TRY(mem_alloc(&both, 2 * channels, sizeof *both));
+    memcpy(both, info->mean, channels * sizeof *both);
+    memcpy(both + channels, info->std, channels * sizeof *both);
+    status st = graph_add_data(r->g, "table", VALUE_CONST, DTYPE_F32, SHAPE(2, (int64_t)channels), both, out);
+    mem_free(both);
+    return st;
+}
+
+/* Images of bytes, and floats that change. */
 static status add_images(resident *r, const dataset *ds, int64_t rows, uint64_t seed, value_id pixels, value_id *out)
 {
     const data_info *info = dataset_info(ds);
@@ -31,8 +44,11 @@ static status add_images(resident *r, const dataset *ds, int64_t rows, uint64_t 
     value_id in[8] = {pixels, 0, r->row};
     batch_boxes_attrs at;
     op_default_attrs(OP_BATCH_IMAGES, &at);
-    TRY(graph_add_data(r->g, "table", VALUE_CONST, DTYPE_F32, SHAPE(info->input[0].sh.dim[0], 256), dataset_pixel_table(ds),
-                       &in[BATCH_TABLE]));
+    if (graph_value(r->g, pixels)->type == DTYPE_U8)
+        TRY(graph_add_data(r->g, "table", VALUE_CONST, DTYPE_F32, SHAPE(info->input[0].sh.dim[0], 256), dataset_pixel_table(ds),
+                           &in[BATCH_TABLE]));
+    else
+        TRY(add_mean_and_std(r, info, &in[BATCH_TABLE]));
     if (o && !augment_is_none(o)) {
         at.change = (batch_images_attrs){.crop = o->crop, .flip = o->flip, .cutout = o->cutout, .brightness = o->brightness,
                                   .contrast = o->contrast, .saturation = o->saturation, .seed = (int64_t)seed};
@@ -78,7 +94,7 @@ static status add_input(resident *r, const dataset *ds, uint32_t k, int64_t rows
     value_id v;
     snprintf(name, sizeof name, "samples.%u", k);
     TRY(add_block(r, name, block, &v));
-    if (k == 0 && info->image && block->type == DTYPE_U8) {
+    if (k == 0 && info->image && (block->type == DTYPE_U8 || (r->part == DATA_TRAIN && !augment_is_none(dataset_augment(ds))))) {
         TRY(add_images(r, ds, rows, seed, v, &r->x[k]));
     } else {
         TRY(graph_add1(r->g, OP_GATHER, &by_row, v, r->row, 0, &r->x[k]));

@@ -3,6 +3,8 @@
  * BatchImages(pixels, table, row, number, view, other_row, other_number, share):
  *   pixels  [n, h, w, c] uint8, c = C or 1 (which serves every channel)
  *   table   [C, 256] float: a byte of channel k becomes table[k][byte]
+ *           or pixels [n, C, h, w] and table [2, C] of one floating type: v of channel k becomes (v - table[0][k]) / table[1][k]; such
+ *           images change neither size nor colour
  *   row     [B] int64: sample j of the batch is image row[j]; outside of [0, n) its elements are NaN
  *   number, view  [B] int64, both or none: sample j is changed by the random numbers of the stream (seed, RNG_AUGMENT, view[j],
  *           number[j]) as the attributes ask: random resized crop, colour, crop, flip, cutout, in this order (picture.h). None: as
@@ -39,16 +41,20 @@ static status batch_images_infer(graph *g, node *n)
 {
     const value *pixels = op_in(g, n, BATCH_PIXELS), *table = op_in(g, n, BATCH_TABLE), *row = op_in(g, n, BATCH_ROW);
     const batch_images_attrs *at = &((const batch_boxes_attrs *)n->attr)->change;
-    if (pixels->type != DTYPE_U8 || pixels->sh.rank != 4)
-        return op_fail(n, "the pixels '%s' are not uint8 [n, H, W, C]", pixels->name);
+    const bool bytes = pixels->type == DTYPE_U8;
+    if ((!bytes && pixels->type != table->type) || pixels->sh.rank != 4 || table->sh.rank != 2)
+        return op_fail(n, "the pixels '%s' are neither uint8 [n, H, W, C] nor floats [n, C, H, W] like the table", pixels->name);
     TRY(op_check_float(g, n, BATCH_TABLE));
-    const int64_t channels = table->sh.rank == 2 ? table->sh.dim[0] : 0, own = pixels->sh.dim[3];
-    if (channels < 1 || table->sh.dim[1] != 256 || (own != 1 && own != channels))
-        return op_fail(n, "the table '%s' is not [channels, 256] for pixels of %lld channels", table->name, (long long)own);
-    int64_t h = pixels->sh.dim[1], w = pixels->sh.dim[2];
+    const int64_t channels = table->sh.dim[!bytes], own = pixels->sh.dim[bytes ? 3 : 1];
+    if (channels < 1 || (bytes ? table->sh.dim[1] != 256 || (own != 1 && own != channels) : table->sh.dim[0] != 2 || own != channels))
+        return op_fail(n, "the table '%s' is not %s for pixels of %lld channels", table->name, bytes ? "[channels, 256]" : "[2, channels]",
+                       (long long)own);
+    int64_t h = pixels->sh.dim[bytes ? 1 : 2], w = pixels->sh.dim[bytes ? 2 : 3];
     if (h > INT16_MAX || w > INT16_MAX) /* limits.image_pixels is far below */
         return op_fail(n, "images that large are not supported");
     TRY(find_size(g, n, &h, &w));
+    if (!bytes && (((const batch_boxes_attrs *)n->attr)->scale_max > 0 || at->brightness > 0 || at->contrast > 0 || at->saturation > 0))
+        return op_fail(n, "floats change neither size nor colour");
     if (h < 1 || w < 1 || h > INT16_MAX || w > INT16_MAX)
         return op_fail(n, "images of %lld x %lld are not supported", (long long)w, (long long)h);
     if (row->sh.rank != 1)
