@@ -205,7 +205,9 @@ static status open_teacher(session *s)
         rows = s->together * s->j->train.batch;
     if (rows == 0) /* a device wants much at a time, and hands the outputs on */
         rows = s->b->remote || s->j->train.batch < TEACHER_BATCH ? s->j->train.batch : TEACHER_BATCH;
-    TRY(session_open_frozen_teacher(s, rows));
+    status st = session_open_frozen_teacher(s, rows);
+    if (st != ST_OK)
+        return s->together > 1 ? fail_within(st, "%lld batches at once (teacher.ahead)", (long long)s->together) : st;
     if (s->kd)
         TRY(match_outputs(s, frozen_shape(&s->t, 0)));
     TRY(session_place_taps(s));
