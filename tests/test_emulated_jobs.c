@@ -460,7 +460,7 @@ START_TEST(the_program)
     const char *dir = test_tmp_dir(), *out = test_path(dir, "run"), *ini = test_path(dir, "job.ini");
     const program_options o = {.kill_after = 300};
     toy_make(dir);
-    const char *const args[] = {"--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=20", "--set",
+    const char *const args[] = {"--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=8", "--set",
                                 "train.log_every=1", "--set", "train.sanity=false", NULL};
     started s = program_start(&o, args);
     const char *metrics = test_path(out, "metrics.jsonl");
@@ -470,7 +470,7 @@ START_TEST(the_program)
     ran r = program_wait(&s);
     ck_assert_msg(r.code == 75, "stopped: exit %d, signal %d: %s", r.code, r.signal, r.err);
     ran_free(&r);
-    r = program_run(&o, ARGS("--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=20", "--set", "train.log_every=1",
+    r = program_run(&o, ARGS("--student", ini, "--out", out, "--device", "emulated", "--set", "train.epochs=8", "--set", "train.log_every=1",
                              "--set", "train.sanity=false", "--resume", "--json"));
     ck_assert_msg(r.code == 0, "resumed: exit %d, signal %d: %s", r.code, r.signal, r.err);
     unsigned char *run = NULL;
