@@ -102,10 +102,10 @@ static void close_step(opened *o)
     graph_free(o->g);
 }
 
-/* Counts Reorder nodes; those of weights apart, of which each needs one at most. What is not expected is printed. */
-static void count_reorders(const graph *g, bool show, size_t *of_weights, size_t *others)
+/* Counts Reorder nodes; weights that change apart, which do so together. What is not expected is printed. */
+static void count_reorders(const graph *g, bool show, size_t *nodes, size_t *of_weights, size_t *others)
 {
-    *of_weights = *others = 0;
+    *nodes = *of_weights = *others = 0;
     for (size_t k = 1; k < g->n_node; k++) {
         const node *n = &g->node[k];
         char sh[200];
@@ -113,7 +113,8 @@ static void count_reorders(const graph *g, bool show, size_t *of_weights, size_t
             continue;
         const value *x = &g->value[n->in[0]];
         if (x->kind == VALUE_PARAM || x->kind == VALUE_CONST) {
-            ++*of_weights;
+            *of_weights += n->n_in;
+            ++*nodes;
             continue;
         }
         ++*others;
@@ -166,11 +167,12 @@ static size_t plain_images(const graph *g)
 
 static void check_counts(const char *name, const graph *g, size_t edges, bool frozen)
 {
-    size_t weights, others;
-    count_reorders(g, false, &weights, &others);
-    printf("%s: %zu nodes, %zu Reorder of weights, %zu others\n", name, g->n_node - 1, weights, others);
+    size_t nodes, weights, others;
+    count_reorders(g, false, &nodes, &weights, &others);
+    printf("%s: %zu nodes, %zu weights in %zu Reorder, %zu others\n", name, g->n_node - 1, weights, nodes, others);
     if (others != edges)
-        count_reorders(g, true, &weights, &others);
+        count_reorders(g, true, &nodes, &weights, &others);
+    ck_assert_uint_eq(nodes, (weights + 31) / 32);
     const size_t most = frozen ? 0 : convolutions(g); /* a frozen model's are constants that lie as they are wanted */
     ck_assert_uint_eq(others, edges);
     ck_assert_uint_le(weights, most);
@@ -190,6 +192,55 @@ static void check_norms(const net *n, const graph *g)
     ck_assert_uint_eq(norm_convs(g), count_of(g, OP_NORM_CONV_GRAD_WEIGHT));
     ck_assert_uint_gt(moments, 0);
 }
+
+/* Weights that change together, of many sizes: each is what its own node would make of it. */
+START_TEST(weights_change_together)
+{
+    static const int64_t sizes[][4] = {{5, 3, 3, 3}, {16, 8, 3, 3}, {7, 24, 1, 1}, {1, 1, 5, 5}, {0, 8, 3, 3}, {40, 64, 3, 2}, {9, 12, 1, 3}};
+    enum { N = sizeof sizes / sizeof *sizes };
+    static float x[N][40 * 64 * 6];
+    static uint16_t want[40 * 64 * 6], got[40 * 64 * 6];
+    for (dtype t = DTYPE_F16;; t = DTYPE_BF16) {
+        kernel_tensor in[N], out[N];
+        rng r = rng_make(4, RNG_TEST, 0, 0);
+        backend *b;
+        OK(backend_open("emulated", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &b));
+        OK(backend_narrow(b, t));
+        for (size_t i = 0; i < N; i++) {
+            const shape sh = SHAPE(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3]);
+            const size_t n = (size_t)shape_count(&sh);
+            in[i] = (kernel_tensor){.type = DTYPE_F32, .sh = sh};
+            out[i] = (kernel_tensor){.type = t, .sh = sh, .block = (int32_t)sh.dim[1]};
+            OK(b->alloc(b, n * sizeof(float), &in[i].data));
+            OK(b->alloc(b, n * sizeof(uint16_t), &out[i].data));
+            for (size_t k = 0; k < n; k++)
+                x[i][k] = (float)rng_normal(&r);
+            if (n)
+                OK(b->remote->copy(b, in[i].data, x[i], n * sizeof(float), COPY_TO_DEVICE));
+        }
+        const kernel_args a = {.in = in, .out = out, .n_in = N, .n_out = N, .threads = 1, .queue = b->queue};
+        const kernel_row *row = b->find(b, OP_REORDER, &a);
+        ck_assert_ptr_nonnull(row);
+        row->run(&a);
+        OK(b->remote->wait(b));
+        for (size_t i = 0; i < N; i++) {
+            const int64_t *d = sizes[i], pixels = d[2] * d[3], n = d[0] * d[1] * pixels;
+            for (int64_t k = 0; k < n; k++)
+                dtype_store(t, want, (k / pixels / d[1] * pixels + k % pixels) * d[1] + k / pixels % d[1], (double)x[i][k]);
+            if (n) {
+                OK(b->remote->copy(b, got, out[i].data, (size_t)n * sizeof *got, COPY_TO_HOST));
+                OK(b->remote->wait(b));
+            }
+            ck_assert_msg(memcmp(got, want, (size_t)n * sizeof *got) == 0, "weight %zu differs", i);
+            b->free(b, in[i].data, (size_t)n * sizeof(float));
+            b->free(b, out[i].data, (size_t)n * sizeof(uint16_t));
+        }
+        backend_close(b);
+        if (t == DTYPE_BF16)
+            break;
+    }
+}
+END_TEST
 
 START_TEST(training_steps_change_layout_at_their_edges_only)
 {
@@ -476,7 +527,7 @@ START_TEST(frozen_models_are_those_of_float32)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(training_steps_change_layout_at_their_edges_only),
+const test_entry test_table[] = {TEST(weights_change_together), TEST(training_steps_change_layout_at_their_edges_only),
                                  TEST(frozen_models_change_layout_at_their_edges_only), TEST(statistics_come_out_of_convolutions),
                                  TEST(statistics_are_of_what_was_written), TEST(steps_are_those_of_float32),
                                  TEST(norms_on_the_way_in_are_those_that_are_written),

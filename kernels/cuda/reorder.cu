@@ -59,15 +59,90 @@ template <class From, class To> static void reorder(const kernel_args *a)
            (To *)a->out[0].data, (const From *)a->in[0].data, rows, cols, row_tiles, col_tiles, tiles);
 }
 
+/* ---- several weights at once ---- */
+
+enum { WEIGHTS = 32, CHUNK = 4096 }; /* elements of a block */
+
+typedef struct weight {
+    const float *from; /* [filters, channels, pixels] */
+    void *to;          /* [filters, pixels, channels] */
+    uint32_t block, n, channels, pixels; /* number of its first block; elements */
+} weight;
+typedef struct weights {
+    weight at[WEIGHTS];
+    int n;
+} weights;
+
+template <class To, int V> __device__ static inline void convert_weight(const weight &w, uint32_t from, uint32_t end)
+{
+    struct alignas(sizeof(To) * V) many {
+        To at[V];
+    };
+    for (uint32_t i = from + V * threadIdx.x; i < end; i += V * CUDA_THREADS) {
+        const uint32_t row = i / w.channels, filter = row / w.pixels; /* row: of a filter's pixel */
+        const float *at = w.from + ((int64_t)filter * w.channels + (i - row * w.channels)) * w.pixels + (row - filter * w.pixels);
+        many m;
+        UNROLL
+        for (int k = 0; k < V; k++)
+            m.at[k] = converted<float, To>(at[(int64_t)k * w.pixels]);
+        *reinterpret_cast<many *>(static_cast<To *>(w.to) + i) = m;
+    }
+}
+
+template <class To> __global__ static void __launch_bounds__(CUDA_THREADS) weights_kernel(__grid_constant__ const weights t)
+{
+    int k = 0;
+    while (k + 1 < t.n && t.at[k + 1].block <= blockIdx.x)
+        k++;
+    const weight &w = t.at[k];
+    const uint32_t from = (blockIdx.x - w.block) * CHUNK, end = w.n - from < CHUNK ? w.n : from + CHUNK;
+    if (w.channels % 8 == 0 && ((uintptr_t)w.to & 15) == 0)
+        convert_weight<To, 16 / sizeof(To)>(w, from, end);
+    else
+        convert_weight<To, 1>(w, from, end);
+}
+
+template <class To> static void reorder_weights(const kernel_args *a)
+{
+    weights t = {.n = 0};
+    uint32_t blocks = 0;
+    for (int i = 0; i < a->n_in; i++) {
+        const shape *sh = &a->in[i].sh;
+        const int64_t n = shape_count(sh);
+        if (n == 0)
+            continue;
+        t.at[t.n++] = (weight){.from = (const float *)a->in[i].data, .to = a->out[i].data, .block = blocks, .n = (uint32_t)n,
+                               .channels = (uint32_t)sh->dim[1], .pixels = (uint32_t)(n / sh->dim[0] / sh->dim[1])};
+        blocks += (uint32_t)((n + CHUNK - 1) / CHUNK);
+    }
+    if (blocks)
+        LAUNCH(weights_kernel<To>, dim3(blocks), CUDA_THREADS, 0, a->queue, t);
+}
+
+template <dtype Out> static bool takes_weights(const kernel_args *a)
+{
+    int64_t n = 0;
+    for (int i = 0; i < a->n_in; i++) {
+        if (a->in[i].type != DTYPE_F32 || a->out[i].type != Out)
+            return false;
+        n += shape_count(&a->in[i].sh);
+    }
+    return a->n_in > 1 && a->n_in <= WEIGHTS && n <= INT32_MAX;
+}
+
 template <dtype In, dtype Out> static bool converts(const kernel_args *a)
 {
     return a->in[0].type == In && a->out[0].type == Out;
 }
 
+#define WEIGHTS_ROW(type_, T)                                                                                          \
+    {.op = OP_REORDER, .type = DTYPE_F32, .name = "weights to channels last, " #T, .run = reorder_weights<T>,          \
+     .takes = takes_weights<type_>, .blocked_out = ~0u}
 #define PAIR(type_, T)                                                                                                 \
     {.op = OP_REORDER, .type = DTYPE_F32, .name = "reorder to channels last, " #T, .run = reorder<float, T>,           \
      .takes = converts<DTYPE_F32, type_>, .blocked_out = 1},                                                           \
     {.op = OP_REORDER, .type = type_, .name = "reorder from channels last, " #T, .run = reorder<T, float>,             \
      .takes = converts<type_, DTYPE_F32>, .blocked_in = 1}
 
-CUDA_TABLE(reorder) = {PAIR(DTYPE_F16, __half), PAIR(DTYPE_BF16, __nv_bfloat16), PAIR(DTYPE_F32, float), KERNEL_END};
+CUDA_TABLE(reorder) = {PAIR(DTYPE_F16, __half), PAIR(DTYPE_BF16, __nv_bfloat16), PAIR(DTYPE_F32, float), WEIGHTS_ROW(DTYPE_F16, __half),
+                       WEIGHTS_ROW(DTYPE_BF16, __nv_bfloat16), KERNEL_END};

@@ -41,6 +41,8 @@ MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
 MUST_USE status pass_moments_from_convs(graph *g, const backend *b);
 /* fuse_linear_grad.c: sums of rows and slopes of activations into the products of linear layers' gradients, on a device. */
 MUST_USE status pass_fuse_linear_grads(graph *g, const backend *b);
+/* join_reorders.c: the weights of a step change their layout together, in nodes of up to 32; after all passes that look at one. */
+MUST_USE status pass_join_reorders(graph *g, const backend *b);
 /* narrow_attention.c: where images lie in a narrow type, attention may round its operands to it. */
 MUST_USE status pass_narrow_attention(graph *g, const backend *b);
 

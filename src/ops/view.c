@@ -20,9 +20,18 @@ const op_desc op_identity = {
     .infer = op_infer_same, .grad = identity_grad,
 };
 
-/* The same tensor in the other layout (exec/layout.c puts it in). */
-const op_desc op_reorder = {.name = "Reorder", .in = {1, 1}, .out = {1, 1}, .flags = OP_INTERNAL,
-                            .infer = op_infer_same, NO_GRAD("it stands in graphs that are ready to run only")};
+/* The same tensors in the other layout (exec/layout.c puts it in, for one). */
+static status reorder_infer(graph *g, node *n)
+{
+    if (n->n_in != n->n_out)
+        return op_fail(n, "%d tensors cannot become %d", n->n_in, n->n_out);
+    for (int i = 0; i < n->n_in; i++)
+        op_set_out(g, n, i, op_in(g, n, i)->type, op_in(g, n, i)->sh);
+    return ST_OK;
+}
+
+const op_desc op_reorder = {.name = "Reorder", .in = {1, -1}, .out = {1, -1}, .flags = OP_INTERNAL,
+                            .infer = reorder_infer, NO_GRAD("it stands in graphs that are ready to run only")};
 
 /* Dropout in evaluation: y = x, mask all true (Dropout-22). No view, because the mask is made by a kernel; a Dropout
  * whose mask nobody wants is dropped by pass_drop_identity. */
