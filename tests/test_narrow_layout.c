@@ -304,22 +304,21 @@ static double read_for_statistics(const graph *g, size_t *made)
 
 START_TEST(statistics_come_out_of_convolutions)
 {
-    static const struct {
-        size_t net, left; /* left: norms that read images of convolutions for their statistics */
-    } rows[] = {{0, 0}, {1, 0}, {2, 0}, {3, 0}};
+    static const size_t rows[] = {0, 1, 2, 3}; /* of nets; where a norm reads a sum, a convolution adds it up */
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         opened wide, narrow;
         size_t made;
         double bytes = 0;
-        open_step(&nets[rows[i].net], DTYPE_NONE, &wide);
-        open_step(&nets[rows[i].net], DTYPE_F16, &narrow);
+        open_step(&nets[rows[i]], DTYPE_NONE, &wide);
+        open_step(&nets[rows[i]], DTYPE_F16, &narrow);
         const graph *g = exec_graph(narrow.e);
         for (size_t k = 1; k < g->n_node; k++)
             bytes += g->node[k].op == OP_CONV_MOMENTS ? 2.0 * (double)shape_count(&g->value[g->node[k].out[0]].sh) : 0;
         const double left = read_for_statistics(g, &made);
         printf("%s: of %zu norms %zu have their statistics from convolutions, %zu read these; %.0f bytes of images less, %.0f left\n",
-               nets[rows[i].net].name, count_of(exec_graph(wide.e), OP_BATCH_NORM_TRAIN), count_of(g, OP_CONV_MOMENTS), made, bytes, left);
-        ck_assert_uint_eq(made, rows[i].left);
+               nets[rows[i]].name, count_of(exec_graph(wide.e), OP_BATCH_NORM_TRAIN), count_of(g, OP_CONV_MOMENTS), made, bytes, left);
+        ck_assert_uint_eq(made, 0);
+        ck_assert(left == 0);
         ck_assert_uint_gt(count_of(g, OP_CONV_MOMENTS), 0);
         ck_assert_uint_eq(count_of(g, OP_CONV_MOMENTS) + count_of(g, OP_BATCH_NORM_TRAIN) + count_of(g, OP_BATCH_NORM_MOMENTS),
                           count_of(exec_graph(wide.e), OP_BATCH_NORM_TRAIN));

@@ -167,6 +167,7 @@ static status lower(const graph *g, const backend *b, graph **out)
     status st = ST_OK;
     TRY_DONE(graph_share(g, &low));
     TRY_DONE(pass_layout(low, b));
+    TRY_DONE(pass_adds_into_convs(low, b));
     TRY_DONE(pass_norms_into_convs(low, b));
     TRY_DONE(pass_moments_from_convs(low, b));
     TRY_DONE(pass_narrow_attention(low, b));

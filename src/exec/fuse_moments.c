@@ -49,8 +49,9 @@ static const kernel_row *row_of(const graph *g, const backend *b, const node *n)
     return b->find(b, n->op, &a);
 }
 
-static bool is_same_method(const kernel_row *one, const kernel_row *two)
+bool plan_same_method(const graph *g, const backend *b, const node *n, const node *other)
 {
+    const kernel_row *one = row_of(g, b, n), *two = row_of(g, b, other);
     return one && two && (one->method && two->method ? strcmp(one->method, two->method) == 0 : one->method == two->method);
 }
 
@@ -97,7 +98,7 @@ static status fuse_at(graph *g, const backend *b, node *n)
     TRY(arena_alloc(&g->mem, &in, INPUTS_MOST, sizeof *in));
     TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
     const node counting = counting_maker(maker, n->out + r->mean, out), norm = r->normalises ? given_norm(n, out + 1, in, at) : *n;
-    if (!is_same_method(row_of(g, b, maker), row_of(g, b, &counting)) || !row_of(g, b, &norm))
+    if (!plan_same_method(g, b, maker, &counting) || !row_of(g, b, &norm))
         return ST_OK;
     *maker = counting;
     *n = norm;

@@ -35,10 +35,14 @@ MUST_USE status pass_recompute(graph *g, size_t target, recomputation *sum, bool
  * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */
 MUST_USE status pass_layout(graph *g, const backend *b);
 
+/* fuse_add.c: additions into the convolutions before them, in half precision. */
+MUST_USE status pass_adds_into_convs(graph *g, const backend *b);
 /* fuse_conv.c: batch norms whose result only convolutions read, into these, after the layout. */
 MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
 /* fuse_moments.c: the statistics of batch norms out of the convolutions before them, after that. */
 MUST_USE status pass_moments_from_convs(graph *g, const backend *b);
+/* Whether there are kernels for both nodes, of the same method (kernel_row). */
+bool plan_same_method(const graph *g, const backend *b, const node *n, const node *other);
 /* fuse_linear_grad.c: sums of rows and slopes of activations into the products of linear layers' gradients, on a device. */
 MUST_USE status pass_fuse_linear_grads(graph *g, const backend *b);
 /* join_reorders.c: the weights of a step change their layout together, in nodes of up to 32; after all passes that look at one. */
