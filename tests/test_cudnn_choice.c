@@ -133,6 +133,51 @@ START_TEST(measuring_is_bounded)
 }
 END_TEST
 
+/* ---- sums with a convolution, where they pay ---- */
+
+/* How many convolutions of a norm of conv(x, w) give its statistics, on such engines. */
+static size_t moments_with(const fake_engine *e, bool measure)
+{
+    const conv_attrs conv = {.group = 1};
+    const batch_norm_attrs norm = {.epsilon = 1e-5};
+    const shape shapes[] = {SHAPE(4, 8, 6, 6), SHAPE(16, 8, 1, 1), SHAPE(16), SHAPE(16)};
+    value_id in[4], y, out[3];
+    size_t n = 0;
+    graph *g;
+    backend *b;
+    exec *x;
+    fake_dnn_engines(e, 1);
+    OK(graph_new(&g));
+    for (int i = 0; i < 4; i++)
+        OK(graph_add_input(g, NULL, DTYPE_F32, shapes[i], &in[i]));
+    OK(graph_add1(g, OP_CONV, &conv, in[0], in[1], 0, &y));
+    OK(graph_add(g, OP_BATCH_NORM_TRAIN, &norm, (const value_id[]){y, in[2], in[3]}, 3, out, 3));
+    for (int i = 0; i < 3; i++)
+        OK(graph_add_output(g, out[i]));
+    OK(backend_open("emulated-libs", &(backend_options){.threads = 1, .measure = measure}, &b));
+    OK(backend_narrow(b, DTYPE_F16));
+    OK(exec_open(g, b, NULL, 0, &x));
+    OK(exec_run(x, PHASE_MAIN));
+    for (size_t k = 1; k < exec_graph(x)->n_node; k++)
+        n += exec_graph(x)->node[k].op == OP_CONV_MOMENTS;
+    exec_close(x);
+    backend_close(b);
+    graph_free(g);
+    fake_dnn_engines(NULL, 0);
+    ck_assert_int_eq(fake_alive(), 0);
+    return n;
+}
+
+START_TEST(sums_where_they_pay)
+{
+    const fake_engine quick = {.number = 1, .mode = DNN_MODE_A, .seconds = 1e-5, .sums = 1e-6},
+                      slow = {.number = 1, .mode = DNN_MODE_A, .seconds = 1e-5, .sums = 1e-4};
+    ck_assert_uint_eq(moments_with(&quick, true), 1);
+    ck_assert_uint_eq(moments_with(&slow, true), 0);
+    ck_assert_uint_eq(moments_with(&slow, false), 1); /* nobody knows */
+}
+END_TEST
+
 /* ---- a job ---- */
 
 /* y = relu(conv(x, w) + b) */
@@ -578,6 +623,6 @@ END_TEST
 
 const test_entry test_table[] = {TEST(the_fastest_is_taken), TEST(measuring_is_bounded), TEST(the_next_run_asks_nothing),
                                  TEST(engines_that_are_gone), TEST(damage_is_not_believed), TEST(hostile_choices),
-                                 TEST(writers_at_once), TEST(attention_follows_the_images), TEST(other_devices), TEST(no_place_for_it),
+                                 TEST(sums_where_they_pay), TEST(writers_at_once), TEST(attention_follows_the_images), TEST(other_devices), TEST(no_place_for_it),
                                  TEST(every_call_of_the_library_fails), TEST(every_call_of_the_device_fails),
                                  TEST(every_call_fails_of_attention), {0}};

@@ -216,9 +216,12 @@ static const dnn_plan *moments_plan(const kernel_args *a)
     k.sums = 1;
     return usable(cuda_dnn_plan(a->queue, &k));
 }
+/* Where the convolution with sums is no slower than the plain one and a pass for the sums. */
 static bool moments_takes(const kernel_args *a)
 {
-    return moments_plan(a) != NULL;
+    const dnn_plan *whole = moments_plan(a);
+    const dnn_plan *part = whole ? forward_ways(a).plan : NULL;
+    return whole && (!part || cuda_dnn_saves(a->queue, whole, part, (size_t)shape_count(&a->out[0].sh) * sizeof(__half)));
 }
 /* The workspace begins with the sums, [2, M]. */
 static size_t sums_bytes(const kernel_args *a)

@@ -164,6 +164,9 @@ const dnn_plan *cuda_dnn_plan(cuda_queue *q, const dnn_key *key);
 /* Settles which engine runs the plan, by measuring where that is wanted, and says how many bytes of workspace it needs. To be
  * asked for every plan that is to run (a row's `workspace`), before it is recorded; p NULL: 0. */
 size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *p);
+/* Whether plan `whole`, which makes a pass over `bytes` needless, is no slower than `part` and that pass: where both are measured
+ * (they get settled), else true. What a pass takes is a guess: 20 GB/s for each multiprocessor, and a launch or two. */
+bool cuda_dnn_saves(cuda_queue *q, const dnn_plan *whole, const dnn_plan *part, size_t bytes);
 /* Puts it on the queue's stream. operand: [DNN_OPERANDS], by name; those that the key does not have are not looked at. */
 void cuda_dnn_run(cuda_queue *q, const dnn_plan *p, void *const *operand, void *work);
 #ifdef __cplusplus

@@ -124,6 +124,15 @@ size_t cuda_dnn_workspace(cuda_queue *q, const dnn_plan *asked)
     return p->workspace;
 }
 
+bool cuda_dnn_saves(cuda_queue *q, const dnn_plan *whole, const dnn_plan *part, size_t bytes)
+{
+    const double pass = (double)bytes / ((double)q->multiprocessors * 2e10) + 3e-6;
+    cuda_dnn_workspace(q, whole);
+    cuda_dnn_workspace(q, part);
+    const double one = whole->choice.seconds, two = part->choice.seconds;
+    return !(one > 0) || !(two > 0) || one <= two + pass;
+}
+
 /* ---- running ---- */
 
 int dnn_operand_type(const dnn_key *k, int operand)

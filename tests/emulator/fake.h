@@ -22,6 +22,7 @@ typedef struct fake_engine {
     bool broken;      /* its plans cannot be finalised */
     bool stops;       /* nor executed */
     int note;         /* numerical, less 1; 0: none */
+    double sums;      /* seconds more where the graph sums up what it made */
 } fake_engine;
 void fake_dnn_engines(const fake_engine *e, int n);
 typedef struct fake_dnn_asked { /* since fake_dnn_engines */

@@ -18,7 +18,7 @@ enum { NOT_SUPPORTED = 3000, BAD_PARAM = 2000, INTERNAL = 4000 };
     return INTERNAL
 
 namespace {
-const fake_engine usual[] = {{7, 0, DNN_MODE_A, 1e-6, 832, false, false, 0}};
+const fake_engine usual[] = {{7, 0, DNN_MODE_A, 1e-6, 832, false, false, 0, 0}};
 const fake_engine *engines = usual;
 int n_engines = 1;
 fake_dnn_asked asked;
@@ -527,10 +527,13 @@ int dnn_execute(void *h, void *plan, void *variant)
     asked.runs++;
     if (e.stops)
         return INTERNAL;
+    double seconds = e.seconds;
+    for (const ref &op : graph->refers[DNN_GRAPH_OPS])
+        seconds += op->kind == DNN_OP_STATS ? e.sums : 0;
     emulator_enqueue(((handle *)h)->stream, [=] {
         memset(work, 0xEE, e.workspace);
         run_graph(graph, given, scale);
-        emulator_pass(e.seconds);
+        emulator_pass(seconds);
     });
     return 0;
 }
