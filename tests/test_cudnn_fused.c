@@ -135,7 +135,7 @@ static void *prologue(builder *b, const layer *l, int type_of_scale)
     void *x = image(b, b->type, false, l->n, l->c, l->pixels, l->pixels), *v[3];
     for (int i = 0; i < 3; i++)
         v[i] = image(b, b->type, true, l->n, l->c, l->pixels, l->pixels);
-    pointwise(b, FUSED_MULTIPLY, x, channels(b, type_of_scale, l->c), v[0]);
+    pointwise(b, DNN_MULTIPLY, x, channels(b, type_of_scale, l->c), v[0]);
     pointwise(b, DNN_ADD, v[0], channels(b, type_of_scale, l->c), v[1]);
     pointwise(b, DNN_RELU, v[1], NULL, v[2]);
     return v[2];
@@ -198,8 +198,8 @@ static void data_relu_sums(builder *b, const layer *l)
     for (int i = 0; i < 4; i++)
         v[i] = image(b, DNN_FLOAT, true, l->n, l->c, l->pixels, l->pixels);
     pointwise(b, FUSED_SUBTRACT, x, mean, v[0]);
-    pointwise(b, FUSED_MULTIPLY, v[0], inv, v[1]);
-    pointwise(b, FUSED_MULTIPLY, v[1], scale, v[2]);
+    pointwise(b, DNN_MULTIPLY, v[0], inv, v[1]);
+    pointwise(b, DNN_MULTIPLY, v[1], scale, v[2]);
     pointwise(b, DNN_ADD, v[2], channels(b, DNN_FLOAT, l->c), v[3]);
     pointwise(b, FUSED_RELU_BACKWARD, v[3], g, dx);
     op = make(b, FUSED_OP_NORM_SUMS);
@@ -218,9 +218,9 @@ static const struct {
     bool by_default[3]; /* fp32, bf16, fp16: quick to ask */
 } graphs[] = {
     {"conv + sums for batch norm", "ConvMoments", conv_sums, {false, false, true}},
-    {"scale, bias, relu + conv", "none", norm_conv, {false, true, true}},
-    {"scale, bias, relu + conv + sums", "none: no node has these sums", norm_conv_sums, {false, false, true}},
-    {"scale, bias, relu + backward-weights", "none", norm_weight, {true, true, true}},
+    {"scale, bias, relu + conv", "none: compiled at run time", norm_conv, {false, true, true}},
+    {"scale, bias, relu + conv + sums", "NormConv, in float16", norm_conv_sums, {false, false, true}},
+    {"scale, bias, relu + backward-weights", "NormConvGradWeight, in float16", norm_weight, {true, true, true}},
     {"the same, scale and dw in float32", "none", norm_weight_float, {true, true, true}},
     {"backward-data + relu' + batch norm's sums", "none: no node has these sums", data_relu_sums, {true, true, true}},
 };

@@ -127,7 +127,7 @@ START_TEST(headers_agree)
     SAME(FUSED_OP_NORM_SUMS, CUDNN_BACKEND_OPERATION_BN_BWD_WEIGHTS_DESCRIPTOR);
     SAME(FUSED_OP_ATTENTION_BACKWARD, CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR);
     SAME(DNN_T_STATS_MODE, CUDNN_TYPE_GENSTATS_MODE);
-    SAME(FUSED_MULTIPLY, CUDNN_POINTWISE_MUL);
+    SAME(DNN_MULTIPLY, CUDNN_POINTWISE_MUL);
     SAME(FUSED_SUBTRACT, CUDNN_POINTWISE_SUB);
     SAME(FUSED_RELU_BACKWARD, CUDNN_POINTWISE_RELU_BWD);
     SAME(FUSED_POINTWISE_DX, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC);
@@ -220,7 +220,7 @@ static const conv_row rows[] = {
     {"HiFi-GAN line of 7", 16, 80, 1, 32, 512, 1, 7, 1, 1, 1, false},
     {"HiFi-GAN dilated 11", 16, 128, 1, 2048, 128, 1, 11, 1, 5, 1, false},
 };
-typedef enum what { FORWARD, BIAS_RELU, BIAS_RELU_NARROW, BIAS_RESIDUAL_RELU, SUMS, DATA, WEIGHT, WEIGHT_NARROW, WHATS } what;
+typedef enum what { FORWARD, BIAS_RELU, BIAS_RELU_NARROW, BIAS_RESIDUAL_RELU, SUMS, NORM_SUMS, DATA, WEIGHT, WEIGHT_NARROW, NORM_WEIGHT, WHATS } what;
 static const struct {
     const char *name;
     dnn_kind kind;
@@ -231,9 +231,11 @@ static const struct {
     [BIAS_RELU_NARROW] = {"conv+bias+relu narrow", DNN_CONV_FORWARD, true, false, true, false},
     [BIAS_RESIDUAL_RELU] = {"conv+residual+bias+relu", DNN_CONV_FORWARD, true, true, true, false},
     [SUMS] = {"conv+sums", DNN_CONV_FORWARD, false, false, false, false}, /* of narrow images alone */
+    [NORM_SUMS] = {"norm+relu+conv+sums", DNN_CONV_FORWARD, false, false, false, false}, /* of float16 alone, like NORM_WEIGHT */
     [DATA] = {"backward-data", DNN_CONV_DATA, false, false, false, true},
     [WEIGHT] = {"backward-weights", DNN_CONV_WEIGHT, false, false, false, true},
     [WEIGHT_NARROW] = {"backward-weights narrow", DNN_CONV_WEIGHT, false, false, false, false},
+    [NORM_WEIGHT] = {"norm+relu+backward-weights", DNN_CONV_WEIGHT, false, false, false, false},
 };
 static const struct {
     const char *name;
@@ -252,8 +254,9 @@ static dnn_key key_of(const conv_row *r, what k, size_t type)
     key.bias = whats[k].bias;
     key.residual = whats[k].residual;
     key.relu = whats[k].relu;
-    key.sums = k == SUMS;
-    key.narrow_w = k == WEIGHT_NARROW;
+    key.sums = k == SUMS || k == NORM_SUMS;
+    key.norm = k == NORM_SUMS || k == NORM_WEIGHT;
+    key.narrow_w = k == WEIGHT_NARROW || k == NORM_WEIGHT;
     key.narrow_bias = k == BIAS_RELU_NARROW;
     const int64_t kernel[2] = {r->kh, r->kw}, in[2] = {r->h, r->w};
     key.x[0] = key.y[0] = r->n;
@@ -299,9 +302,10 @@ START_TEST(plans)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             for (size_t t = 0; t < sizeof types / sizeof *types; t++)
                 for (int k = 0; k < WHATS; k++) {
-                    const bool quick = t > 0 ? k == FORWARD || k == BIAS_RELU_NARROW || ((k == WEIGHT_NARROW || k == SUMS) && i == 1)
+                    const bool normed = k == NORM_SUMS || k == NORM_WEIGHT;
+                    const bool quick = t > 0 ? k == FORWARD || k == BIAS_RELU_NARROW || ((k == WEIGHT_NARROW || k == SUMS) && i == 1) || normed
                                              : k != WEIGHT_NARROW && k != BIAS_RELU_NARROW;
-                    if ((k == SUMS && t == 0) || (!all && (!rows[i].selected || !quick || clock_seconds() - begin > 60)))
+                    if ((k == SUMS && t == 0) || (normed && (types[t].type != DNN_HALF || rows[i].group > 1 || rows[i].c % 8)) || (!all && (!rows[i].selected || !quick || clock_seconds() - begin > 60)))
                         continue;
                     bool ok = plan_row(&q, &rows[i], (what)k, t);
                     tried++;

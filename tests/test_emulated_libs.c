@@ -62,6 +62,14 @@ static const op_case narrow_rows[] = {
      .attr = &(const conv_attrs){.strides = INTS(2), .group = 1}},
     {OP_CONV_TRANSPOSE, "transposed", .in = {{F32(2, 8, 4, 5)}, {F32(8, 3, 2, 2)}, {F32(3)}},
      .attr = &(const conv_attrs){.strides = INTS(2, 2), .group = 1}},
+#define NORM8 {F32(8)}, {F32(8), .lo = 0.5, .hi = 2}, {F32(8), .lo = 0.5, .hi = 2}, {F32(8)}
+    {OP_NORM_CONV, "a norm on the way in", .in = {{F32(3, 8, 7, 6)}, {F32(16, 8, 3, 3)}, {0}, {0}, NORM8}, .narrow_tol = 0.03,
+     .attr = &(const conv_attrs){.strides = INTS(2, 1), .pads = INTS(1, 1, 1, 1), .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5}},
+    {OP_CONV_MOMENTS, "a norm on the way in, and moments", .in = {{F32(3, 8, 7, 6)}, {F32(16, 8, 3, 3)}, {0}, {0}, NORM8}, .narrow_tol = 0.03,
+     .attr = &(const conv_attrs){.pads = INTS(1, 1, 1, 1), .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5}},
+    {OP_NORM_CONV_GRAD_WEIGHT, "a norm on the way in", .in = {{F32(3, 8, 7, 6)}, {F32(3, 16, 7, 6)}, NORM8}, .narrow_tol = 0.03,
+     .attr = &(const conv_attrs){.kernel_shape = INTS(3, 3), .strides = INTS(1, 1), .dilations = INTS(1, 1), .pads = INTS(1, 1, 1, 1),
+                                 .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5}},
     OP_CASE_END};
 
 START_TEST(conv_rows_of_halves)

@@ -73,13 +73,13 @@ static const kernel_row *find_apart(const backend *b, op_id op, const kernel_arg
 }
 
 /* narrow DTYPE_NONE: float32. apart: norms are written before convolutions read them. */
-static void open_step_as(const net *n, dtype narrow, bool apart, opened *o)
+static void open_step_on(const char *device, const net *n, dtype narrow, bool apart, opened *o)
 {
     const train_spec s = {.task = true, .kd = true, .bn_momentum = 0.1, .seed = 3, .keep_gradients = true,
                           .opt = {.kind = OPTIMIZER_SGD, .momentum = 0.9, .accumulate = 1}};
     *o = (opened){.g = student_of(n)};
     OK(train_graph_build(o->g, &s, &o->t));
-    OK(backend_open("emulated", &(backend_options){.threads = 1, .max_isa = ISA_REF}, &o->b));
+    OK(backend_open(device, &(backend_options){.threads = 1, .max_isa = ISA_REF}, &o->b));
     OK(backend_narrow(o->b, narrow));
     if (apart) {
         find_any = o->b->find;
@@ -90,7 +90,7 @@ static void open_step_as(const net *n, dtype narrow, bool apart, opened *o)
 }
 static void open_step(const net *n, dtype narrow, opened *o)
 {
-    open_step_as(n, narrow, false, o);
+    open_step_on("emulated", n, narrow, false, o);
 }
 
 static void close_step(opened *o)
@@ -409,36 +409,43 @@ static float *fetched(const opened *o, value_id v)
     return x;
 }
 
-/* Loss, and all gradients as one vector: its distance from float32's over that one's length. */
-static void check_step(const net *n, dtype type, double tolerance)
+/* Loss, and all gradients as one vector: its distance from the exact ones over their length. */
+static void check_near(const char *what, const opened *exact, const opened *o, double tolerance)
 {
-    opened wide, narrow;
     double off = 0, square = 0;
-    open_step(n, DTYPE_NONE, &wide);
-    open_step(n, type, &narrow);
-    fill_inputs(&wide);
-    fill_inputs(&narrow);
-    OK(exec_run(wide.e, PHASE_MAIN));
-    OK(exec_run(narrow.e, PHASE_MAIN));
-    float *a = fetched(&wide, wide.t.total), *b = fetched(&narrow, narrow.t.total);
+    float *a = fetched(exact, exact->t.total), *b = fetched(o, o->t.total);
     const double loss = fabs((double)*a - (double)*b) / fabs((double)*a);
     mem_free(a);
     mem_free(b);
-    for (size_t p = 0; p < wide.t.n_param; p++) {
-        a = fetched(&wide, wide.t.grad[p]);
-        b = fetched(&narrow, narrow.t.grad[p]);
-        for (int64_t k = 0; k < shape_count(&wide.t.g->value[wide.t.grad[p]].sh); k++) {
+    for (size_t p = 0; p < exact->t.n_param; p++) {
+        a = fetched(exact, exact->t.grad[p]);
+        b = fetched(o, o->t.grad[p]);
+        for (int64_t k = 0; k < shape_count(&exact->t.g->value[exact->t.grad[p]].sh); k++) {
             off += ((double)a[k] - (double)b[k]) * ((double)a[k] - (double)b[k]);
             square += (double)a[k] * (double)a[k];
         }
         mem_free(a);
         mem_free(b);
     }
-    printf("%s in %s: loss off by %.2g, gradients by %.2g of their length\n", n->name, dtype_of(type)->name, loss, sqrt(off / square));
+    printf("%s: loss off by %.2g, gradients by %.2g of their length\n", what, loss, sqrt(off / square));
     test_max_error("loss", loss, tolerance);
     test_max_error("gradients", sqrt(off / square), 10 * tolerance);
     ck_assert(loss <= tolerance);
     ck_assert(sqrt(off / square) <= 10 * tolerance);
+}
+
+static void check_step(const net *n, dtype type, double tolerance)
+{
+    opened wide, narrow;
+    char what[80];
+    open_step(n, DTYPE_NONE, &wide);
+    open_step(n, type, &narrow);
+    fill_inputs(&wide);
+    fill_inputs(&narrow);
+    OK(exec_run(wide.e, PHASE_MAIN));
+    OK(exec_run(narrow.e, PHASE_MAIN));
+    snprintf(what, sizeof what, "%s in %s", n->name, dtype_of(type)->name);
+    check_near(what, &wide, &narrow, tolerance);
     close_step(&wide);
     close_step(&narrow);
 }
@@ -463,8 +470,8 @@ END_TEST
 static void check_apart(const net *n, dtype type)
 {
     opened in, apart;
-    open_step_as(n, type, false, &in);
-    open_step_as(n, type, true, &apart);
+    open_step_on("emulated", n, type, false, &in);
+    open_step_on("emulated", n, type, true, &apart);
     ck_assert_uint_gt(norm_convs(exec_graph(in.e)), 0);
     ck_assert_uint_eq(norm_convs(exec_graph(apart.e)), 0);
     ck_assert_uint_lt(exec_plan(in.e)->activations, exec_plan(apart.e)->activations);
@@ -495,6 +502,28 @@ START_TEST(norms_on_the_way_in_are_those_that_are_written)
         check_apart(&small[i], DTYPE_F16);
         check_apart(&small[i], DTYPE_BF16);
     }
+}
+END_TEST
+
+/* cuDNN's engines of float16 have scale and shift in it: a twin of the library gives what written norms give but for that. */
+START_TEST(cudnn_takes_norms_in)
+{
+    static const net small = {"resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\n", 8, 0, 0, 0};
+    opened in, apart;
+    open_step_on("emulated-libs", &small, DTYPE_F16, false, &in);
+    open_step_on("emulated", &small, DTYPE_F16, true, &apart);
+    ck_assert_uint_eq(norm_convs(exec_graph(in.e)), 3); /* one a block */
+    ck_assert_uint_eq(count_of(exec_graph(in.e), OP_NORM_CONV_GRAD_WEIGHT), 3);
+    fill_inputs(&in);
+    fill_inputs(&apart);
+    OK(exec_run(in.e, PHASE_MAIN));
+    OK(exec_run(apart.e, PHASE_MAIN));
+    check_near("cuDNN's twin", &apart, &in, 2e-3);
+    close_step(&in);
+    close_step(&apart);
+    open_step_on("emulated-libs", &small, DTYPE_BF16, false, &in); /* no engines */
+    ck_assert_uint_eq(norm_convs(exec_graph(in.e)), 0);
+    close_step(&in);
 }
 END_TEST
 
@@ -529,5 +558,5 @@ END_TEST
 const test_entry test_table[] = {TEST(weights_change_together), TEST(training_steps_change_layout_at_their_edges_only),
                                  TEST(frozen_models_change_layout_at_their_edges_only), TEST(statistics_come_out_of_convolutions),
                                  TEST(statistics_are_of_what_was_written), TEST(steps_are_those_of_float32),
-                                 TEST(norms_on_the_way_in_are_those_that_are_written),
+                                 TEST(norms_on_the_way_in_are_those_that_are_written), TEST(cudnn_takes_norms_in),
                                  TEST(frozen_models_are_those_of_float32), {0}};

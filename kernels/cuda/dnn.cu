@@ -2,6 +2,7 @@
  * bfloat16 ones channels last, weights likewise, the weight's gradient leaving as float32. Bias, residual and relu are fused
  * where the library has an engine for it, else one pass after the convolution. */
 #include "kernels/cuda/element.cuh"
+#include "kernels/cuda/half_norm.cuh"
 extern "C" {
 #include "kernels/cuda/dnn.h"
 }
@@ -206,11 +207,86 @@ static void forward_run(const kernel_args *a)
         finish(a, operand[DNN_BIAS], operand[DNN_RESIDUAL], at->relu != 0);
 }
 
-/* ---- forward with the moments of the result: ConvMoments, where nothing else is fused ---- */
+/* ---- with a norm and its relu on the way in: NormConv ----
+ * Engines that are compiled already: of float16 with scale and shift in it, forward with the sums of the result besides, which nobody
+ * asked for. Scale and shift are made of the norm's operands first, one small launch. */
+
+/* Not where it is slower than the plain graph and its share of what making the norm takes, two passes for two readers. */
+static const dnn_plan *better(const kernel_args *a, dnn_key normed, const dnn_key *plain)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    if (normed.type != DNN_HALF || !at->norm_relu || at->norm_ceiling > 0 || normed.x[1] % 8 || normed.y[1] % 8) /* %: alignment */
+        return NULL;
+    normed.norm = 1;
+    const dnn_plan *whole = usable(cuda_dnn_plan(a->queue, &normed)), *part = whole ? usable(cuda_dnn_plan(a->queue, plain)) : NULL;
+    return part && !cuda_dnn_saves(a->queue, whole, part, (size_t)shape_count(&a->in[0].sh) * sizeof(__half)) ? NULL : whole;
+}
+/* In the workspace: scale and shift of x, then the sums of y [2, M]. */
+static size_t normed_bytes(const kernel_args *a)
+{
+    const size_t sums = (size_t)a->out[0].sh.dim[1] * 2 * sizeof(float), of_x = (size_t)a->in[0].sh.dim[1] * 2 * sizeof(__half);
+    return (of_x + 255) / 256 * 256 + (sums + 255) / 256 * 256;
+}
+__global__ static void norm_operands_kernel(__half *scale, __half *shift, const norm_in n, int channels)
+{
+    GRID_STRIDE(c, channels)
+    {
+        const float2 of = norm_of_channel(n, (int)c);
+        scale[c] = from_float<__half>(of.x);
+        shift[c] = from_float<__half>(of.y);
+    }
+}
+static float *sums_behind(const kernel_args *a, void *work)
+{
+    return (float *)((char *)work + ((size_t)a->in[0].sh.dim[1] * 2 * sizeof(__half) + 255) / 256 * 256);
+}
+/* The operands of the norm stand from `first` on; their place is `work`. */
+static void bring_norm(const kernel_args *a, int first, void **operand, void *work)
+{
+    const int channels = (int)a->in[0].sh.dim[1];
+    __half *const scale = (__half *)work, *const shift = scale + channels;
+    float *const sums = sums_behind(a, work);
+    LAUNCH(norm_operands_kernel, grid_for(a->queue, channels, 1), CUDA_THREADS, 0, a->queue, scale, shift, norm_in_of(a, first), channels);
+    operand[DNN_NORM_SCALE] = scale;
+    operand[DNN_NORM_SHIFT] = shift;
+    operand[DNN_SUMS] = sums;
+    operand[DNN_SQUARES] = sums + a->out[0].sh.dim[1];
+}
+
+static const dnn_plan *normed_plan(const kernel_args *a)
+{
+    if (is_ours(a, &a->in[1].sh) || is_there(a, 2) || is_there(a, 3) || ((const conv_attrs *)a->attr)->relu)
+        return NULL;
+    const dnn_key plain = key_of(a, DNN_CONV_FORWARD, &a->in[0].sh, &a->in[1].sh, &a->out[0].sh);
+    dnn_key k = plain;
+    k.sums = 1;
+    return better(a, k, &plain);
+}
+static bool normed_takes(const kernel_args *a)
+{
+    return normed_plan(a) != NULL;
+}
+static size_t normed_workspace(const kernel_args *a)
+{
+    return normed_bytes(a) + cuda_dnn_workspace(a->queue, normed_plan(a));
+}
+static void normed_run(const kernel_args *a)
+{
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->in[0].data;
+    operand[DNN_W] = a->in[1].data;
+    operand[DNN_Y] = a->out[0].data;
+    bring_norm(a, 4, operand, a->work);
+    cuda_dnn_run(a->queue, normed_plan(a), operand, (char *)a->work + normed_bytes(a));
+}
+
+/* ---- forward with the moments of the result: ConvMoments, where nothing follows the convolution; of a norm too ---- */
 
 static const dnn_plan *moments_plan(const kernel_args *a)
 {
-    if (is_ours(a, &a->in[1].sh) || a->n_in > 4 || is_there(a, 2) || is_there(a, 3) || ((const conv_attrs *)a->attr)->relu)
+    if (a->n_in > 4)
+        return normed_plan(a);
+    if (is_ours(a, &a->in[1].sh) || is_there(a, 2) || is_there(a, 3) || ((const conv_attrs *)a->attr)->relu)
         return NULL;
     dnn_key k = key_of(a, DNN_CONV_FORWARD, &a->in[0].sh, &a->in[1].sh, &a->out[0].sh);
     k.sums = 1;
@@ -220,7 +296,7 @@ static const dnn_plan *moments_plan(const kernel_args *a)
 static bool moments_takes(const kernel_args *a)
 {
     const dnn_plan *whole = moments_plan(a);
-    const dnn_plan *part = whole ? forward_ways(a).plan : NULL;
+    const dnn_plan *part = whole && a->n_in <= 4 ? forward_ways(a).plan : NULL; /* a norm's graph has the sums anyway */
     return whole && (!part || cuda_dnn_saves(a->queue, whole, part, (size_t)shape_count(&a->out[0].sh) * sizeof(__half)));
 }
 /* The workspace begins with the sums, [2, M]. */
@@ -230,7 +306,7 @@ static size_t sums_bytes(const kernel_args *a)
 }
 static size_t moments_workspace(const kernel_args *a)
 {
-    return sums_bytes(a) + cuda_dnn_workspace(a->queue, moments_plan(a));
+    return a->n_in > 4 ? normed_workspace(a) : sums_bytes(a) + cuda_dnn_workspace(a->queue, moments_plan(a));
 }
 /* The library's sums are those of the numbers as they are, so the variance is a difference of two; it is taken in double. */
 __global__ static void moments_kernel(float *mean, float *var, const float *sum, const float *squares, int64_t channels, double count)
@@ -245,14 +321,17 @@ __global__ static void moments_kernel(float *mean, float *var, const float *sum,
 static void moments_run(const kernel_args *a)
 {
     const int64_t channels = a->out[0].sh.dim[1];
-    float *const sum = (float *)a->work;
+    float *const sum = a->n_in > 4 ? sums_behind(a, a->work) : (float *)a->work;
     void *operand[DNN_OPERANDS] = {};
     operand[DNN_X] = a->in[0].data;
     operand[DNN_W] = a->in[1].data;
     operand[DNN_Y] = a->out[0].data;
     operand[DNN_SUMS] = sum;
     operand[DNN_SQUARES] = sum + channels;
-    cuda_dnn_run(a->queue, moments_plan(a), operand, (char *)a->work + sums_bytes(a));
+    if (a->n_in > 4)
+        normed_run(a);
+    else
+        cuda_dnn_run(a->queue, moments_plan(a), operand, (char *)a->work + sums_bytes(a));
     LAUNCH(moments_kernel, grid_for(a->queue, channels, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[1].data, (float *)a->out[2].data,
            sum, sum + channels, channels, (double)(shape_count(&a->out[0].sh) / channels));
 }
@@ -361,6 +440,36 @@ static void weight_last_run(const kernel_args *a)
         turn<__nv_bfloat16>(a);
 }
 
+/* ---- with respect to the weight of a norm: NormConvGradWeight ---- */
+
+static const dnn_plan *normed_weight_plan(const kernel_args *a)
+{
+    if (is_ours(a, &a->out[0].sh))
+        return NULL;
+    dnn_key k = key_of(a, DNN_CONV_WEIGHT, &a->in[0].sh, &a->out[0].sh, &a->in[1].sh);
+    k.narrow_w = 1;
+    return better(a, k, &k);
+}
+static bool normed_weight_takes(const kernel_args *a)
+{
+    return normed_weight_plan(a) != NULL;
+}
+static size_t normed_weight_workspace(const kernel_args *a)
+{
+    return turned_bytes(a) + normed_bytes(a) + cuda_dnn_workspace(a->queue, normed_weight_plan(a));
+}
+static void normed_weight_run(const kernel_args *a)
+{
+    char *const work = (char *)a->work + turned_bytes(a);
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->in[0].data;
+    operand[DNN_W] = a->work;
+    operand[DNN_Y] = a->in[1].data;
+    bring_norm(a, 2, operand, work);
+    cuda_dnn_run(a->queue, normed_weight_plan(a), operand, work + normed_bytes(a));
+    turn<__half>(a);
+}
+
 #define LAST(type_, text)                                                                                              \
     {.op = OP_CONV, .type = type_, .name = "conv cuDNN " text, .run = forward_run, .workspace = forward_workspace,     \
      .takes = forward_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                     \
@@ -383,5 +492,9 @@ CUDA_TABLE(dnn) = {
     {.op = OP_CONV_TRANSPOSE, .type = DTYPE_F32, .name = "conv transpose cuDNN", .run = data_run, .workspace = data_workspace,
      .takes = data_takes},
     LAST(DTYPE_F16, "float16"),
+    {.op = OP_NORM_CONV, .type = DTYPE_F16, .name = "norm conv cuDNN float16", .run = normed_run, .workspace = normed_workspace,
+     .takes = normed_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},
+    {.op = OP_NORM_CONV_GRAD_WEIGHT, .type = DTYPE_F16, .name = "norm conv grad weight cuDNN float16", .run = normed_weight_run,
+     .workspace = normed_weight_workspace, .takes = normed_weight_takes, .blocked_in = 1 | 1 << 1},
     LAST(DTYPE_BF16, "bfloat16"),
     KERNEL_END};

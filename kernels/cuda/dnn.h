@@ -59,7 +59,7 @@ enum { /* attributes */
     DNN_ATTENTION_Q = 2800, DNN_ATTENTION_K, DNN_ATTENTION_V, DNN_ATTENTION_Y, DNN_ATTENTION_SUMS, DNN_ATTENTION_SCALE
 };
 enum { /* values */
-    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_IDENTITY = 21, DNN_RELU = 100,
+    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_MULTIPLY = 1, DNN_IDENTITY = 21, DNN_RELU = 100,
     DNN_MODE_B = 1, DNN_MODE_FALLBACK = 2, DNN_MODE_A = 3,
     DNN_NOTE_TENSOR_CORE = 0, DNN_NOTE_DOWN_CONVERT = 1, DNN_NOTE_REDUCED_PRECISION = 2, DNN_NOTE_FFT = 3, DNN_NOTE_NONDETERMINISTIC = 4,
     DNN_NOTE_WINOGRAD = 5, DNN_NOTE_RUNTIME_COMPILATION = 0, DNN_STATUS_DRIVER = 5001
@@ -89,12 +89,15 @@ typedef struct dnn_key {
     /* Attention: with the logarithms of the sums of exponentials, [B, H, Sq] of float32. Forward: with the sums of y and of its
      * squares by channel, [M] of float32 each. */
     int32_t sums;
+    /* Forward, weight: the convolution's data is max(x * scale + shift, 0), both by channel and in the type of the images. Only engines
+     * that are compiled already: others take ten to thirty seconds for each shape. */
+    int64_t norm;
     int64_t x[5], w[5], y[5];
     int64_t stride[3], dilation[3], before[3], after[3]; /* pads */
 } dnn_key;
 
 /* What tensors are called in a plan. Of attention: x, w, y and these: DNN_SCALE is a float on the host, read when it is run. */
-enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_SQUARES, DNN_OPERANDS };
+enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_SQUARES, DNN_NORM_SCALE, DNN_NORM_SHIFT, DNN_OPERANDS };
 
 /* An engine with all that it can be told: enough to make its plan again. */
 #define DNN_MOST_KNOBS 48

@@ -58,7 +58,7 @@ static bool is_allowed(const cuda_dnn *d, const dnn_key *k, candidate *c)
     return known && !(k->deterministic && has_note(numerical, n_numerical, DNN_NOTE_NONDETERMINISTIC)) &&
            !(k->type == DNN_FLOAT && has_note(numerical, n_numerical, DNN_NOTE_DOWN_CONVERT)) &&
            !(k->type == DNN_FLOAT && !k->tf32 && has_note(numerical, n_numerical, DNN_NOTE_TENSOR_CORE)) &&
-           !has_note(numerical, n_numerical, DNN_NOTE_REDUCED_PRECISION) &&
+           !has_note(numerical, n_numerical, DNN_NOTE_REDUCED_PRECISION) && !(k->norm && c->runtime_compiled) &&
            !(k->exact && (has_note(numerical, n_numerical, DNN_NOTE_WINOGRAD) || has_note(numerical, n_numerical, DNN_NOTE_FFT)));
 }
 

@@ -115,7 +115,7 @@ static void *convolve(maker *m, void *x, void *w, void *y)
     return finish(m, o);
 }
 
-/* y = x + b (mode DNN_ADD), y = x (DNN_IDENTITY, b NULL), y = max(x, 0) (DNN_RELU, b NULL) */
+/* y = x + b (mode DNN_ADD), y = x * b (DNN_MULTIPLY), y = x (DNN_IDENTITY, b NULL), y = max(x, 0) (DNN_RELU, b NULL) */
 static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
 {
     const int type = DNN_FLOAT;
@@ -183,18 +183,36 @@ static void make_attention(maker *m)
     make_graph_of(m, &(void *){finish(m, op)}, 1);
 }
 
+/* What is convolved: x, or its norm and relu, whose operations are added to op. */
+static void *data_of(maker *m, void **op, int64_t *n)
+{
+    const dnn_key *k = &m->p->key;
+    const int64_t of_norm[5] = {1, k->x[1], 1, 1, 1};
+    void *x = tensor(m, DNN_X, k->type, k->x), *part[3];
+    if (!k->norm)
+        return x;
+    void *scale = tensor(m, DNN_NORM_SCALE, k->type, of_norm), *shift = tensor(m, DNN_NORM_SHIFT, k->type, of_norm);
+    for (int i = 0; i < 3; i++)
+        part[i] = tensor(m, 0, i < 2 ? DNN_FLOAT : k->type, k->x); /* the product may be larger than what a half holds */
+    op[(*n)++] = pointwise(m, DNN_MULTIPLY, x, scale, part[0]);
+    op[(*n)++] = pointwise(m, DNN_ADD, part[0], shift, part[1]);
+    op[(*n)++] = pointwise(m, DNN_RELU, part[1], NULL, part[2]);
+    return part[2];
+}
+
 /* The weight's gradient: where it is wider than the images, what the graph sums up is copied out. */
 static void make_weight(maker *m)
 {
     const dnn_key *k = &m->p->key;
     const int type = dnn_operand_type(k, DNN_W);
     const bool widens = type != k->type;
-    void *op[2], *x = tensor(m, DNN_X, k->type, k->x), *y = tensor(m, DNN_Y, k->type, k->y);
+    int64_t n = 0;
+    void *op[5], *x = data_of(m, op, &n), *y = tensor(m, DNN_Y, k->type, k->y);
     void *w = tensor(m, widens ? 0 : DNN_W, type, k->w);
-    op[0] = convolve(m, x, w, y);
+    op[n++] = convolve(m, x, w, y);
     if (widens)
-        op[1] = pointwise(m, DNN_IDENTITY, w, NULL, tensor(m, DNN_W, type, k->w));
-    make_graph_of(m, op, 1 + widens);
+        op[n++] = pointwise(m, DNN_IDENTITY, w, NULL, tensor(m, DNN_W, type, k->w));
+    make_graph_of(m, op, n);
 }
 
 /* The convolution and what follows it: + residual, + bias, relu (the order of cuDNN's fused engines), sums of what that is. */
@@ -203,8 +221,8 @@ static void make_convolution(maker *m)
     const dnn_key *k = &m->p->key;
     const int64_t of_bias[5] = {1, k->y[1], 1, 1, 1};
     int more = (k->residual != 0) + (k->bias != 0) + (k->relu != 0);
-    void *op[5], *x = tensor(m, DNN_X, k->type, k->x), *w = tensor(m, DNN_W, k->type, k->w);
     int64_t n = 0;
+    void *op[8], *x = data_of(m, op, &n), *w = tensor(m, DNN_W, k->type, k->w);
     void *at = tensor(m, more ? 0 : DNN_Y, more ? DNN_FLOAT : k->type, k->y);
     op[n++] = convolve(m, x, w, at);
     for (int part = 0; part < 3; part++) {

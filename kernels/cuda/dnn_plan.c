@@ -147,7 +147,8 @@ bool dnn_has_operand(const dnn_key *k, int operand)
     const bool attends = k->kind == DNN_ATTENTION;
     const bool has[DNN_OPERANDS] = {[DNN_X] = true, [DNN_W] = true, [DNN_Y] = true, [DNN_BIAS] = k->bias != 0,
                                     [DNN_RESIDUAL] = k->residual != 0, [DNN_V] = attends, [DNN_SUMS] = k->sums != 0,
-                                    [DNN_SCALE] = attends, [DNN_SQUARES] = !attends && k->sums};
+                                    [DNN_SCALE] = attends, [DNN_SQUARES] = !attends && k->sums, [DNN_NORM_SCALE] = k->norm != 0,
+                                    [DNN_NORM_SHIFT] = k->norm != 0};
     return has[operand];
 }
 
@@ -160,6 +161,8 @@ size_t dnn_operand_bytes(const dnn_key *k, int operand)
         return 0;
     if (operand == DNN_BIAS || operand == DNN_SQUARES || (operand == DNN_SUMS && k->kind != DNN_ATTENTION))
         return n * (size_t)k->y[1];
+    if (operand == DNN_NORM_SCALE || operand == DNN_NORM_SHIFT)
+        return n * (size_t)k->x[1];
     for (int i = 0; i < rank; i++)
         n *= (size_t)dim[i];
     return operand == DNN_V ? n * (size_t)k->y[3] : n;

@@ -321,7 +321,7 @@ void pointwise(const ref &op, const operands &given, scratch &own)
         b = view_of(at(op, DNN_OP_POINTWISE_B), given, own);
     std::vector<int64_t> i(y.dim.size(), 0);
     do
-        y.set(i, mode == DNN_ADD ? x(i) + b(i) : mode == DNN_IDENTITY || x(i) >= 0 ? x(i) : 0);
+        y.set(i, mode == DNN_ADD ? x(i) + b(i) : mode == DNN_MULTIPLY ? x(i) * b(i) : mode == DNN_IDENTITY || x(i) >= 0 ? x(i) : 0);
     while (next(i, y.dim));
 }
 
