@@ -1,6 +1,6 @@
 /* dnn.cu - Conv, its gradients and ConvTranspose through cuDNN (dnn.h): float32 images as they lie ([N, C, ...]); float16 and
  * bfloat16 ones channels last, weights likewise, the weight's gradient leaving as float32. Bias, residual and relu are fused
- * where the library has an engine for it, else one pass after the convolution. */
+ * where the library has an engine for it, else one pass after the convolution. A norm and its relu before it: where there is one. */
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/half_norm.cuh"
 extern "C" {
