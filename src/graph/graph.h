@@ -237,7 +237,7 @@ MUST_USE status graph_gradients_from(graph *g, value_id loss, value_id seed, con
 
 /* ---- passes.c ---- */
 
-MUST_USE status pass_dead_nodes(graph *g);         /* drops nodes nothing depends on (outputs, mutators stay) */
+MUST_USE status pass_dead_nodes(graph *g);         /* dead.c: drops nodes nothing depends on (outputs, mutators stay) */
 MUST_USE status pass_drop_identity(graph *g);      /* OP_SAME_VALUE nodes; output names stay */
 MUST_USE status pass_fold_batch_norm(graph *g);    /* Conv + BatchNormalization (inference), all operands constants */
 MUST_USE status pass_fuse_epilogues(graph *g);     /* Conv + Add + Relu into the convolution's epilogue, then the
@@ -261,6 +261,7 @@ MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormal
 MUST_USE status pass_fuse_norms(graph *g);         /* fuse_norm.c: Add and Relu into the BatchNormTrain before them */
 MUST_USE status pass_fuse_norm_grads(graph *g);    /* fuse_layer_norm.c: Add into the LayerNormGrad before it */
 MUST_USE status pass_to_double(graph *g);          /* every float32 value and constant becomes float64 */
+void graph_index_names(graph *g);                  /* names are found again after values were dropped or renamed */
 void graph_refresh_from(graph *g);                 /* values remember the places of the nodes that make them */
 MUST_USE status pass_unused_values(graph *g);      /* compacts values no node, input or output refers to */
 
