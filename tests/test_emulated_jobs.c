@@ -84,15 +84,6 @@ static void judge(session *s, trail *t)
     evaluation_free(&e);
 }
 
-static void restore(session *s, const char *path)
-{
-    checkpoint c;
-    const limits lim = limits_default();
-    OK(checkpoint_read(path, &lim, &c));
-    OK(checkpoint_restore(&c, &s->params));
-    checkpoint_free(&c);
-}
-
 /* Steps [from, STEPS) on a device, from a checkpoint unless `start` is NULL; writes one after `keep` steps. */
 static void run_on(const char *dir, const struct variant *v, const char *device, const char *start, uint64_t from, const char *keep_path,
                    uint64_t keep, trail *t)
@@ -102,7 +93,7 @@ static void run_on(const char *dir, const struct variant *v, const char *device,
     OK(session_open(j, &s));
     ck_assert_uint_eq(s.steps, STEPS);
     if (start) {
-        restore(&s, start);
+        toy_restore(&s.params, start);
         session_seek(&s, from);
     }
     t->after[from] = store_hash(&s.params);
@@ -438,7 +429,7 @@ START_TEST(training_with_rounding)
         OK(session_export(&q, path, NULL, 0));
         session_close_qat(&q);
         OK(session_open_qat(&s, "int8-qat", &q));
-        restore(&q, half);
+        toy_restore(&q.params, half);
         session_seek(&q, 2);
         for (uint64_t k = 2; k < 4; k++) {
             OK(session_step(&q, k, &r));

@@ -70,15 +70,6 @@ static job *job_on(const char *dir, const char *const *set, const char *device, 
     return toy_job(dir, all);
 }
 
-static void restore(session *s, const char *path)
-{
-    checkpoint c;
-    const limits lim = limits_default();
-    OK(checkpoint_read(path, &lim, &c));
-    OK(checkpoint_restore(&c, &s->params));
-    checkpoint_free(&c);
-}
-
 static void set_scale(session *s, float scale)
 {
     store_entry *at = store_find(&s->params, LOSS_SCALE_STATE);
@@ -114,7 +105,7 @@ static void run_on(job *j, const char *start, uint64_t from, const char *keep, t
     session s;
     OK(session_open(j, &s));
     if (start) {
-        restore(&s, start);
+        toy_restore(&s.params, start);
         session_seek(&s, from);
     }
     if (s.narrow)

@@ -6,6 +6,7 @@
 #include "harness.h"
 #include "onnx/export.h"
 #include "student/student.h"
+#include "train/checkpoint.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@ static double pixel(rng *r, int label, int y, int x)
     return 100 * rng_uniform(r) + (quarter == label ? 90 : 0);
 }
 
-static void write_part(const char *dir, const char *part, int n, uint32_t stream, dtype type, int odd, double value)
+static void write_part(const char *dir, const char *part, int n, uint32_t stream, dtype type, int odd, double number)
 {
     tensor x, y;
     char name[64];
@@ -34,7 +35,7 @@ static void write_part(const char *dir, const char *part, int n, uint32_t stream
         }
     }
     if (odd >= 0)
-        tensor_put(&x, (int64_t)odd * TOY_SIZE * TOY_SIZE + 27, value);
+        tensor_put(&x, (int64_t)odd * TOY_SIZE * TOY_SIZE + 27, number);
     snprintf(name, sizeof name, "data/x_%s.npy", part);
     OK(npy_write(test_path(dir, name), &x));
     snprintf(name, sizeof name, "data/y_%s.npy", part);
@@ -57,11 +58,11 @@ void toy_model(const char *ini, const char *path)
     config_free(j);
 }
 
-static void make(const char *dir, dtype type, int odd, double value)
+static void make(const char *dir, dtype type, int odd, double number)
 {
     char ini[8192];
     OK(io_make_dirs(test_path(dir, "data")));
-    write_part(dir, "train", TOY_TRAIN, 1, type, odd, value);
+    write_part(dir, "train", TOY_TRAIN, 1, type, odd, number);
     write_part(dir, "val", TOY_VAL, 2, type, -1, 0);
     toy_model("[student]\narch = cnn\nwidths = 8 16\ndepth = 2\n", test_path(dir, "teacher.onnx"));
     int n = snprintf(ini, sizeof ini,
@@ -76,9 +77,9 @@ void toy_make(const char *dir)
     make(dir, DTYPE_U8, -1, 0);
 }
 
-void toy_make_float(const char *dir, int odd, double value)
+void toy_make_float(const char *dir, int odd, double number)
 {
-    make(dir, DTYPE_F32, odd, value);
+    make(dir, DTYPE_F32, odd, number);
 }
 
 job *toy_job(const char *dir, const char *const *set)
@@ -89,4 +90,13 @@ job *toy_job(const char *dir, const char *const *set)
         from.n_set++;
     OK(config_load(&from, &j));
     return j;
+}
+
+void toy_restore(store *s, const char *path)
+{
+    checkpoint c;
+    const limits lim = limits_default();
+    OK(checkpoint_read(path, &lim, &c));
+    OK(checkpoint_restore(&c, s));
+    checkpoint_free(&c);
 }
