@@ -6,6 +6,7 @@
 #define LINEAR(...) .attr = &(const linear_attrs){.alpha = 1, __VA_ARGS__}
 #define GRAD(...)   .attr = &(const linear_grad_attrs){.alpha = 1, __VA_ARGS__}
 #define EIGHTHS     FIXED(1, -0.5, 0.25, 2, -1.125, 0.125, 0, -3, 1.5, -0.75, 0.625) /* the same when they are rounded */
+#define FP8(a, b, ...) LINEAR(.precision = PRECISION_FP8, .a_range = a, .b_range = b, __VA_ARGS__)
 #define TOL         .fwd_tol = 2e-6, .bwd_tol = 5e-6
 
 const op_case op_cases_matmul[] = {
@@ -98,6 +99,24 @@ const op_case op_cases_matmul[] = {
      LINEAR(.precision = PRECISION_F16), .want = {WANT(2049.0009765625)}},
     {OP_LINEAR, "fp16, A transposed, long sums", .in = {{F32(1601, 9)}, {F32(1601, 100)}},
      LINEAR(.precision = PRECISION_F16, .transA = 1, .alpha = 0.5), .fwd_tol = 2e-4},
+    {OP_LINEAR, "fp8", .in = {{F32(37, 70)}, {F32(70, 32), .kind = VALUE_CONST}}, FP8(3, 3, .transA = 0), .fwd_tol = 2e-5},
+    {OP_LINEAR, "fp8, everything", .in = {{F32(3, 101, 64)}, {F32(20, 64), .kind = VALUE_CONST}, {F32(20)}, {F32(3, 101, 20)}},
+     FP8(4, 2.5, .transB = 1, .alpha = 0.5, .activation = ACTIVATION_GELU), .n_out = 2, .fwd_tol = 2e-5},
+    {OP_LINEAR, "fp8, residual", .in = {{F32(3, 13, 33)}, {F32(48, 33)}, {.type = DTYPE_NONE}, {F32(3, 13, 48)}}, FP8(2, 2, .transB = 1),
+     .fwd_tol = 2e-5},
+    {OP_LINEAR, "fp8, everything, sizes of a library", .in = {{F32(2, 21, 64)}, {F32(64, 48), .kind = VALUE_CONST}, {F32(48)}, {F32(2, 21, 48)}},
+     FP8(2, 2, .alpha = 0.5, .activation = ACTIVATION_GELU_TANH), .n_out = 2, .fwd_tol = 2e-5},
+    {OP_LINEAR, "fp8, odd sizes, some are cut", .in = {{F32(3, 67, 65)}, {F32(17, 65)}, {F32(17)}},
+     FP8(0.75, 0.5, .transB = 1, .activation = ACTIVATION_RELU), .fwd_tol = 2e-5},
+    {OP_LINEAR, "fp8, long sums", .in = {{F32(9, 1601)}, {F32(1601, 100), .kind = VALUE_CONST}, {F32(100)}},
+     FP8(3, 3, .activation = ACTIVATION_TANH), .fwd_tol = 2e-4},
+    {OP_LINEAR, "fp8, many wide tiles", .in = {{F32(1153, 20)}, {F32(20, 1156), .kind = VALUE_CONST}}, FP8(3, 3, .transA = 0), .fwd_tol = 1e-5},
+    {OP_LINEAR, "fp8, A transposed", .in = {{F32(70, 20)}, {F32(70, 19)}, {F32(19)}}, FP8(3, 3, .transA = 1), .fwd_tol = 2e-5},
+    /* 1.0625 -> 1, 1.1875 -> 1.25 (ties to even), 500 -> 448; 2^-9, half of it -> 0 */
+    {OP_LINEAR, "fp8, numbers that are rounded", .in = {{F32(5, 1), FIXED(1.0625, 1.1875, 500, 0.001953125, 0.0009765625)},
+     {F32(1, 1), FIXED(448), .kind = VALUE_CONST}}, FP8(448, 448, .transA = 0), .want = {WANT(448, 560, 200704, 0.875, 0)}},
+    {OP_LINEAR, "fp8, nothing to sum", .in = {{F32(3, 0)}, {F32(0, 4)}, {F32(4)}}, FP8(1, 1, .transA = 0), .fwd_tol = 0},
+    {OP_LINEAR, "fp8 without ranges", .in = {{F32(5, 7)}, {F32(7, 3)}}, LINEAR(.precision = PRECISION_FP8), .refuse = "ranges"},
     {OP_LINEAR, .in = {{F32(5, 7)}, {F32(6, 3)}}, .refuse = "columns"},
     {OP_LINEAR, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(5)}}, .refuse = "bias"},
     {OP_LINEAR, .in = {{F32(5, 7)}, {F32(7, 3)}, {F32(3)}, {F32(3)}}, .refuse = "residual"},

@@ -2,6 +2,7 @@
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/matrix.h"
 #include "kernels/cpu/refmath.h"
+#include "kernels/e4m3.h"
 
 #include <string.h>
 
@@ -62,20 +63,23 @@ static real activate(int64_t activation, real x)
     }
 }
 
-static inline float rounded(int64_t precision, float v)
+static inline float rounded(int64_t precision, float v, float scale)
 {
+    if (precision == PRECISION_FP8)
+        return e4m3_value(e4m3_of(v * scale));
     return precision == PRECISION_BF16 ? half_load_BF16(half_store_BF16(v)) : half_load_F16(half_store_F16(v));
 }
 
 /* As product, with both matrices rounded first. */
-static void rounded_product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha, int64_t precision)
+static void rounded_product(real *y, const real *x, const real *w, const matrix_sizes *s, real alpha, int64_t precision,
+                            float a_scale, float b_scale)
 {
     for (int64_t i = 0; i < s->m; i++)
         for (int64_t j = 0; j < s->n; j++) {
             real sum = 0;
             for (int64_t k = 0; k < s->k; k++)
-                sum += (real)rounded(precision, (float)x[i * s->a_row + k * s->a_col]) *
-                       (real)rounded(precision, (float)w[k * s->b_row + j * s->b_col]);
+                sum += (real)rounded(precision, (float)x[i * s->a_row + k * s->a_col], a_scale) *
+                       (real)rounded(precision, (float)w[k * s->b_row + j * s->b_col], b_scale);
             y[i * s->n + j] = alpha * sum;
         }
 }
@@ -86,8 +90,11 @@ static void linear(const kernel_args *a)
     matrix_sizes s = linear_sizes(at, &a->in[0].sh, &a->in[1].sh);
     const real *bias = a->n_in > 2 ? a->in[2].data : NULL, *residual = a->n_in > 3 ? a->in[3].data : NULL;
     real *y = a->out[0].data, *pre = a->n_out > 1 ? a->out[1].data : NULL;
-    if (at->precision != PRECISION_FP32)
-        rounded_product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, at->precision);
+    if (at->precision == PRECISION_FP8)
+        rounded_product(y, a->in[0].data, a->in[1].data, &s, (real)e4m3_alpha(at->alpha, at->a_range, at->b_range), PRECISION_FP8,
+                        e4m3_scale(at->a_range), e4m3_scale(at->b_range));
+    else if (at->precision != PRECISION_FP32)
+        rounded_product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, at->precision, 1, 1);
     else
         product(y, a->in[0].data, a->in[1].data, &s, (real)at->alpha, a->threads);
     for (int64_t i = 0; i < s.m * s.n; i++) {
@@ -122,7 +129,7 @@ static void grad_product(const kernel_args *a, const matrix_sizes *s)
 {
     const linear_grad_attrs *at = a->attr;
     if (at->precision != PRECISION_FP32)
-        rounded_product(a->out[0].data, a->in[0].data, a->in[1].data, s, (real)at->alpha, at->precision);
+        rounded_product(a->out[0].data, a->in[0].data, a->in[1].data, s, (real)at->alpha, at->precision, 1, 1);
     else
         product(a->out[0].data, a->in[0].data, a->in[1].data, s, (real)at->alpha, a->threads);
 }

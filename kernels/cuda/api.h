@@ -32,6 +32,8 @@ typedef enum cuda_copy { CUDA_COPY_TO_DEVICE, CUDA_COPY_TO_HOST, CUDA_COPY_ON_DE
     X(device_count, (int *n), (n))                                                                                     \
     X(device_info, (int device, cuda_device_info *out), (device, out))                                                 \
     X(use_device, (int device), (device)) /* of the calling thread */                                                  \
+    X(compiled_for, (int *level), (level)) /* as `level`: what the code of our kernels that the device in use runs was made for: a  \
+        device may run code (PTX) of an older one */                                                                   \
     X(memory, (size_t *available, size_t *all), (available, all))                                                      \
     X(alloc, (void **out, size_t bytes), (out, bytes))           /* on the device, aligned to 256 */                   \
     X(release, (void *p), (p))                                                                                         \
@@ -67,7 +69,7 @@ struct cuda_api {
 typedef struct cuda_queue {
     const cuda_api *api;
     void *stream;
-    int device, level, multiprocessors;
+    int device, level, multiprocessors; /* level: of the device, or less: what the kernels were compiled for */
     int failed;               /* code of the first failure, 0: none */
     const char *failed_where; /* static text: the kernel or call */
     bool deterministic;       /* only kernels that give the same bits in every run */

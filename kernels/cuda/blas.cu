@@ -262,7 +262,7 @@ static linear_way linear_ways(const kernel_args *a)
     const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
     linear_way l = {};
     blas_key k;
-    if (!a->queue->blas)
+    if (!a->queue->blas || at->precision == PRECISION_FP8)
         return l;
     k = empty_key(a->queue);
     set_sizes(&k, rows_of(x), x->dim[x->rank - 1], at->transA != 0, w->dim[0], w->dim[1], at->transB != 0);

@@ -51,7 +51,7 @@ typedef struct blas_api {
 } blas_api;
 
 enum { /* X of the enums in cublasLt.h, cublas_api.h and library_types.h */
-    BLAS_R_32F = 0, BLAS_R_16F = 2, BLAS_R_16BF = 14,
+    BLAS_R_32F = 0, BLAS_R_16F = 2, BLAS_R_16BF = 14, BLAS_R_8F_E4M3 = 28,
     BLAS_COMPUTE_32F = 68, BLAS_COMPUTE_32F_FAST_16F = 74, BLAS_COMPUTE_32F_FAST_16BF = 75, BLAS_COMPUTE_32F_FAST_TF32 = 77,
     BLAS_OP_N = 0, BLAS_OP_T = 1,
     BLAS_PRODUCT_TRANSA = 3, BLAS_PRODUCT_TRANSB = 4, BLAS_PRODUCT_EPILOGUE = 7, BLAS_PRODUCT_BIAS_POINTER = 8,
@@ -70,7 +70,7 @@ typedef struct blas_key {
     int64_t m, n, k;                      /* y [m, n] = A [m, k] times B [k, n], each product of the batch */
     int64_t count, a_step, b_step;        /* products, and elements from one's operand to the next's (0: the same) */
     int32_t a_transposed, b_transposed;   /* lies as [k, m], [n, k] */
-    int32_t type;                         /* of A and B: BLAS_R_32F, BLAS_R_16F or BLAS_R_16BF; y, C and sums are float32 */
+    int32_t type;                         /* of A and B: BLAS_R_32F, _16F, _16BF or _8F_E4M3; y, C and sums are float32 */
     int32_t epilogue;                     /* BLAS_EPILOGUE_*: relu, bias, gelu by tanh, and what it was made of kept (AUX); the
                                              slope by what was kept; sums over k of an operand */
     int32_t compute;                      /* BLAS_COMPUTE_* */

@@ -1,5 +1,5 @@
 /* device.cu - the table of api.h over CUDA's own run time. */
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>
 
 extern "C" {
 #include "base/mem.h"
@@ -29,6 +29,15 @@ static int device_device_info(int device, cuda_device_info *out)
     out->shared_per_block = p.sharedMemPerBlock;
     out->shared_per_block_optin = p.sharedMemPerBlockOptin;
     return 0;
+}
+
+__global__ static void any_kernel() {}
+static int device_compiled_for(int *level)
+{
+    cudaFuncAttributes a;
+    cudaError_t e = cudaFuncGetAttributes(&a, any_kernel);
+    *level = e == cudaSuccess ? a.ptxVersion : 0;
+    return (int)e;
 }
 
 static int device_copy(void *to, const void *from, size_t bytes, cuda_copy way, void *stream)

@@ -1,53 +1,7 @@
 /* gemm.cu - Gemm, MatMul and Linear (src/ops/matmul.c) without a library: tiles of kernels/cuda/tile.cuh, of round_tile.cuh
- * where the operands are rounded. */
+ * where the operands are rounded (fp8.cu: to 8 bits, for devices that multiply these). */
+#include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/round_tile.cuh"
-
-/* ---- what happens to a sum: pre = alpha * sum + beta * C + residual, y = activation(pre) ---- */
-
-struct matrix_finish {
-    float *y, *pre;                  /* dense [batches, m, n]; pre may be NULL */
-    const float *c, *residual;       /* NULL: none; residual lies like y */
-    int64_t c_row, c_col, m, n;
-    float alpha, beta;
-    int activation;
-    bool vector;                     /* four at a time */
-
-    /* Four neighbouring columns, or fewer. */
-    struct column {
-        int64_t at, col;
-        __device__ column(const matrix_finish &f, int64_t batch, int64_t col_, int64_t) : at(batch * f.m * f.n + col_), col(col_) {}
-        __device__ void put(const matrix_finish &f, int64_t row, float4 v, int64_t have) const
-        {
-            const int64_t to = at + row * f.n;
-            if (f.alpha != 1)
-                v = make_float4(f.alpha * v.x, f.alpha * v.y, f.alpha * v.z, f.alpha * v.w);
-            if (f.c) {
-                const float *c = f.c + row * f.c_row + col * f.c_col;
-                float4 b = f.c_col ? fetch4(c, have, false) : make_float4(*c, *c, *c, *c);
-                v = make_float4(v.x + f.beta * b.x, v.y + f.beta * b.y, v.z + f.beta * b.z, v.w + f.beta * b.w);
-            }
-            if (f.residual) {
-                float4 r = fetch4(f.residual + to, have, f.vector);
-                v = make_float4(v.x + r.x, v.y + r.y, v.z + r.z, v.w + r.w);
-            }
-            if (f.pre)
-                put4(f.pre + to, v, have, f.vector);
-            if (f.activation != ACTIVATION_NONE)
-                v = make_float4(activate(f.activation, v.x), activate(f.activation, v.y), activate(f.activation, v.z),
-                                activate(f.activation, v.w));
-            put4(f.y + to, v, have, f.vector);
-        }
-    };
-    __device__ static float activate(int activation, float x)
-    {
-        if (activation == ACTIVATION_RELU)
-            return x < 0 ? 0 : x;
-        if (activation == ACTIVATION_GELU)
-            return 0.5f * x * (1 + erff(x * 0.70710678f));
-        float t = tanhf(activation == ACTIVATION_TANH ? x : 0.79788456f * (x + 0.044715f * x * x * x));
-        return activation == ACTIVATION_TANH ? t : 0.5f * x * (1 + t);
-    }
-};
 
 /* ---- the product ---- */
 
@@ -60,7 +14,8 @@ typedef struct matrix_operands {
     int64_t dim[RANK_MAX], a_batch[RANK_MAX], b_batch[RANK_MAX];
     bool a_across, b_across; /* A is transposed, B is not: the rows of the tile's side are neighbours in memory */
     bool a_vector, b_vector;
-    int round; /* PRECISION_*, where there are no tensor cores */
+    int round; /* PRECISION_*, where there are no tensor cores; PRECISION_FP8 */
+    float a_scale, b_scale; /* with that */
 } matrix_operands;
 
 /* Where the operands of a batch begin. */
@@ -85,8 +40,8 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) matrix_kernel(ma
     for (int64_t batch = blockIdx.y; batch < p.batches; batch += gridDim.y) {
         const float *from_a, *from_b;
         find_batch(o, batch, &from_a, &from_b);
-        matrix_side<T, T::M, A_ALONG> a = {from_a, o.a_step, row0, p.m, o.a_vector, o.round, {}};
-        matrix_side<T, T::N, B_ALONG> b = {from_b, o.b_step, col0, p.n, o.b_vector, o.round, {}};
+        matrix_side<T, T::M, A_ALONG> a = {from_a, o.a_step, row0, p.m, o.a_vector, o.round, {}, o.a_scale};
+        matrix_side<T, T::N, B_ALONG> b = {from_b, o.b_step, col0, p.n, o.b_vector, o.round, {}, o.b_scale};
         float sum[T::TM][T::TN];
         tile_product<T>(a, b, begin, end, place, sum);
         tile_finish<T>(p, place, row0, col0, batch, sum, finish);
@@ -151,7 +106,7 @@ static product_size product_run(const kernel_args *a, const matrix_operands &o, 
         return rounded_choose<round_bf16>(a, o, m, n, k, batches, finish);
     if (has_tensor_cores(a) && o.round == PRECISION_F16)
         return rounded_choose<round_f16>(a, o, m, n, k, batches, finish);
-    if (has_tensor_cores(a) && a->queue->tf32)
+    if (has_tensor_cores(a) && o.round == PRECISION_FP32 && a->queue->tf32)
         return rounded_choose<round_tf32>(a, o, m, n, k, batches, finish);
     switch (tile_choose(m, n, batches)) {
 #define CHOOSE(kind, T) \
@@ -232,6 +187,11 @@ static matrix_job linear_job(const kernel_args *a)
     j.f.pre = a->n_out > 1 ? (float *)a->out[1].data : NULL;
     j.f.activation = (int)at->activation;
     j.o.round = (int)at->precision;
+    if (at->precision == PRECISION_FP8) {
+        j.o.a_scale = e4m3_scale(at->a_range);
+        j.o.b_scale = e4m3_scale(at->b_range);
+        j.f.alpha = (float)e4m3_alpha(at->alpha, at->a_range, at->b_range);
+    }
     return j;
 }
 

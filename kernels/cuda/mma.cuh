@@ -3,15 +3,21 @@
  *
  * Who has what: lane = 4 * g + t. Of a 16 x 16 matrix A a lane has the pairs (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8);
  * of a 16 x 8 matrix B (rows 2t, column g) and (rows 2t + 8, column g); of the 16 x 8 sums (g, 2t), (g, 2t + 1), (g + 8, 2t),
- * (g + 8, 2t + 1) (PTX ISA, mma.m16n8k16). Kernels that use this stand in rows that ask has_tensor_cores. */
+ * (g + 8, 2t + 1) (PTX ISA, mma.m16n8k16). Numbers of 8 bits (e4m3.h): four where halves have two, A is 16 x 32, B 32 x 8
+ * (mma.m16n8k32). Kernels that use this stand in rows that ask has_tensor_cores or has_fp8. */
 #ifndef DISTILL_KERNELS_CUDA_MMA_CUH
 #define DISTILL_KERNELS_CUDA_MMA_CUH
 
 #include "kernels/cuda/cuda.cuh"
+#include "kernels/e4m3.h"
 
 static inline bool has_tensor_cores(const kernel_args *a)
 {
     return a->queue->level >= 80;
+}
+static inline bool has_fp8(const kernel_args *a)
+{
+    return a->queue->level >= 89;
 }
 
 #if defined(CUDA_EMULATED)
@@ -59,6 +65,16 @@ template <class E> static inline void mma(float (&c)[4], const uint32_t (&a)[4],
         v.bits = (uint16_t)bits;
         return as_float(v);
     }); }, &mine, line);
+}
+static inline void mma_e4m3(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATOR_LINE)
+{
+    mma_part mine = {c, a, b};
+    emulator_together([](void *const parts[32]) { mma_warp<32, 8>(parts, [](uint32_t bits) { return e4m3_value((uint8_t)bits); }); },
+                      &mine, line);
+}
+static inline uint32_t e4m3_word(float a, float b, float c, float d)
+{
+    return (uint32_t)e4m3_of(a) | (uint32_t)e4m3_of(b) << 8 | (uint32_t)e4m3_of(c) << 16 | (uint32_t)e4m3_of(d) << 24;
 }
 struct matrices_part {
     uint32_t *to;
@@ -142,5 +158,35 @@ template <int LEFT> __device__ static inline void copy_wait()
     asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory");
 }
 
+#endif
+#if !defined(CUDA_EMULATED)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+
+/* c += a * b of numbers of 8 bits */
+__device__ static inline void mma_e4m3(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+/* Four numbers rounded as e4m3_of rounds, the first in the low byte. */
+__device__ static inline uint32_t e4m3_word(float a, float b, float c, float d)
+{
+    uint32_t v;
+    asm("{.reg .b16 low, high; cvt.rn.satfinite.e4m3x2.f32 low, %2, %1; cvt.rn.satfinite.e4m3x2.f32 high, %4, %3; mov.b32 %0, {low, high};}"
+        : "=r"(v) : "f"(a), "f"(b), "f"(c), "f"(d));
+    return v;
+}
+
+#else /* no row launches a kernel that would come here */
+
+__device__ static inline void mma_e4m3(float (&)[4], const uint32_t (&)[4], const uint32_t (&)[2]) { __trap(); }
+__device__ static inline uint32_t e4m3_word(float, float, float, float)
+{
+    __trap();
+    return 0;
+}
+
+#endif
 #endif
 #endif

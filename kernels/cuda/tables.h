@@ -19,6 +19,7 @@
     X(depthwise_half) \
     X(dropout) \
     X(fake_quant) \
+    X(fp8) \
     X(gather) \
     X(gemm) \
     X(kd_loss) \

@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/index.cuh"
+#include "kernels/e4m3.h"
 
 #ifdef CUDA_EMULATED
 #define NO_UNROLL
@@ -55,9 +56,11 @@ __device__ static inline void put4(float *p, float4 v, int64_t have, bool vector
         p[3] = v.w;
 }
 
-/* As float16 (PRECISION_F16) or bfloat16 holds it, ties to even. */
-__device__ static inline float round_to(int precision, float v)
+/* As float16, bfloat16 or E4M3 (by PRECISION_*, this one after scaling) holds it, ties to even. */
+__device__ static inline float round_to(int precision, float v, float scale)
 {
+    if (precision == PRECISION_FP8)
+        return e4m3_value(e4m3_of(v * scale));
     return precision == PRECISION_F16 ? as_float(from_float<__half>(v)) : as_float(from_float<__nv_bfloat16>(v));
 }
 
@@ -69,6 +72,7 @@ template <class T, int R, bool ALONG_K> struct matrix_side {
     bool vector;
     int round; /* PRECISION_*: what the elements are rounded to */
     float4 v[EACH];
+    float scale; /* with PRECISION_FP8 */
 
     __device__ void load(int64_t k, int64_t end)
     {
@@ -85,7 +89,8 @@ template <class T, int R, bool ALONG_K> struct matrix_side {
                 v[i] = fetch4(p + at * step + r, at < end ? rows - r : 0, vector);
             }
             if (round != PRECISION_FP32)
-                v[i] = make_float4(round_to(round, v[i].x), round_to(round, v[i].y), round_to(round, v[i].z), round_to(round, v[i].w));
+                v[i] = make_float4(round_to(round, v[i].x, scale), round_to(round, v[i].y, scale), round_to(round, v[i].z, scale),
+                                   round_to(round, v[i].w, scale));
         }
     }
     __device__ void store(float *to) const

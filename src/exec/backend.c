@@ -129,6 +129,11 @@ status backend_narrow(backend *b, dtype t)
                            : fail(ST_UNAVAILABLE, "%s does not compute in %s; CUDA does", b->name, dtype_of(t)->name);
 }
 
+bool backend_has_fp8(const backend *b)
+{
+    return b->queue && b->queue->level >= 89;
+}
+
 bool backend_has_bf16(const backend *b)
 {
     const linear_attrs at = {.alpha = 1, .precision = PRECISION_BF16};

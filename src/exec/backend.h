@@ -101,5 +101,6 @@ static inline int32_t backend_block(const backend *b, int64_t channels)
     return b->block == BLOCK_ALL ? (int32_t)channels : b->block;
 }
 bool backend_has_bf16(const backend *b); /* fast matrix products of bfloat16 operands */
+bool backend_has_fp8(const backend *b);  /* the same of numbers of 8 bits (E4M3): CUDA devices of sm_89 and later */
 
 #endif

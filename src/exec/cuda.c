@@ -431,9 +431,14 @@ static status find_device(const cuda_api *api, int index)
 static status open_queue(cuda_backend *c, int index)
 {
     cuda_queue *q = &c->queue;
+    int code;
     CUDA(q, use_device, index);
     CUDA(q, device_info, index, &c->info);
-    q->level = c->info.level;
+    CUDA(q, compiled_for, &code);
+    q->level = code < c->info.level ? code : c->info.level;
+    if (q->level < 80 && c->info.level >= 80)
+        log_warn("cuda:%d is sm_%d, and this build has kernels for sm_%d alone that it can run: they know nothing of its tensor cores; "
+                 "build with -DDISTILL_CUDA_ARCHS=release", index, c->info.level, q->level);
     q->multiprocessors = c->info.multiprocessors;
     CUDA(q, stream_make, &c->stream);
     q->stream = c->stream;

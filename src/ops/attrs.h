@@ -70,11 +70,12 @@ typedef struct matmul_attrs { /* hidden: gradients use transposed operands witho
     int64_t transA, transB;
 } matmul_attrs;
 enum { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_TANH };
-enum { PRECISION_FP32, PRECISION_BF16, PRECISION_F16 };
+enum { PRECISION_FP32, PRECISION_BF16, PRECISION_F16, PRECISION_FP8 };
 typedef struct linear_attrs { /* Linear: what pass_fuse_linear makes of a matrix product and what follows it */
     double alpha;
     int64_t transA, transB, activation;
     int64_t precision; /* to which both matrices are rounded; sums are float */
+    double a_range, b_range; /* with PRECISION_FP8: what becomes the largest number of 8 bits; beyond it is cut */
 } linear_attrs;
 /* Bytes of a row of LinearMasked's mask. */
 static inline int64_t linear_mask_bytes(int64_t columns)

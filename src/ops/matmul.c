@@ -206,15 +206,24 @@ const op_desc op_matmul = {.name = "MatMul", .in = {2, 2}, .out = {1, 1}, .attrs
 /* ---- Linear: pre = alpha * A' B' + bias + residual, y = activation(pre) (internal; made by pass_fuse_linear) ----
  * A' [..., M, K] (its leading axes are rows too; transposed only when it is a matrix), B' [K, N], bias of N elements,
  * residual like y [..., M, N]. Outputs: y and, where something reads it, pre. With precision bf16 (fp16) the elements of A
- * and B are rounded to bfloat16 (float16) first. */
+ * and B are rounded to bfloat16 (float16) first; with fp8 both are scaled, so that a_range and b_range become the largest number of
+ * E4M3, rounded to it (kernels/e4m3.h), and the sum is scaled back. */
 
 static const attr_desc linear_rows[] = {
     {ATTR(linear_attrs, alpha), .type = ATTR_FLOAT, .def = 1},
     {ATTR(linear_attrs, transA), .type = ATTR_INT},
     {ATTR(linear_attrs, transB), .type = ATTR_INT},
     {ATTR(linear_attrs, activation), .type = ATTR_CHOICE, .choices = "none relu gelu gelu_tanh tanh"},
-    {ATTR(linear_attrs, precision), .type = ATTR_CHOICE, .choices = "fp32 bf16 fp16"},
+    {ATTR(linear_attrs, precision), .type = ATTR_CHOICE, .choices = "fp32 bf16 fp16 fp8"},
+    {ATTR(linear_attrs, a_range), .type = ATTR_FLOAT},
+    {ATTR(linear_attrs, b_range), .type = ATTR_FLOAT},
     {0}};
+
+/* A range by which numbers can be scaled, there and back. */
+static bool is_range(double r)
+{
+    return r >= 1e-15 && r <= 1e15;
+}
 
 static status linear_infer(graph *g, node *n)
 {
@@ -225,6 +234,8 @@ static status linear_infer(graph *g, node *n)
     const value *a = op_in(g, n, 0), *b = op_in(g, n, 1), *bias = op_in(g, n, 2);
     if (!b || b->sh.rank != 2 || a->sh.rank < 2 || (at->transA && a->sh.rank != 2))
         return op_fail(n, "the operands must be matrices");
+    if (at->precision == PRECISION_FP8 && (!is_range(at->a_range) || !is_range(at->b_range)))
+        return op_fail(n, "fp8 needs the ranges of both matrices; they are %g and %g", at->a_range, at->b_range);
     extent x = extent_of(&a->sh, at->transA != 0), y = extent_of(&b->sh, at->transB != 0);
     if (x.cols != y.rows)
         return op_fail(n, "A' has %" PRId64 " columns and B' has %" PRId64 " rows", x.cols, y.rows);

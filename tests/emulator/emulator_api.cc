@@ -193,9 +193,11 @@ void emulator_pass(double seconds) { clock_now += seconds; }
 
 extern "C" const emulator_counts *emulator_count(void) { return &counts; }
 
-static int driver_now = 13000;
+static int driver_now = 13000, level_now = 90, code_now = 90;
 static size_t memory_now = (size_t)4 << 30;
 extern "C" void emulator_driver(int version) { driver_now = version; }
+extern "C" void emulator_level(int level) { level_now = level; }
+extern "C" void emulator_code(int level) { code_now = level; }
 extern "C" void emulator_memory(size_t bytes) { memory_now = bytes; }
 
 static int emulated_driver_version(int *version) { return *version = driver_now, 0; }
@@ -207,7 +209,7 @@ static int emulated_device_info(int device, cuda_device_info *out)
         return EMULATED_NO_DEVICE;
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "emulated GPU");
-    out->level = 90;
+    out->level = level_now;
     out->multiprocessors = 2;
     out->memory = memory_now;
     out->l2 = 1 << 20;
@@ -215,6 +217,7 @@ static int emulated_device_info(int device, cuda_device_info *out)
     out->shared_per_block_optin = 227 << 10;
     return 0;
 }
+static int emulated_compiled_for(int *level) { return *level = code_now < level_now ? code_now : level_now, 0; }
 static int emulated_use_device(int device) { return device == 0 ? 0 : EMULATED_NO_DEVICE; }
 static int emulated_memory(size_t *available, size_t *all)
 {

@@ -21,6 +21,8 @@ void emulator_order(emulator_order_kind kind); /* in which threads and warps run
                                                branches of a graph */
 const emulator_counts *emulator_count(void);
 void emulator_driver(int version);  /* 13000 unless told otherwise; 0: there is none */
+void emulator_level(int level);     /* compute capability * 10: 90 unless told otherwise */
+void emulator_code(int level);      /* that the kernels were compiled for: 90 unless told otherwise */
 void emulator_memory(size_t bytes); /* that the device says it has; 4 GiB unless told otherwise */
 /* From now on calls of the table are counted from 1; those from `first` to `last` fail. first = 0: none does. */
 void emulator_fail(size_t first, size_t last);

@@ -5,6 +5,7 @@ extern "C" {
 }
 #include "emulator.h"
 #include "fake.h"
+#include "kernels/e4m3.h"
 
 #include <vector>
 
@@ -53,6 +54,8 @@ float load(const void *p, int type, int64_t i)
 {
     if (type == BLAS_R_32F)
         return ((const float *)p)[i];
+    if (type == BLAS_R_8F_E4M3)
+        return e4m3_value(((const uint8_t *)p)[i]);
     const uint16_t bits = ((const uint16_t *)p)[i];
     return type == BLAS_R_16F ? __half2float({bits}) : __bfloat162float({bits});
 }
@@ -73,6 +76,9 @@ bool fits(const product &p, const layout &a, const layout &b, const layout &c, c
     if (a.step < a.rows || b.step < b.rows || c.step < m || d.step < m || a.type != b.type || d.type != BLAS_R_32F || c.type != d.type)
         return false;
     if (a.count != b.count || a.count != d.count || a.count != c.count)
+        return false;
+    if (a.type == BLAS_R_8F_E4M3 && (!p.transposed_a || p.transposed_b || k % 16 || m % 16 || a.step % 16 || b.step % 16 ||
+                                     p.epilogue & BLAS_EPILOGUE_BIAS)) /* its bias would be bfloat16 */
         return false;
     if (a.type != BLAS_R_32F && p.compute != BLAS_COMPUTE_32F)
         return false;
