@@ -2,6 +2,7 @@
 #include "distill/frozen.h"
 #include "graph/widen_half.h"
 
+#include <math.h>
 #include <string.h>
 
 static status check_outputs(const graph *g)
@@ -35,22 +36,24 @@ status frozen_passes(graph *g)
 
 status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out)
 {
-    return frozen_open_in(g, b, memory_limit, false, out);
+    return frozen_open_in(g, b, memory_limit, &(frozen_rounding){0}, out);
 }
 
-status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, frozen_net *out)
+status frozen_open_in(graph *g, backend *b, size_t memory_limit, const frozen_rounding *how, frozen_net *out)
 {
     frozen_net *t = out;
     status st = ST_OK;
-    *t = (frozen_net){.g = g, .bf16 = bf16, .narrow = b->narrow};
+    *t = (frozen_net){.g = g, .bf16 = how->bf16, .narrow = b->narrow};
     TRY_DONE(pass_widen_half(g));
     TRY_DONE(feed_plain(g, &t->in));
     TRY_DONE(check_outputs(g));
     TRY_DONE(frozen_passes(g));
     if (b->narrow)
         TRY_DONE(pass_product_precision(g, b->narrow));
-    else if (bf16)
+    else if (how->bf16)
         TRY_DONE(pass_linear_bf16(g));
+    if (how->range)
+        TRY_DONE(pass_linear_fp8(g, how->range, how->n_range, &t->fp8));
     TRY_DONE(graph_validate(g));
     TRY_DONE(exec_open_frozen(g, b, memory_limit, &t->e));
     t->batch = g->value[g->input[0]].sh.dim[0];
@@ -107,6 +110,70 @@ status frozen_run(frozen_net *t, const void *const *x, size_t n, float *const *o
     t->runs += n;
     return ST_OK;
 }
+
+/* ---- ranges ---- */
+
+typedef struct range_finder {
+    frozen_net *t;
+    float *range, *room;
+    size_t left;  /* samples that this run and later ones begin with; the rest of a batch fills it up */
+    node_id last; /* that was seen */
+    status st;    /* the first failure */
+} range_finder;
+
+static status find_range(range_finder *f, const node *n)
+{
+    const graph *g = exec_graph(f->t->e);
+    const value_id v = n->in[0];
+    const shape *sh = &g->value[v].sh;
+    const size_t batch = (size_t)f->t->batch;
+    size_t count = (size_t)shape_count(sh);
+    if (sh->dim[0] % f->t->batch == 0 && f->left < batch) /* of real samples alone */
+        count = count / batch * f->left;
+    if (v >= f->t->g->n_value || g->value[n->in[1]].kind != VALUE_CONST)
+        return ST_OK;
+    TRY(mem_grow(&f->room, count, sizeof *f->room));
+    TRY(exec_get(f->t->e, v, f->room, count * sizeof *f->room));
+    float most = f->range[v];
+    for (size_t i = 0; i < count; i++) {
+        const float x = fabsf(f->room[i]);
+        most = x > most ? x : x != x ? INFINITY : most;
+    }
+    f->range[v] = most;
+    return ST_OK;
+}
+
+static void see_product(void *ctx, node_id k, double begin, double end)
+{
+    range_finder *f = ctx;
+    const node *n = &exec_graph(f->t->e)->node[k];
+    (void)begin;
+    (void)end;
+    if (k <= f->last) /* the next batch */
+        f->left -= (size_t)f->t->batch;
+    f->last = k;
+    if (f->st == ST_OK && n->op == OP_LINEAR)
+        f->st = find_range(f, n);
+}
+
+status frozen_ranges(frozen_net *t, const void *const *x, size_t n, float *range)
+{
+    range_finder f = {.t = t, .range = range, .left = n};
+    float **nowhere = NULL;
+    status st = ST_OK;
+    TRY_DONE(mem_alloc(&nowhere, t->n_out, sizeof *nowhere));
+    exec_watch(t->e, see_product, &f);
+    st = frozen_run(t, x, n, nowhere);
+    exec_watch(t->e, NULL, NULL);
+    if (st == ST_OK)
+        st = f.st;
+done:
+    mem_free(nowhere);
+    mem_free(f.room);
+    return st;
+}
+
+/* ---- what is remembered ---- */
 
 #define GATHER_MAX 256
 

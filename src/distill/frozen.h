@@ -21,7 +21,14 @@ typedef struct frozen_net {
     uint64_t runs;                  /* samples computed */
     dtype narrow;                   /* images lie in it on the device; DTYPE_NONE: float32 */
     bool bf16;                      /* matrix products with constants are rounded to bfloat16 */
+    size_t fp8;                     /* how many of them are rounded to 8 bits */
 } frozen_net;
+
+typedef struct frozen_rounding { /* of the operands of matrix products by constants; sums stay float */
+    bool bf16;          /* to bfloat16 */
+    const float *range; /* to 8 bits: what frozen_ranges found for the same model; NULL: not */
+    size_t n_range;
+} frozen_rounding;
 
 /* What every frozen graph goes through before it runs, in this order: groups of QDQ form onto integers, constants,
  * batch norms, epilogues. */
@@ -30,8 +37,10 @@ MUST_USE status frozen_passes(graph *g);
 /* Takes g (a frozen inference graph with inputs [batch, ...] of any type and float outputs [batch, ...] of any rank, planned
  * as it is); runs the passes for frozen graphs on it. Also on failure g is taken. */
 MUST_USE status frozen_open(graph *g, backend *b, size_t memory_limit, frozen_net *out);
-/* The same; with bf16 the operands of matrix products by constants are rounded to bfloat16 (sums stay float). */
-MUST_USE status frozen_open_in(graph *g, backend *b, size_t memory_limit, bool bf16, frozen_net *out);
+MUST_USE status frozen_open_in(graph *g, backend *b, size_t memory_limit, const frozen_rounding *how, frozen_net *out);
+/* Runs samples (as frozen_run does) and raises range[v], of [t->g->n_value] that are 0 at first, to the largest absolute value of what
+ * is multiplied by a constant matrix; +inf where one is not finite. */
+MUST_USE status frozen_ranges(frozen_net *t, const void *const *x, size_t n, float *range);
 void frozen_close(frozen_net *t);
 /* Matches the inputs to those of a data set, and holds token ids against the tables they index. `who`: feed.h. */
 MUST_USE status frozen_feed(frozen_net *t, const dataset *ds, const char *who);

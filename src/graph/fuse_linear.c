@@ -8,6 +8,10 @@
 #include <math.h>
 #include <string.h>
 
+/* What later samples may have more than those whose ranges were looked at; it costs one of the 15 powers of 2 that E4M3 has at full
+ * precision. */
+#define HEADROOM 2
+
 typedef struct finder {
     graph *g;
     uint32_t *uses;  /* of every value, by nodes and outputs */
@@ -310,6 +314,47 @@ status pass_product_precision(graph *g, dtype t)
     for (size_t k = 1; k < g->n_node; k++)
         if (g->node[k].op == OP_LINEAR && g->value[g->node[k].in[0]].type == DTYPE_F32)
             TRY(set_precision(g, &g->node[k], precision));
+    return ST_OK;
+}
+
+/* The largest absolute value of a constant; 0 where its data is not there. */
+static float range_of(const value *v)
+{
+    const float *x = v->data;
+    float most = 0;
+    for (int64_t i = 0; x && i < shape_count(&v->sh); i++)
+        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    return most;
+}
+
+/* Numbers that can be scaled, there and back (op_linear). */
+static bool is_range(double r)
+{
+    return r >= 1e-15 && r <= 1e15;
+}
+
+status pass_linear_fp8(graph *g, const float *range, size_t n_range, size_t *made)
+{
+    *made = 0;
+    if (g->n_value != n_range)
+        return fail(ST_INTERNAL, "fp8: ranges of %zu values for a graph of %zu", n_range, g->n_value);
+    for (size_t k = 1; k < g->n_node; k++) {
+        node *n = &g->node[k];
+        linear_attrs *at;
+        if (n->op != OP_LINEAR || g->value[n->in[1]].kind != VALUE_CONST || g->value[n->in[0]].type != DTYPE_F32 ||
+            ((const linear_attrs *)n->attr)->transA)
+            continue;
+        const double a = HEADROOM * (double)range[n->in[0]], b = (double)range_of(&g->value[n->in[1]]);
+        if (!is_range(a) || !is_range(b))
+            continue;
+        TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
+        *at = *(const linear_attrs *)n->attr;
+        at->precision = PRECISION_FP8;
+        at->a_range = a;
+        at->b_range = b;
+        n->attr = at;
+        ++*made;
+    }
     return ST_OK;
 }
 

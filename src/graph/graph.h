@@ -254,6 +254,9 @@ MUST_USE status pass_linear_bf16(graph *g);        /* Linear by a constant matri
 /* All of Linear, forward and gradients: operands rounded to float16 or bfloat16 (DTYPE_NONE: not), sums float32. After
  * pass_fuse_linear. Kernels of it: CUDA's, and the CPU's plain ones. */
 MUST_USE status pass_product_precision(graph *g, dtype t);
+/* Linear by a constant matrix whose other operand, value v, has the range [-range[v], range[v]] (0: unknown): both are rounded to 8
+ * bits (E4M3). *made: how many. n_range: of the graph that the ranges were found in, which the same passes made. */
+MUST_USE status pass_linear_fp8(graph *g, const float *range, size_t n_range, size_t *made);
 bool linear_is_bf16(const node *n);                   /* was it marked so? */
 MUST_USE status pass_training_mode(graph *g, double bn_momentum); /* BatchNormalization with states for statistics
                                                       becomes BatchNormTrain + BatchNormStats (PyTorch's rule: running

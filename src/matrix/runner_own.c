@@ -160,7 +160,7 @@ static status own_load(void *lib, const runner_request *r, size_t batch, runner_
         graph_free(g);
         goto done;
     }
-    TRY_DONE(frozen_open_in(g, l->b, 0, l->bf16, &o->net));
+    TRY_DONE(frozen_open_in(g, l->b, 0, &(frozen_rounding){.bf16 = l->bf16}, &o->net));
     if (l->bf16)
         TRY_DONE(note_bf16(l, r, o->net.e));
     g = o->net.g;

@@ -52,7 +52,7 @@ static status keep_value(const bench *b, value_id v, const char *name, tensor_li
 /* As asked by name, or like the student; whether its outputs agree is not looked at here. */
 static status open_teacher_in(bench *b)
 {
-    static const dtype types[] = {[TEACHER_FP16] = DTYPE_F16, [TEACHER_BF16] = DTYPE_BF16, [TEACHER_INT8] = DTYPE_NONE};
+    static const dtype types[] = {[TEACHER_FP16] = DTYPE_F16, [TEACHER_BF16] = DTYPE_BF16, [TEACHER_FP8] = DTYPE_NONE};
     session *s = &b->s;
     const teacher_precision_kind how = s->j->teacher.precision;
     dtype narrow = how == TEACHER_SAME ? s->narrow : types[how];
@@ -67,6 +67,8 @@ static status open_teacher(bench *b)
     session *s = &b->s;
     if (!s->teacher_file)
         return ST_OK;
+    if (s->j->teacher.precision == TEACHER_FP8 && !b->wide)
+        return fail(ST_UNAVAILABLE, "teacher.precision = fp8: single steps have no samples for its ranges; compare with bf16 or fp32");
     TRY(session_import_teacher(s, s->j->train.batch, true, &b->teacher));
     TRY(feed_match(b->teacher, b->teacher->input, b->teacher->n_input, s->info, "the teacher", &b->teach_x));
     TRY(feed_check_ids(b->teacher, &b->teach_x, s->ds, "the teacher"));

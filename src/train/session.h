@@ -33,6 +33,7 @@ typedef struct session {
     frozen_net t;
     dtype narrow; /* float16, bfloat16: images of the training graph lie in it on the device (train.precision); DTYPE_NONE: float32 */
     uint64_t teacher_int8; /* of the integers and scales of a teacher in int8: a hash; 0: it is not */
+    uint64_t teacher_fp8;  /* of the ranges of a teacher in fp8: likewise */
     graph_stats teacher_stats;
     bool kd;                  /* the teacher's outputs are learned from */
     bool numbers;             /* outputs are numbers to come close to, not logits of classes */

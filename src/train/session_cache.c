@@ -22,6 +22,8 @@ static status identity_text(const session *s, data_part part, const size_t *widt
         text_printf(t, "images %s\n", dtype_of(s->t.narrow)->name);
     if (s->t.bf16)
         text_add(t, "precision bf16\n");
+    if (s->teacher_fp8)
+        text_printf(t, "precision fp8 %016llx\n", (unsigned long long)s->teacher_fp8);
     if (s->teacher_int8)
         text_printf(t, "precision int8 %016llx\n", (unsigned long long)s->teacher_int8);
     for (size_t i = 0; i < s->t.n_out; i++)

@@ -93,26 +93,34 @@ done:
 }
 
 /* The type in which a teacher's images lie on a device that has kernels for it. */
-static dtype narrow_of(const session *s, teacher_precision_kind how)
+static dtype narrow_of(const session *s, const graph *g, teacher_precision_kind how)
 {
+    if (how == TEACHER_FP8)
+        return kind_of_network(g);
     return !s->b->set_narrow ? DTYPE_NONE : how == TEACHER_FP16 ? DTYPE_F16 : how == TEACHER_BF16 ? DTYPE_BF16 : DTYPE_NONE;
 }
 
-static status open_narrow(session *s, graph *g, teacher_precision_kind how, frozen_net *out)
+/* Takes g. */
+static status open_narrow(session *s, graph *g, teacher_precision_kind how, const frozen_rounding *fp8, frozen_net *out)
 {
-    const bool products = how == TEACHER_BF16 && backend_has_bf16(s->b);
-    TRY(backend_narrow(s->b, narrow_of(s, how)));
-    status st = frozen_open_in(g, s->b, job_memory_limit(s->j), products, out);
+    const frozen_rounding products = {.bf16 = how == TEACHER_BF16 && backend_has_bf16(s->b)};
+    status st = backend_narrow(s->b, narrow_of(s, g, how));
+    if (st != ST_OK) {
+        graph_free(g);
+        return st;
+    }
+    st = frozen_open_in(g, s->b, job_memory_limit(s->j), fp8 ? fp8 : &products, out);
     status back = backend_narrow(s->b, DTYPE_NONE);
     return st != ST_OK ? st : back;
 }
 
-static status open_in(session *s, int64_t rows, teacher_precision_kind how, frozen_net *out)
+/* fp8: ranges where that is asked for, else NULL. */
+static status open_in(session *s, int64_t rows, teacher_precision_kind how, const frozen_rounding *fp8, frozen_net *out)
 {
     graph *g;
     TRY(session_import_teacher(s, rows, true, &g));
     s->teacher_stats = graph_measure(g, rows);
-    s->teacher_int8 = 0;
+    s->teacher_int8 = s->teacher_fp8 = 0;
     if (how == TEACHER_INT8) {
         status st = session_quantise_teacher(s, &g);
         if (st != ST_OK) {
@@ -120,7 +128,7 @@ static status open_in(session *s, int64_t rows, teacher_precision_kind how, froz
             return st;
         }
     }
-    TRY(open_narrow(s, g, how, out));
+    TRY(open_narrow(s, g, how, fp8, out));
     return frozen_feed(out, s->ds, "the teacher");
 }
 
@@ -145,17 +153,23 @@ static void compare(agreement *a, const float *x, const float *y, size_t rows, s
     }
 }
 
-/* Both teachers on the first training samples. */
+/* The samples by which precisions are judged: the first training samples, until the loader is closed (also after failure). */
+static status open_samples(session *s, loader **l, const batch **b)
+{
+    loader_options o = loader_eval_options(DATA_TRAIN, CALIBRATION);
+    TRY(loader_open(s->ds, &o, l));
+    return loader_next(*l, b);
+}
+
+/* Both teachers on them. */
 static status calibrate(session *s, frozen_net *exact, frozen_net *rounded, agreement *a)
 {
     loader *l = NULL;
     float *outputs = NULL;
     const batch *b;
-    loader_options o = loader_eval_options(DATA_TRAIN, CALIBRATION);
     status st = ST_OK;
     TRY_DONE(mem_alloc(&outputs, 2 * CALIBRATION * exact->width[0], sizeof *outputs));
-    TRY_DONE(loader_open(s->ds, &o, &l));
-    TRY_DONE(loader_next(l, &b));
+    TRY_DONE(open_samples(s, &l, &b));
     float *to[2][1 + HINTS_MAX] = {{outputs}, {outputs + CALIBRATION * exact->width[0]}};
     TRY_DONE(frozen_run(exact, b->x, b->n, to[0]));
     TRY_DONE(frozen_run(rounded, b->x, b->n, to[1]));
@@ -177,6 +191,11 @@ static bool has_fast_int8(void)
 #endif
 }
 
+static bool agrees(const agreement *a)
+{
+    return a->same == a->rows && a->apart <= AGREE_WITHIN * a->largest;
+}
+
 /* The teacher in a narrower precision replaces the exact one when their outputs agree. */
 static status try_narrow(session *s, int64_t rows, teacher_precision_kind how, const char *name, bool *taken)
 {
@@ -184,9 +203,9 @@ static status try_narrow(session *s, int64_t rows, teacher_precision_kind how, c
     agreement a = {0};
     uint64_t int8 = s->teacher_int8;
     status st = ST_OK;
-    TRY_DONE(open_in(s, rows, how, &narrow));
+    TRY_DONE(open_in(s, rows, how, NULL, &narrow));
     TRY_DONE(calibrate(s, &s->t, &narrow, &a));
-    *taken = a.same == a.rows && a.apart <= AGREE_WITHIN * a.largest;
+    *taken = agrees(&a);
     log_info("teacher precision: %s %s; on %zu samples it differs from fp32 by %.3g at most (largest output %.3g), the largest "
              "output is the same one on %.1f %%", name, *taken ? "taken" : "not taken", a.rows, a.apart, a.largest,
              100.0 * (double)a.same / (double)a.rows);
@@ -202,12 +221,71 @@ done:
     return st;
 }
 
+/* ---- numbers of 8 bits ---- */
+
+static status find_ranges(session *s, frozen_rounding *fp8, float **range)
+{
+    loader *l = NULL;
+    const batch *b;
+    status st = ST_OK;
+    fp8->n_range = s->t.g->n_value;
+    TRY_DONE(mem_alloc(range, fp8->n_range, sizeof **range));
+    TRY_DONE(open_samples(s, &l, &b));
+    TRY_DONE(frozen_ranges(&s->t, b->x, b->n, *range));
+    s->t.runs = 0;
+    fp8->range = *range;
+done:
+    loader_close(l);
+    return st;
+}
+
+static status refuse_fp8(const agreement *a)
+{
+    return fail(ST_GATE, "teacher.precision = fp8: the teacher's outputs are not those of fp32: on %zu samples they differ by %.3g where "
+                "%.3g (%g %% of the largest output) is allowed, and the largest output is the same one on %zu samples where all are "
+                "wanted; take bf16, fp16 or auto", a->rows, a->apart, AGREE_WITHIN * a->largest, 100 * AGREE_WITHIN, a->same);
+}
+
+/* Products of 8 bits, where the device has them and the outputs agree with those of fp32. */
+static status open_fp8(session *s, int64_t rows)
+{
+    frozen_net narrow = {0};
+    frozen_rounding fp8 = {0};
+    agreement a = {0};
+    float *range = NULL;
+    status st = ST_OK;
+    if (!backend_has_fp8(s->b))
+        return fail(ST_UNAVAILABLE, "teacher.precision = fp8: %s has no products of 8-bit floats, which take a CUDA device of compute "
+                    "capability 8.9 or later (--device cuda); take int8, bf16 or auto", s->b->queue ? "this GPU" : "this processor");
+    TRY_DONE(open_in(s, rows, TEACHER_FP32, NULL, &s->t));
+    TRY_DONE(find_ranges(s, &fp8, &range));
+    TRY_DONE(open_in(s, rows, TEACHER_FP8, &fp8, &narrow));
+    if (!narrow.fp8)
+        TRY_DONE(fail(ST_UNAVAILABLE, "teacher.precision = fp8: the teacher has no matrix product by a constant that could be rounded; take "
+                      "fp32, fp16 or auto"));
+    TRY_DONE(calibrate(s, &s->t, &narrow, &a));
+    if (!agrees(&a))
+        TRY_DONE(refuse_fp8(&a));
+    s->teacher_fp8 = hash_xxh3(range, fp8.n_range * sizeof *range);
+    log_info("teacher precision: fp8 in %zu products, %s elsewhere; on %zu samples it differs from fp32 by %.3g at most (largest output "
+             "%.3g), the largest output is the same one on all", narrow.fp8, narrow_name(narrow.narrow), a.rows, a.apart, a.largest);
+    frozen_close(&s->t);
+    s->t = narrow;
+    narrow = (frozen_net){0};
+done:
+    frozen_close(&narrow);
+    mem_free(range);
+    return st;
+}
+
+/* ---- which ---- */
+
 /* The precision that a device is fast in: as the student trains, or by the kind of network. */
 static status open_on_device(session *s, int64_t rows)
 {
     const bool same = s->j->teacher.precision == TEACHER_SAME;
     bool taken = false;
-    TRY(open_in(s, rows, TEACHER_FP32, &s->t));
+    TRY(open_in(s, rows, TEACHER_FP32, NULL, &s->t));
     const dtype narrow = same ? s->narrow : kind_of_network(s->t.g);
     if (narrow)
         TRY(try_narrow(s, rows, narrow == DTYPE_F16 ? TEACHER_FP16 : TEACHER_BF16, narrow_name(narrow), &taken));
@@ -218,7 +296,7 @@ static status open_on_device(session *s, int64_t rows)
 static status open_auto(session *s, int64_t rows)
 {
     bool taken = false;
-    TRY(open_in(s, rows, TEACHER_FP32, &s->t));
+    TRY(open_in(s, rows, TEACHER_FP32, NULL, &s->t));
     if (has_fast_int8())
         TRY(try_narrow(s, rows, TEACHER_INT8, "int8", &taken));
     if (!taken && backend_has_bf16(s->b))
@@ -241,5 +319,7 @@ status session_open_frozen_teacher(session *s, int64_t rows)
     if (how == TEACHER_BF16 && !s->b->set_narrow && !backend_has_bf16(s->b))
         return fail(ST_UNAVAILABLE, "teacher.precision = bf16: this processor has no bfloat16 products "
                     "(AVX512-BF16); take fp32 or auto");
-    return open_in(s, rows, how, &s->t);
+    if (how == TEACHER_FP8)
+        return open_fp8(s, rows);
+    return open_in(s, rows, how, NULL, &s->t);
 }
