@@ -50,6 +50,11 @@ typedef struct kernel_row {
      * operands alone; a row with some serves only operands that lie just so, with blocks of as many channels as a vector
      * of its instruction set has lanes. exec/layout.c decides which nodes use them. */
     uint32_t blocked_in, blocked_out;
+    /* Operands that lie plain in the backend's narrow type (exec/narrow_rows.c) where others see float32: those of `either`
+     * too may lie narrow or as float32, as it comes. narrow: the row's type, which then stands for `type`; at least one
+     * operand lies in it. DTYPE_NONE with operands in the masks: a row of `type` to which all types are the same. */
+    dtype narrow;
+    uint32_t narrow_in, narrow_out, either_in, either_out;
     /* Estimated cycles of one core for these shapes. Among rows of one instruction set and layout that have a cost the
      * cheapest wins; NULL: the first row in the table wins. */
     double (*cost)(const kernel_args *a);

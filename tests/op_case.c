@@ -59,6 +59,7 @@ typedef struct engine {
     backend *b[VARIANTS]; /* NULL: this CPU lacks it */
     backend *device;      /* rows run on it alone; NULL: on the variants of the CPU */
     dtype narrow;         /* in which it computes */
+    layout_choice layout; /* then: of what */
     worst worst[OP_COUNT];
 } engine;
 
@@ -505,7 +506,7 @@ static status reopen_device(engine *e, const char *device)
     if (!e->narrow)
         return ST_OK;
     TRY(backend_narrow(e->device, e->narrow));
-    e->device->layout = LAYOUT_BLOCKED; /* every node that can */
+    e->device->layout = e->layout; /* every node that can */
     return ST_OK;
 }
 
@@ -516,12 +517,12 @@ static status open_device(engine *e, const char *device)
     return reopen_device(e, device);
 }
 
-int op_cases_run(const char *family, const op_case *rows, const char *device, dtype narrow)
+static int run_family(const char *family, const op_case *rows, const char *device, dtype narrow, layout_choice layout)
 {
     static engine e; /* too large for the stack; every call starts it anew */
     const char *only = getenv("DISTILL_OP_CASE");
     int failed = 0;
-    e = (engine){.narrow = narrow};
+    e = (engine){.narrow = narrow, .layout = layout};
     if ((device ? open_device(&e, device) : open_backends(&e, family)) != ST_OK) {
         printf("FAIL %s: %s\n", family, status_message());
         return 1;
@@ -543,6 +544,16 @@ int op_cases_run(const char *family, const op_case *rows, const char *device, dt
     for (size_t i = 0; i < VARIANTS; i++)
         backend_close(e.b[i]);
     return failed;
+}
+
+int op_cases_run(const char *family, const op_case *rows, const char *device, dtype narrow)
+{
+    return run_family(family, rows, device, narrow, LAYOUT_BLOCKED);
+}
+
+int op_cases_run_plain(const char *family, const op_case *rows, const char *device, dtype narrow)
+{
+    return run_family(family, rows, device, narrow, LAYOUT_NARROW);
 }
 
 status op_cases_cover(const op_case *rows, bool *seen, bool *graded)

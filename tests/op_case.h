@@ -138,6 +138,8 @@ extern const op_excuse op_excuses[];
  * device NULL: on everything that the CPU has; "emulated": on the CUDA kernels, on the host, with threads in three orders. narrow: the
  * rows that compute in this type where images lie channels last (backend_narrow), within 1e-2 (float16) or 6e-2. */
 int op_cases_run(const char *family, const op_case *rows, const char *device, dtype narrow);
+/* The same where plain tensors lie in it (LAYOUT_NARROW). */
+int op_cases_run_plain(const char *family, const op_case *rows, const char *device, dtype narrow);
 /* Marks, in seen[OP_COUNT], every operator that the graphs of the rows use (their gradients' nodes included) and in
  * graded[OP_COUNT] those whose gradient is checked. */
 MUST_USE status op_cases_cover(const op_case *rows, bool *seen, bool *graded);

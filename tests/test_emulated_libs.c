@@ -85,6 +85,37 @@ START_TEST(conv_rows_of_halves)
 }
 END_TEST
 
+/* Plain matrices in half precision: what the library finishes itself and what a pass after it does; transposed; attention. */
+#define LINEAR(...) .attr = &(const linear_attrs){.alpha = 0.5, __VA_ARGS__}
+static const op_case plain_rows[] = {
+    {OP_LINEAR, "bias, residual", .in = {{F32(2, 9, 16)}, {F32(16, 24)}, {F32(24)}, {F32(2, 9, 24)}}, LINEAR(.transA = 0)},
+    {OP_LINEAR, "constants", .in = {{F32(2, 9, 16)}, {F32(24, 16), .kind = VALUE_CONST}, {F32(24), .kind = VALUE_CONST}},
+     LINEAR(.transB = 1, .activation = ACTIVATION_GELU_TANH)},
+    {OP_LINEAR, "gelu, what it is made of kept", .in = {{F32(2, 9, 16)}, {F32(16, 24)}, {F32(24)}}, .n_out = 2,
+     LINEAR(.activation = ACTIVATION_GELU)},
+    {OP_LINEAR, "gelu by tanh, the same", .in = {{F32(2, 9, 16)}, {F32(16, 24)}, {F32(24)}, {F32(2, 9, 24)}}, .n_out = 2,
+     LINEAR(.activation = ACTIVATION_GELU_TANH)},
+    {OP_LINEAR, "tanh, odd sizes", .in = {{F32(3, 5, 7)}, {F32(7, 9)}, {F32(9)}, {F32(3, 5, 9)}}, .n_out = 2, LINEAR(.activation = ACTIVATION_TANH)},
+    {OP_LINEAR, "relu", .in = {{F32(3, 5, 8)}, {F32(8, 8)}, {F32(8)}}, LINEAR(.activation = ACTIVATION_RELU)},
+    {OP_LINEAR, "A transposed", .in = {{F32(40, 16)}, {F32(40, 24)}}, LINEAR(.transA = 1)},
+    {OP_LINEAR, "both transposed", .in = {{F32(40, 16)}, {F32(24, 40)}, {F32(24)}}, LINEAR(.transA = 1, .transB = 1)},
+    {OP_ATTENTION, "many keys", .in = {{F32(2, 5, 2, 16)}, {F32(2, 70, 2, 16)}, {F32(2, 70, 2, 8)}}, .n_out = 1,
+     .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1}, .no_grad = true},
+    OP_CASE_END};
+
+START_TEST(plain_rows_of_halves)
+{
+    static const dtype types[] = {DTYPE_F16, DTYPE_BF16};
+    for (int i = 0; i < 2; i++) {
+        long before = fake_calls();
+        int failed = op_cases_run_plain("matmul", plain_rows, DEVICE, types[i]);
+        ck_assert_msg(failed == 0, "%d rows of %s failed", failed, dtype_of(types[i])->name);
+        ck_assert_int_gt(fake_calls() - before, 200); /* they ran there */
+        ck_assert_int_eq(fake_alive(), 0);
+    }
+}
+END_TEST
+
 START_TEST(attention_rows)
 {
     int failed = op_cases_run("attention", op_cases_attention, DEVICE, DTYPE_NONE);
@@ -239,4 +270,4 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};
+const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(plain_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};

@@ -1,7 +1,8 @@
 /* test_narrow_layout.c - training steps and frozen models that compute in float16 and bfloat16 (backend_narrow): between kernels
- * images stay in it, channels last. Where tensors change is counted: at the region's edges and nowhere else; and the steps'
- * losses and gradients are those of float32 but for rounding. */
+ * images stay in it, channels last, and tokens as they lie. Where tensors change is counted: at the region's edges and nowhere else;
+ * and the steps' losses and gradients are those of float32 but for rounding. */
 #include "base/rng.h"
+#include "bert.h"
 #include "config/config.h"
 #include "distill/frozen.h"
 #include "distill/train_graph.h"
@@ -22,6 +23,7 @@ typedef struct net {
     size_t edges;        /* Reorder nodes of a training step that are not of weights */
     size_t frozen_edges; /* of the frozen model */
     size_t written;      /* norms of a training step whose result is written: something else than convolutions reads it */
+    const bert_sizes *bert; /* instead of `ini` */
 } net;
 
 #define SE                                                                                                        \
@@ -58,6 +60,8 @@ typedef struct opened {
 static graph *student_of(const net *n)
 {
     job *j = NULL;
+    if (n->bert)
+        return bert_make(n->bert);
     graph *g = NULL;
     OK(config_load_text("net", n->ini, strlen(n->ini), &(config_sources){0}, &j));
     OK(student_build(&(student_spec){.job = j, .classes = CLASSES, .sample = SHAPE(3, n->size, n->size)}, BATCH, &g));
@@ -79,6 +83,7 @@ static void open_step_on(const char *device, const net *n, dtype narrow, bool ap
                           .opt = {.kind = OPTIMIZER_SGD, .momentum = 0.9, .accumulate = 1}};
     *o = (opened){.g = student_of(n)};
     OK(train_graph_build(o->g, &s, &o->t));
+    OK(pass_product_precision(o->t.g, narrow)); /* as a session does */
     OK(backend_open(device, &(backend_options){.threads = 1, .max_isa = ISA_REF}, &o->b));
     OK(backend_narrow(o->b, narrow));
     if (apart) {
@@ -384,7 +389,7 @@ END_TEST
 
 /* ---- what they compute ---- */
 
-static void fill_inputs(const opened *o)
+static void fill_inputs(const opened *o) /* labels, and words */
 {
     rng r = rng_make(5, RNG_TEST, 0, 0);
     const train_graph *t = &o->t;
@@ -555,8 +560,64 @@ START_TEST(frozen_models_are_those_of_float32)
 }
 END_TEST
 
+/* ---- tokens ---- */
+
+#define SMALL .batch = BATCH, .tokens = 6, .width = 24, .wide = 40, .heads = 3, .words = 20, .classes = CLASSES, .seed = 4
+static const bert_sizes small_post = {SMALL, .layers = 2}, small_pre = {SMALL, .layers = 2, .pre_norm = true, .masked = true},
+                        long_post = {.batch = BATCH, .tokens = 64, .width = 32, .wide = 128, .heads = 2, .words = 20, .classes = CLASSES,
+                                     .layers = 2, .masked = true, .seed = 4}; /* many tokens: what they take is most of the memory */
+static const net transformers[] = {{.name = "norms after sums", .bert = &small_post}, {.name = "norms before", .bert = &small_pre}};
+
+static size_t matrices(const graph *g)
+{
+    size_t n = 0;
+    for (size_t v = 1; v < g->n_value; v++)
+        n += g->value[v].kind == VALUE_PARAM && g->value[v].sh.rank == 2;
+    return n;
+}
+
+static size_t activation_bytes(const exec *e)
+{
+    return exec_plan(e)->activations;
+}
+
+/* Of a step over tokens: every weight of an encoder is rounded once, whatever reads it, and little changes type besides. */
+START_TEST(tokens_stay_narrow)
+{
+    for (int pre = 0; pre < 2; pre++) {
+        bert_sizes sizes = long_post;
+        opened o, wide;
+        size_t nodes, weights, others;
+        sizes.pre_norm = pre;
+        const net n = {.name = pre ? "norms before sums" : "norms after sums", .bert = &sizes};
+        open_step(&n, DTYPE_NONE, &wide);
+        open_step(&n, DTYPE_BF16, &o);
+        count_reorders(exec_graph(o.e), true, &nodes, &weights, &others);
+        const double share = (double)activation_bytes(o.e) / (double)activation_bytes(wide.e);
+        printf("%s: %zu nodes, %zu weights rounded, %zu others change type, %.3f of float32's activations\n", n.name,
+               exec_graph(o.e)->n_node - 1, weights, others, share);
+        ck_assert_uint_eq(weights, 12); /* six products a layer; the classifier, of [batch, width], is float32 */
+        ck_assert_uint_eq(others, 1); /* the first words leave, or their gradients come */
+        ck_assert_uint_gt(matrices(exec_graph(o.e)), 12);
+        ck_assert(share < (pre ? 0.66 : 0.58)); /* a stream of residuals in float32 takes its share */
+        close_step(&o);
+        close_step(&wide);
+    }
+}
+END_TEST
+
+START_TEST(steps_of_tokens_are_those_of_float32)
+{
+    for (size_t i = 0; i < sizeof transformers / sizeof *transformers; i++) {
+        check_step(&transformers[i], DTYPE_F16, 2e-3);
+        check_step(&transformers[i], DTYPE_BF16, 1.5e-2);
+    }
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(weights_change_together), TEST(training_steps_change_layout_at_their_edges_only),
                                  TEST(frozen_models_change_layout_at_their_edges_only), TEST(statistics_come_out_of_convolutions),
                                  TEST(statistics_are_of_what_was_written), TEST(steps_are_those_of_float32),
                                  TEST(norms_on_the_way_in_are_those_that_are_written), TEST(cudnn_takes_norms_in),
-                                 TEST(frozen_models_are_those_of_float32), {0}};
+                                 TEST(frozen_models_are_those_of_float32), TEST(tokens_stay_narrow),
+                                 TEST(steps_of_tokens_are_those_of_float32), {0}};

@@ -4,8 +4,10 @@
  * goes through the other side's tiles in order, with the running maximum and sum of Milakov and Gimelshein, "Online
  * normalizer calculation for softmax", 2018, as in Dao et al., "FlashAttention", 2022; the gradient makes the scores anew
  * from the logarithms of the sums. dQ and (dK, dV) are two kernels, so that every sum has one owner and a fixed order.
- * Heads wider than 128 are done a row a warp. */
-#include "kernels/cuda/cuda.cuh"
+ * Heads wider than 128 are done a row a warp.
+ *
+ * Q, K, V, y and their gradients lie in H: float32, float16 or bfloat16; mask, scores and sums are float32 always. */
+#include "kernels/cuda/broadcast.cuh"
 
 /* Steps in elements of one operand: from batch to batch, head to head, token to token. */
 typedef struct head_steps {
@@ -22,27 +24,32 @@ typedef struct attention_sizes {
 } attention_sizes;
 
 /* A row's elements [c, c + 4), zeros beyond the width. */
-__device__ static inline float4 row_get(const float *p, int c, int width, bool vector)
+template <class H> __device__ static inline float4 row_get(const H *p, int c, int width, bool vector)
 {
-    if (vector)
-        return c < width ? *reinterpret_cast<const float4 *>(p + c) : make_float4(0, 0, 0, 0);
-    return make_float4(c < width ? p[c] : 0, c + 1 < width ? p[c + 1] : 0, c + 2 < width ? p[c + 2] : 0, c + 3 < width ? p[c + 3] : 0);
+    if (!vector)
+        return make_float4(c < width ? as_float(p[c]) : 0, c + 1 < width ? as_float(p[c + 1]) : 0, c + 2 < width ? as_float(p[c + 2]) : 0,
+                           c + 3 < width ? as_float(p[c + 3]) : 0);
+    if (c >= width)
+        return make_float4(0, 0, 0, 0);
+    const pack<H, 4> r = *reinterpret_cast<const pack<H, 4> *>(p + c);
+    return make_float4(as_float(r.at[0]), as_float(r.at[1]), as_float(r.at[2]), as_float(r.at[3]));
 }
-__device__ static inline void row_put(float *p, int c, int width, bool vector, float4 v)
+template <class H> __device__ static inline void row_put(H *p, int c, int width, bool vector, float4 v)
 {
     if (vector) {
+        const pack<H, 4> r = {{from_float<H>(v.x), from_float<H>(v.y), from_float<H>(v.z), from_float<H>(v.w)}};
         if (c < width)
-            *reinterpret_cast<float4 *>(p + c) = v;
+            *reinterpret_cast<pack<H, 4> *>(p + c) = r;
         return;
     }
     if (c < width)
-        p[c] = v.x;
+        p[c] = from_float<H>(v.x);
     if (c + 1 < width)
-        p[c + 1] = v.y;
+        p[c + 1] = from_float<H>(v.y);
     if (c + 2 < width)
-        p[c + 2] = v.z;
+        p[c + 2] = from_float<H>(v.z);
     if (c + 3 < width)
-        p[c + 3] = v.w;
+        p[c + 3] = from_float<H>(v.w);
 }
 
 /* D: the width, filled up. A thread has the rows ty + TY * i, i below 4, and of the scores the columns tx + 8 * j, j below
@@ -54,8 +61,8 @@ template <int D_, int TY_, int CN_> struct tile {
 };
 
 /* `rows` rows into shared memory [N][STEP], zeros beyond. */
-template <class T, int N>
-__device__ static inline void tile_load(float4 *to, const float *from, int64_t step, int64_t rows, int width, bool vector)
+template <class T, int N, class H>
+__device__ static inline void tile_load(float4 *to, const H *from, int64_t step, int64_t rows, int width, bool vector)
 {
     for (int i = (int)threadIdx.x; i < N * (T::D / 4); i += T::THREADS) {
         const int r = i / (T::D / 4), c = i % (T::D / 4) * 4;
@@ -139,9 +146,9 @@ __device__ static inline float row_sum(float v)
 /* ---- forward ---- */
 
 /* Block x is a tile of queries, y counts heads of the batch. sums: [B, H, Sq] or NULL. */
-template <class T>
-__global__ static void __launch_bounds__(T::THREADS) forward_kernel(attention_sizes s, const float *q, const float *k, const float *v,
-                                                                    const float *mask, float *y, float *sums)
+template <class T, class H>
+__global__ static void __launch_bounds__(T::THREADS) forward_kernel(attention_sizes s, const H *q, const H *k, const H *v,
+                                                                    const float *mask, H *y, float *sums)
 {
     __shared__ float4 qs[T::ROWS * T::STEP / 4], ks[T::COLS * T::STEP / 4], vs[T::COLS * T::STEP / 4];
     __shared__ float4 ps[T::ROWS * T::SCORE_STEP / 4];
@@ -149,7 +156,7 @@ __global__ static void __launch_bounds__(T::THREADS) forward_kernel(attention_si
     const int64_t row0 = (int64_t)blockIdx.x * T::ROWS;
     for (int64_t bh = blockIdx.y; bh < s.batch * s.heads; bh += gridDim.y) {
         const int64_t b = bh / s.heads, h = bh - b * s.heads;
-        const float *keys = k + b * s.k.batch + h * s.k.head, *values = v + b * s.v.batch + h * s.v.head;
+        const H *keys = k + b * s.k.batch + h * s.k.head, *values = v + b * s.v.batch + h * s.v.head;
         float most[4], sum[4];
         float4 o[4][T::WIDE];
         __syncthreads();
@@ -205,7 +212,7 @@ __global__ static void __launch_bounds__(T::THREADS) forward_kernel(attention_si
             const float all = row_sum(sum[i]), each = s.keys ? 1 / all : 0;
             if (row >= s.queries)
                 continue;
-            float *to = y + b * s.y.batch + h * s.y.head + row * s.y.token;
+            H *to = y + b * s.y.batch + h * s.y.head + row * s.y.token;
             UNROLL
             for (int j = 0; j < T::WIDE; j++)
                 row_put(to, tx * 4 + 32 * j, s.value_width, s.vector,
@@ -219,7 +226,7 @@ __global__ static void __launch_bounds__(T::THREADS) forward_kernel(attention_si
 /* ---- gradient ---- */
 
 /* delta[b, h, i] = dy times y of that row; a warp a row. */
-__global__ static void delta_kernel(attention_sizes s, const float *y, const float *dy, float *delta)
+template <class H> __global__ static void delta_kernel(attention_sizes s, const H *y, const H *dy, float *delta)
 {
     const int64_t rows = s.batch * s.heads * s.queries, warps = (int64_t)gridDim.x * (blockDim.x / 32);
     for (int64_t i = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; i < rows; i += warps) {
@@ -227,7 +234,7 @@ __global__ static void delta_kernel(attention_sizes s, const float *y, const flo
         const int64_t at = b * s.y.batch + (bh - b * s.heads) * s.y.head + (i - bh * s.queries) * s.y.token;
         float sum = 0;
         for (int d = (int)(threadIdx.x & 31); d < s.value_width; d += 32)
-            sum += y[at + d] * dy[at + d];
+            sum += as_float(y[at + d]) * as_float(dy[at + d]);
         sum = warp_sum(sum);
         if ((threadIdx.x & 31) == 0)
             delta[i] = sum;
@@ -237,14 +244,15 @@ __global__ static void delta_kernel(attention_sizes s, const float *y, const flo
 /* One side's gradients. Rows are keys (KEYS: x1, x2 = K, V; y1, y2 = Q, dy; out1, out2 = dK, dV) or queries (x1, x2 = Q, dy;
  * y1, y2 = K, V; out1 = dQ). With P the probabilities and dP = x2 y2^T: out1 = scale * P * (dP - delta) times y1, out2 = P
  * times y2. */
-typedef struct grad_operands {
-    const float *x1, *x2, *y1, *y2, *mask, *sums, *delta;
-    float *out1, *out2;
+template <class H> struct grad_operands {
+    const H *x1, *x2, *y1, *y2;
+    const float *mask, *sums, *delta;
+    H *out1, *out2;
     head_steps x1_steps, x2_steps, y1_steps, y2_steps;
-} grad_operands;
+};
 
-template <class T, bool KEYS>
-__global__ static void __launch_bounds__(T::THREADS) grad_kernel(attention_sizes s, grad_operands g)
+template <class T, bool KEYS, class H>
+__global__ static void __launch_bounds__(T::THREADS) grad_kernel(attention_sizes s, grad_operands<H> g)
 {
     __shared__ float4 xs1[T::ROWS * T::STEP / 4], xs2[T::ROWS * T::STEP / 4], ys1[T::COLS * T::STEP / 4], ys2[T::COLS * T::STEP / 4];
     __shared__ float4 ps[KEYS ? T::ROWS * T::SCORE_STEP / 4 : 1], ds[T::ROWS * T::SCORE_STEP / 4];
@@ -253,7 +261,7 @@ __global__ static void __launch_bounds__(T::THREADS) grad_kernel(attention_sizes
     for (int64_t bh = blockIdx.y; bh < s.batch * s.heads; bh += gridDim.y) {
         const int64_t b = bh / s.heads, h = bh - b * s.heads;
         const float *mask = g.mask ? g.mask + b * s.mask[0] + h * s.mask[1] : NULL;
-        const float *y1 = g.y1 + b * g.y1_steps.batch + h * g.y1_steps.head, *y2 = g.y2 + b * g.y2_steps.batch + h * g.y2_steps.head;
+        const H *y1 = g.y1 + b * g.y1_steps.batch + h * g.y1_steps.head, *y2 = g.y2 + b * g.y2_steps.batch + h * g.y2_steps.head;
         float4 o1[4][T::WIDE], o2[4][T::WIDE];
         __syncthreads();
         tile_load<T, T::ROWS>(xs1, g.x1 + b * g.x1_steps.batch + h * g.x1_steps.head + row0 * g.x1_steps.token, g.x1_steps.token,
@@ -300,13 +308,13 @@ __global__ static void __launch_bounds__(T::THREADS) grad_kernel(attention_sizes
             const int64_t row = row0 + ty + T::TY * i;
             if (row >= rows)
                 continue;
-            float *to1 = g.out1 + b * g.x1_steps.batch + h * g.x1_steps.head + row * g.x1_steps.token;
+            H *to1 = g.out1 + b * g.x1_steps.batch + h * g.x1_steps.head + row * g.x1_steps.token;
             UNROLL
             for (int j = 0; j < T::WIDE; j++)
                 row_put(to1, tx * 4 + 32 * j, s.width, s.vector, o1[i][j]);
             if (!KEYS)
                 continue;
-            float *to2 = g.out2 + b * g.x2_steps.batch + h * g.x2_steps.head + row * g.x2_steps.token;
+            H *to2 = g.out2 + b * g.x2_steps.batch + h * g.x2_steps.head + row * g.x2_steps.token;
             UNROLL
             for (int j = 0; j < T::WIDE; j++)
                 row_put(to2, tx * 4 + 32 * j, s.value_width, s.vector, o2[i][j]);
@@ -314,13 +322,13 @@ __global__ static void __launch_bounds__(T::THREADS) grad_kernel(attention_sizes
     }
 }
 
-/* ---- heads of any width: a warp a row, the lanes along the head ---- */
+/* ---- float32 heads of any width: a warp a row, the lanes along the head ---- */
 
-__device__ static inline float warp_dot(const float *x, const float *y, int width)
+template <class H> __device__ static inline float warp_dot(const H *x, const H *y, int width)
 {
     float sum = 0;
     for (int d = (int)(threadIdx.x & 31); d < width; d += 32)
-        sum += x[d] * y[d];
+        sum += as_float(x[d]) * as_float(y[d]);
     return warp_sum(sum);
 }
 __global__ static void wide_forward_kernel(attention_sizes s, const float *q, const float *k, const float *v, const float *mask, float *y,
@@ -352,7 +360,7 @@ __global__ static void wide_forward_kernel(attention_sizes s, const float *q, co
             sums[i] = most + logf(sum);
     }
 }
-template <bool KEYS> __global__ static void wide_grad_kernel(attention_sizes s, grad_operands g)
+template <bool KEYS> __global__ static void wide_grad_kernel(attention_sizes s, grad_operands<float> g)
 {
     const int64_t each = KEYS ? s.keys : s.queries, cols = KEYS ? s.queries : s.keys, rows = s.batch * s.heads * each;
     const int64_t warps = (int64_t)gridDim.x * (blockDim.x / 32);
@@ -421,72 +429,74 @@ static attention_sizes sizes_of(const kernel_args *a, const shape *y, int mask)
         s.vector &= is_vector(a->out[i].data);
     return s;
 }
-static const float *operand(const kernel_args *a, int i)
+template <class H = float> static const H *given(const kernel_args *a, int i)
 {
-    return i < a->n_in ? (const float *)a->in[i].data : NULL;
+    return i < a->n_in ? (const H *)a->in[i].data : NULL;
 }
 static dim3 grid_of(const attention_sizes &s, int64_t rows, int each)
 {
     const int64_t heads = s.batch * s.heads;
     return dim3((unsigned)((rows + each - 1) / each), (unsigned)(heads < 65535 ? heads : 65535));
 }
-
-template <class T> static void forward_with(const kernel_args *a, const attention_sizes &s)
+static int widest(const attention_sizes &s)
 {
-    LAUNCH((forward_kernel<T>), grid_of(s, s.queries, T::ROWS), T::THREADS, 0, a->queue, s, operand(a, 0), operand(a, 1), operand(a, 2),
-           operand(a, 3), (float *)a->out[0].data, a->n_out > 1 ? (float *)a->out[1].data : NULL);
+    return s.width > s.value_width ? s.width : s.value_width;
 }
-static void forward_run(const kernel_args *a)
+
+template <class T, class H> static void forward_with(const kernel_args *a, const attention_sizes &s)
+{
+    LAUNCH((forward_kernel<T, H>), grid_of(s, s.queries, T::ROWS), T::THREADS, 0, a->queue, s, given<H>(a, 0), given<H>(a, 1),
+           given<H>(a, 2), given(a, 3), (H *)a->out[0].data, a->n_out > 1 ? (float *)a->out[1].data : NULL);
+}
+template <class H> static void forward_run(const kernel_args *a)
 {
     const attention_sizes s = sizes_of(a, &a->out[0].sh, 3);
-    const int width = s.width > s.value_width ? s.width : s.value_width;
     const int64_t rows = s.batch * s.heads * s.queries;
     if (rows == 0)
         return;
-    if (width <= 32)
-        forward_with<tile<32, 16, 4>>(a, s);
-    else if (width <= 64)
-        forward_with<tile<64, 16, 4>>(a, s);
-    else if (width <= 128)
-        forward_with<tile<128, 8, 2>>(a, s);
-    else
-        LAUNCH(wide_forward_kernel, grid_for(a->queue, rows * 32, 1), CUDA_THREADS, 0, a->queue, s, operand(a, 0), operand(a, 1),
-               operand(a, 2), operand(a, 3), (float *)a->out[0].data, a->n_out > 1 ? (float *)a->out[1].data : NULL);
+    if (widest(s) <= 32)
+        forward_with<tile<32, 16, 4>, H>(a, s);
+    else if (widest(s) <= 64)
+        forward_with<tile<64, 16, 4>, H>(a, s);
+    else if (widest(s) <= 128)
+        forward_with<tile<128, 8, 2>, H>(a, s);
+    else if constexpr (sizeof(H) == sizeof(float))
+        LAUNCH(wide_forward_kernel, grid_for(a->queue, rows * 32, 1), CUDA_THREADS, 0, a->queue, s, given(a, 0), given(a, 1),
+               given(a, 2), given(a, 3), (float *)a->out[0].data, a->n_out > 1 ? (float *)a->out[1].data : NULL);
 }
 
-template <class T> static void grad_with(const kernel_args *a, const attention_sizes &s, const grad_operands &queries,
-                                         const grad_operands &keys)
+template <class T, class H> static void grad_with(const kernel_args *a, const attention_sizes &s, const grad_operands<H> &queries,
+                                                  const grad_operands<H> &keys)
 {
     if (s.queries > 0)
-        LAUNCH((grad_kernel<T, false>), grid_of(s, s.queries, T::ROWS), T::THREADS, 0, a->queue, s, queries);
+        LAUNCH((grad_kernel<T, false, H>), grid_of(s, s.queries, T::ROWS), T::THREADS, 0, a->queue, s, queries);
     if (s.keys > 0)
-        LAUNCH((grad_kernel<T, true>), grid_of(s, s.keys, T::ROWS), T::THREADS, 0, a->queue, s, keys);
+        LAUNCH((grad_kernel<T, true, H>), grid_of(s, s.keys, T::ROWS), T::THREADS, 0, a->queue, s, keys);
 }
 static size_t grad_workspace(const kernel_args *a)
 {
     return (size_t)shape_count(&a->in[5].sh) * sizeof(float);
 }
-static void grad_run(const kernel_args *a)
+template <class H> static void grad_run(const kernel_args *a)
 {
     const attention_sizes s = sizes_of(a, &a->in[3].sh, 6);
-    const int width = s.width > s.value_width ? s.width : s.value_width;
     const int64_t heads = s.batch * s.heads, rows = heads * s.queries;
-    const float *q = operand(a, 0), *k = operand(a, 1), *v = operand(a, 2), *dy = operand(a, 4);
+    const H *q = given<H>(a, 0), *k = given<H>(a, 1), *v = given<H>(a, 2), *y = given<H>(a, 3), *dy = given<H>(a, 4);
     float *delta = (float *)a->work;
     if (heads == 0)
         return;
     if (rows > 0)
-        LAUNCH(delta_kernel, grid_for(a->queue, rows * 32, 1), CUDA_THREADS, 0, a->queue, s, operand(a, 3), dy, delta);
-    const grad_operands queries = {q, dy, k, v, operand(a, 6), operand(a, 5), delta, (float *)a->out[0].data, NULL, s.q, s.y, s.k, s.v};
-    const grad_operands keys = {k, v, q, dy, operand(a, 6), operand(a, 5), delta, (float *)a->out[1].data, (float *)a->out[2].data,
-                                s.k, s.v, s.q, s.y};
-    if (width <= 32)
+        LAUNCH((delta_kernel<H>), grid_for(a->queue, rows * 32, 1), CUDA_THREADS, 0, a->queue, s, y, dy, delta);
+    const grad_operands<H> queries = {q, dy, k, v, given(a, 6), given(a, 5), delta, (H *)a->out[0].data, NULL, s.q, s.y, s.k, s.v};
+    const grad_operands<H> keys = {k, v, q, dy, given(a, 6), given(a, 5), delta, (H *)a->out[1].data, (H *)a->out[2].data,
+                                   s.k, s.v, s.q, s.y};
+    if (widest(s) <= 32)
         grad_with<tile<32, 8, 4>>(a, s, queries, keys);
-    else if (width <= 64)
+    else if (widest(s) <= 64)
         grad_with<tile<64, 8, 4>>(a, s, queries, keys);
-    else if (width <= 128)
+    else if (widest(s) <= 128)
         grad_with<tile<128, 4, 2>>(a, s, queries, keys);
-    else {
+    else if constexpr (sizeof(H) == sizeof(float)) {
         if (rows > 0)
             LAUNCH(wide_grad_kernel<false>, grid_for(a->queue, rows * 32, 1), CUDA_THREADS, 0, a->queue, s, queries);
         if (s.keys > 0)
@@ -494,7 +504,17 @@ static void grad_run(const kernel_args *a)
     }
 }
 
+static bool takes_heads(const kernel_args *a)
+{
+    return a->in[0].sh.dim[3] <= 128 && a->in[2].sh.dim[3] <= 128;
+}
+#define HALF_ROWS(E, H)                                                                                                \
+    {.op = OP_ATTENTION, .name = "attention " #E, .run = forward_run<H>, .takes = takes_heads, .narrow = DTYPE_##E, .narrow_in = 7, \
+     .narrow_out = 1},                                                                                                 \
+    {.op = OP_ATTENTION_GRAD, .name = "attention grad " #E, .run = grad_run<H>, .workspace = grad_workspace,           \
+     .takes = takes_heads, .narrow = DTYPE_##E, .narrow_in = 31, .narrow_out = 7}
+
 CUDA_TABLE(attention) = {
-    {.op = OP_ATTENTION, .type = DTYPE_F32, .name = "attention", .run = forward_run},
-    {.op = OP_ATTENTION_GRAD, .type = DTYPE_F32, .name = "attention grad", .run = grad_run, .workspace = grad_workspace},
-    KERNEL_END};
+    {.op = OP_ATTENTION, .type = DTYPE_F32, .name = "attention", .run = forward_run<float>},
+    {.op = OP_ATTENTION_GRAD, .type = DTYPE_F32, .name = "attention grad", .run = grad_run<float>, .workspace = grad_workspace},
+    HALF_ROWS(F16, __half), HALF_ROWS(BF16, __nv_bfloat16), KERNEL_END};

@@ -70,11 +70,13 @@ typedef struct blas_key {
     int64_t m, n, k;                      /* y [m, n] = A [m, k] times B [k, n], each product of the batch */
     int64_t count, a_step, b_step;        /* products, and elements from one's operand to the next's (0: the same) */
     int32_t a_transposed, b_transposed;   /* lies as [k, m], [n, k] */
-    int32_t type;                         /* of A and B: BLAS_R_32F, _16F, _16BF or _8F_E4M3; y, C and sums are float32 */
+    int32_t type;                         /* of A and B: BLAS_R_32F, _16F, _16BF or _8F_E4M3; sums are float32 */
+    int32_t y_type;                       /* of y, C, the bias and what AUX keeps: BLAS_R_32F, or `type` */
     int32_t epilogue;                     /* BLAS_EPILOGUE_*: relu, bias, gelu by tanh, and what it was made of kept (AUX); the
                                              slope by what was kept; sums over k of an operand */
     int32_t compute;                      /* BLAS_COMPUTE_* */
     int32_t adds;                         /* y = alpha A B + beta C */
+    int32_t unused;                       /* 0: no byte is without a name */
 } blas_key;
 
 typedef struct blas_plan {

@@ -101,7 +101,7 @@ static bool make_layouts(const blas_api *api, blas_plan *p)
     bool ta = k->a_transposed != 0, tb = k->b_transposed != 0;
     return make_layout(api, k, k->type, ta ? k->k : k->m, ta ? k->m : k->k, k->a_step, &p->a) &&
            make_layout(api, k, k->type, tb ? k->n : k->k, tb ? k->k : k->n, k->b_step, &p->b) &&
-           make_layout(api, k, BLAS_R_32F, k->m, k->n, k->m * k->n, &p->y);
+           make_layout(api, k, k->y_type, k->m, k->n, k->m * k->n, &p->y);
 }
 
 static bool set_preference(const blas_api *api, void *preference)

@@ -1,5 +1,5 @@
 /* dnn_attention.cu - FusedAttention through cuDNN (dnn.h) where its products may be rounded to float16 or bfloat16: Q, K and V are
- * rounded, the library's engine multiplies on tensor cores, y and the sums leave as float32. Without a mask, for heads of a
+ * rounded, or lie so, the library's engine multiplies on tensor cores, y leaves as Q came and the sums as float32. Without a mask, for heads of a
  * multiple of 8 up to 128 and for more than a few keys; everything else, and the gradient, is done by attention.cu. */
 #include "kernels/cuda/cuda.cuh"
 extern "C" {
@@ -61,15 +61,24 @@ static void copy_heads(int64_t *to, const shape *s, bool tokens)
     to[3] = s->dim[3];
 }
 
+/* What Q, K and V lie in, or are to be rounded to. */
+static int64_t precision_of(const kernel_args *a)
+{
+    const dtype t = a->in[0].type;
+    if (t == DTYPE_F32)
+        return ((const attention_attrs *)a->attr)->precision;
+    return t == DTYPE_F16 ? PRECISION_F16 : PRECISION_BF16;
+}
+
 static const dnn_plan *plan_of(const kernel_args *a)
 {
     const attention_attrs *at = (const attention_attrs *)a->attr;
     dnn_key k;
-    if (!a->queue->dnn || at->precision == PRECISION_FP32 || is_there(a, 3) || shape_count(&a->out[0].sh) < 1)
+    if (!a->queue->dnn || precision_of(a) == PRECISION_FP32 || is_there(a, 3) || shape_count(&a->out[0].sh) < 1)
         return NULL;
     memset(&k, 0, sizeof k);
     k.kind = DNN_ATTENTION;
-    k.type = at->precision == PRECISION_F16 ? DNN_HALF : DNN_BFLOAT16;
+    k.type = precision_of(a) == PRECISION_F16 ? DNN_HALF : DNN_BFLOAT16;
     k.axes = 2;
     k.deterministic = a->queue->deterministic;
     k.tokens = (at->q_tokens != 0) | (at->k_tokens != 0) << 1 | (at->v_tokens != 0) << 2 | (at->y_tokens != 0) << 3;
@@ -139,6 +148,27 @@ static void run(const kernel_args *a)
     ((const attention_attrs *)a->attr)->precision == PRECISION_F16 ? run_in<__half>(a) : run_in<__nv_bfloat16>(a);
 }
 
-CUDA_TABLE(dnn_attention) = {{.op = OP_ATTENTION, .type = DTYPE_F32, .name = "attention cuDNN", .run = run, .workspace = workspace,
+/* Everything lies as the library takes it. */
+static size_t half_workspace(const kernel_args *a)
+{
+    return cuda_dnn_workspace(a->queue, plan_of(a));
+}
+static void run_half(const kernel_args *a)
+{
+    float scale = (float)((const attention_attrs *)a->attr)->scale;
+    void *operand[DNN_OPERANDS] = {};
+    operand[DNN_X] = a->in[0].data;
+    operand[DNN_W] = a->in[1].data;
+    operand[DNN_V] = a->in[2].data;
+    operand[DNN_Y] = a->out[0].data;
+    operand[DNN_SUMS] = a->n_out > 1 ? a->out[1].data : NULL;
+    operand[DNN_SCALE] = &scale;
+    cuda_dnn_run(a->queue, plan_of(a), operand, a->work);
+}
+#define HALF_ROW(E)                                                                                                    \
+    {.op = OP_ATTENTION, .name = "attention cuDNN " #E, .run = run_half, .workspace = half_workspace, .takes = takes,  \
+     .narrow = DTYPE_##E, .narrow_in = 7, .narrow_out = 1}
+
+CUDA_TABLE(dnn_attention) = {HALF_ROW(F16), HALF_ROW(BF16), {.op = OP_ATTENTION, .type = DTYPE_F32, .name = "attention cuDNN", .run = run, .workspace = workspace,
                               .takes = takes},
                              KERNEL_END};

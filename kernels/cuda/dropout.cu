@@ -1,4 +1,5 @@
 /* dropout.cu - dropout while training (src/ops/dropout.c), with the CPU's masks, and in evaluation, which copies. */
+#include "kernels/cuda/broadcast.cuh"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/index.cuh"
 #include "kernels/cuda/philox.cuh"
@@ -6,36 +7,36 @@
 #define DRAWS 1024u /* of four numbers in a block of the mask (kernels/cpu/dropout_ref.c) */
 
 /* Four elements and one draw a thread. x may be y. */
-__global__ static void dropout_train_kernel(float *y, const float *x, const int64_t *counter, int64_t n, uint64_t seed,
-                                            uint32_t below, double scale, bool vector)
+template <class T>
+__global__ static void dropout_train_kernel(T *y, const T *x, const int64_t *counter, int64_t n, uint64_t seed, uint32_t below, double scale)
 {
     GRID_STRIDE(i, (n + 3) / 4)
     {
         const uint4 r = philox_draw(seed, RNG_DROPOUT, (uint64_t)*counter, (uint32_t)(i / DRAWS), (uint32_t)(i % DRAWS));
-        if (vector && 4 * i + 4 <= n) {
-            const float4 v = reinterpret_cast<const float4 *>(x)[i];
-            reinterpret_cast<float4 *>(y)[i] =
-                make_float4(r.x >= below ? (float)((double)v.x * scale) : 0.0f, r.y >= below ? (float)((double)v.y * scale) : 0.0f,
-                            r.z >= below ? (float)((double)v.z * scale) : 0.0f, r.w >= below ? (float)((double)v.w * scale) : 0.0f);
+        const uint32_t word[4] = {r.x, r.y, r.z, r.w};
+        if (4 * i + 4 <= n) {
+            pack<T, 4> p = pack_load<T, 4>(x, 4 * i);
+            UNROLL
+            for (int k = 0; k < 4; k++)
+                p.at[k] = from_float<T>(word[k] >= below ? (float)((double)as_float(p.at[k]) * scale) : 0.0f);
+            pack_store<T, 4>(y, 4 * i, p);
             continue;
         }
-        const uint32_t word[4] = {r.x, r.y, r.z, r.w};
         UNROLL
         for (int k = 0; k < 4; k++)
             if (4 * i + k < n)
-                y[4 * i + k] = word[k] >= below ? (float)((double)x[4 * i + k] * scale) : 0.0f;
+                y[4 * i + k] = from_float<T>(word[k] >= below ? (float)((double)as_float(x[4 * i + k]) * scale) : 0.0f);
     }
 }
 
-static void dropout_train(const kernel_args *a)
+template <class T> static void dropout_train(const kernel_args *a)
 {
     const dropout_attrs *at = (const dropout_attrs *)a->attr;
     const int64_t n = shape_count(&a->in[0].sh);
-    const float *x = (const float *)a->in[0].data;
-    float *y = (float *)a->out[0].data;
     if (n > 0)
-        LAUNCH(dropout_train_kernel, grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, y, x, (const int64_t *)a->in[1].data, n,
-               (uint64_t)at->seed, (uint32_t)(at->ratio * 0x1p32), 1 / (1 - at->ratio), is_vector(x) && is_vector(y));
+        LAUNCH((dropout_train_kernel<T>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (T *)a->out[0].data,
+               (const T *)a->in[0].data, (const int64_t *)a->in[1].data, n, (uint64_t)at->seed, (uint32_t)(at->ratio * 0x1p32),
+               1 / (1 - at->ratio));
 }
 
 /* The same masks on images channels last: a thread has four elements of one draw, pixels beside each other of one channel where
@@ -91,7 +92,11 @@ static void dropout(const kernel_args *a)
 
 CUDA_TABLE(dropout) = {
     {.op = OP_DROPOUT, .type = DTYPE_NONE, .name = "dropout", .run = dropout},
-    {.op = OP_DROPOUT_TRAIN, .type = DTYPE_F32, .name = "dropout train", .run = dropout_train},
+    {.op = OP_DROPOUT_TRAIN, .type = DTYPE_F32, .name = "dropout train", .run = dropout_train<float>},
+    {.op = OP_DROPOUT_TRAIN, .name = "dropout train plain F16", .run = dropout_train<__half>, .narrow = DTYPE_F16, .narrow_in = 1,
+     .narrow_out = 1},
+    {.op = OP_DROPOUT_TRAIN, .name = "dropout train plain BF16", .run = dropout_train<__nv_bfloat16>, .narrow = DTYPE_BF16,
+     .narrow_in = 1, .narrow_out = 1},
     {.op = OP_DROPOUT_TRAIN, .type = DTYPE_F16, .name = "dropout train F16", .run = dropout_last<__half>, .blocked_in = 1, .blocked_out = 1},
     {.op = OP_DROPOUT_TRAIN, .type = DTYPE_BF16, .name = "dropout train BF16", .run = dropout_last<__nv_bfloat16>, .blocked_in = 1,
      .blocked_out = 1},

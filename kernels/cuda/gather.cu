@@ -413,7 +413,7 @@ static void gather_elements_grad(const kernel_args *a)
 }
 
 CUDA_TABLE(gather) = {
-    {.op = OP_GATHER, .type = DTYPE_NONE, .name = "gather", .run = gather},
+    {.op = OP_GATHER, .type = DTYPE_NONE, .name = "gather", .run = gather, .narrow_in = 1, .narrow_out = 1},
     {.op = OP_GATHER_GRAD, .type = DTYPE_F32, .name = "gather grad", .run = gather_grad, .workspace = gather_grad_work,
      .takes = few_indices},
     {.op = OP_GATHER_ROWS, .type = DTYPE_F32, .name = "gather rows", .run = gather_rows, .workspace = gather_rows_work},

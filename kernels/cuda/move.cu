@@ -354,10 +354,10 @@ static bool takes_few(const kernel_args *a)
     {.op = OP_SLICE, .type = DTYPE_##E, .name = "slice channels last " #E, .run = slice_last, .blocked_in = 1, .blocked_out = 1},
 
 CUDA_TABLE(move) = {
-    {.op = OP_TRANSPOSE, .type = DTYPE_NONE, .name = "transpose", .run = transpose},
-    {.op = OP_CONCAT, .type = DTYPE_NONE, .name = "concat", .run = concat},
-    {.op = OP_SPLIT, .type = DTYPE_NONE, .name = "split", .run = split},
-    {.op = OP_SLICE, .type = DTYPE_NONE, .name = "slice", .run = slice},
-    {.op = OP_EXPAND, .type = DTYPE_NONE, .name = "expand", .run = repeat},
-    {.op = OP_TILE, .type = DTYPE_NONE, .name = "tile", .run = repeat},
+    {.op = OP_TRANSPOSE, .type = DTYPE_NONE, .name = "transpose", .run = transpose, .narrow_in = 1, .narrow_out = 1},
+    {.op = OP_CONCAT, .type = DTYPE_NONE, .name = "concat", .run = concat, .narrow_in = UINT32_MAX, .narrow_out = 1},
+    {.op = OP_SPLIT, .type = DTYPE_NONE, .name = "split", .run = split, .narrow_in = 1, .narrow_out = UINT32_MAX},
+    {.op = OP_SLICE, .type = DTYPE_NONE, .name = "slice", .run = slice, .narrow_in = 1, .narrow_out = 1},
+    {.op = OP_EXPAND, .type = DTYPE_NONE, .name = "expand", .run = repeat, .narrow_in = 1, .narrow_out = 1},
+    {.op = OP_TILE, .type = DTYPE_NONE, .name = "tile", .run = repeat, .narrow_in = 1, .narrow_out = 1},
     LAST_ROWS(F16) LAST_ROWS(BF16) KERNEL_END};

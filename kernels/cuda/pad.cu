@@ -375,7 +375,7 @@ static void tile_grad(const kernel_args *a)
 }
 
 CUDA_TABLE(pad) = {
-    {.op = OP_SLICE_GRAD, .type = DTYPE_NONE, .name = "slice grad", .run = slice_grad},
+    {.op = OP_SLICE_GRAD, .type = DTYPE_NONE, .name = "slice grad", .run = slice_grad, .narrow_in = 1, .narrow_out = 1},
     {.op = OP_PAD, .type = DTYPE_NONE, .name = "pad", .run = pad},
     {.op = OP_PAD_GRAD, .type = DTYPE_F32, .name = "pad grad", .run = pad_grad},
     {.op = OP_TILE_GRAD, .type = DTYPE_F32, .name = "tile grad", .run = tile_grad},

@@ -166,6 +166,49 @@ template <dtype H> static bool takes_numbers(const kernel_args *a)
     return true;
 }
 
+/* ---- plain tensors: sums over all axes but the last (gradients of biases) ---- */
+
+static int64_t last_width(const kernel_args *a)
+{
+    return a->in[0].sh.dim[a->in[0].sh.rank - 1];
+}
+static last_span rows_span(const kernel_args *a, int v)
+{
+    return last_span_of(shape_count(&a->in[0].sh) / last_width(a), last_width(a), v);
+}
+static size_t rows_work(const kernel_args *a)
+{
+    const last_span eight = rows_span(a, 8), one = rows_span(a, 1);
+    const int pieces = one.pieces > eight.pieces ? one.pieces : eight.pieces;
+    return pieces > 1 ? (size_t)last_width(a) * (size_t)pieces * sizeof(float) : 0;
+}
+template <class T, int V> static void rows_by(const kernel_args *a)
+{
+    const last_span s = rows_span(a, V);
+    const int64_t width = last_width(a);
+    float *y = (float *)a->out[0].data, *part = (float *)a->work;
+    LAUNCH((half_reduce_kernel<adding, T, V, float>), last_grid(&s), LAST_THREADS, 0, a->queue, y, part, (const T *)a->in[0].data, 1.0f, s);
+    if (s.pieces > 1)
+        LAUNCH((half_reduce_join_kernel<adding, float>), dim3((unsigned)((width + JOIN_CHANNELS - 1) / JOIN_CHANNELS)), LAST_THREADS, 0,
+               a->queue, y, part, 1.0f, width, s.pieces);
+}
+template <class T> static void rows_sum(const kernel_args *a)
+{
+    if (last_vector(last_width(a), is_vector(a->in[0].data)) == 8)
+        rows_by<T, 8>(a);
+    else
+        rows_by<T, 1>(a);
+}
+static bool takes_rows(const kernel_args *a)
+{
+    const reduce_attrs *at = (const reduce_attrs *)a->attr;
+    const int rank = a->in[0].sh.rank;
+    uint32_t mask = 0;
+    for (int64_t i = 0; i < at->axes.n; i++)
+        mask |= 1u << (at->axes.v[i] < 0 ? at->axes.v[i] + rank : at->axes.v[i]);
+    return rank >= 2 && takes_any(a) && mask == (1u << (rank - 1)) - 1;
+}
+
 #define REDUCE_ROWS(E, T)                                                                                              \
     {.op = OP_GLOBAL_AVERAGE_POOL, .type = DTYPE_##E, .name = "global_average_pool " #E, .run = reduce<adding, T, float, true>, \
      .workspace = reduce_work, .takes = takes_any, .blocked_in = 1},                                                   \
@@ -178,6 +221,8 @@ template <dtype H> static bool takes_numbers(const kernel_args *a)
     {.op = OP_REDUCE_SUM, .type = DTYPE_##E, .name = "sum of pixels " #E, .run = reduce<adding, T, float, false>,      \
      .workspace = reduce_work, .takes = takes_pixels, .blocked_in = 1},                                                \
     {.op = OP_EXPAND, .type = DTYPE_F32, .name = "expand to pixels " #E, .run = spread<T>, .takes = takes_numbers<DTYPE_##E>, \
-     .blocked_out = 1},
+     .blocked_out = 1},                                                                                                \
+    {.op = OP_REDUCE_SUM, .name = "sum of rows " #E, .run = rows_sum<T>, .workspace = rows_work, .takes = takes_rows,  \
+     .narrow = DTYPE_##E, .narrow_in = 1},
 
 CUDA_TABLE(reduce_half) = {REDUCE_ROWS(F16, __half) REDUCE_ROWS(BF16, __nv_bfloat16) KERNEL_END};

@@ -1,5 +1,6 @@
 /* reorder.cu - between images that lie plain in float32, [N, C, pixels], and channels last, [N, pixels, C], in float16, bfloat16
- * or float32: one pass that changes order and type. */
+ * or float32: one pass that changes order and type. Between plain tensors: of type alone. */
+#include "kernels/cuda/broadcast.cuh"
 #include "kernels/cuda/element.cuh"
 
 #define TILE 32
@@ -32,11 +33,25 @@ __global__ static void reorder_kernel(To *y, const From *x, int64_t rows, int64_
     }
 }
 
-/* One channel, or one pixel: both orders are the same. */
+/* One channel, or one pixel, or plain on both sides: both orders are the same. */
 template <class From, class To> __global__ static void convert_kernel(To *y, const From *x, int64_t n)
 {
-    GRID_STRIDE(i, n)
-    y[i] = converted<From, To>(x[i]);
+    for_packs<8>(n, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<From, V> p = pack_load<From, V>(x, i);
+        pack<To, V> r;
+        UNROLL
+        for (int v = 0; v < V; v++)
+            r.at[v] = converted<From, To>(p.at[v]);
+        pack_store<To, V>(y, i, r);
+    });
+}
+template <class From, class To> static void convert(const kernel_args *a)
+{
+    const int64_t n = shape_count(&a->out[0].sh);
+    if (n > 0)
+        LAUNCH((convert_kernel<From, To>), grid_for(a->queue, n, 8), CUDA_THREADS, 0, a->queue, (To *)a->out[0].data,
+               (const From *)a->in[0].data, n);
 }
 
 template <class From, class To> static void reorder(const kernel_args *a)
@@ -49,8 +64,7 @@ template <class From, class To> static void reorder(const kernel_args *a)
     const bool to_last = a->out[0].block != 0;
     const int64_t rows = to_last ? channels : pixels, cols = to_last ? pixels : channels;
     if (rows == 1 || cols == 1) {
-        LAUNCH((convert_kernel<From, To>), grid_for(a->queue, n, 4), CUDA_THREADS, 0, a->queue, (To *)a->out[0].data,
-               (const From *)a->in[0].data, n);
+        convert<From, To>(a);
         return;
     }
     const int64_t row_tiles = (rows + TILE - 1) / TILE, col_tiles = (cols + TILE - 1) / TILE, tiles = images * row_tiles * col_tiles;
@@ -144,5 +158,12 @@ template <dtype In, dtype Out> static bool converts(const kernel_args *a)
     {.op = OP_REORDER, .type = type_, .name = "reorder from channels last, " #T, .run = reorder<T, float>,             \
      .takes = converts<type_, DTYPE_F32>, .blocked_in = 1}
 
+/* Rows for plain operands, the one with a type that the other has not. */
+#define PLAIN_PAIR(type_, T)                                                                                           \
+    {.op = OP_REORDER, .name = "round to " #T, .run = convert<float, T>, .takes = converts<DTYPE_F32, type_>,          \
+     .narrow = type_, .narrow_out = 1},                                                                                \
+    {.op = OP_REORDER, .name = "widen " #T, .run = convert<T, float>, .takes = converts<type_, DTYPE_F32>, .narrow = type_, .narrow_in = 1}
+
 CUDA_TABLE(reorder) = {PAIR(DTYPE_F16, __half), PAIR(DTYPE_BF16, __nv_bfloat16), PAIR(DTYPE_F32, float), WEIGHTS_ROW(DTYPE_F16, __half),
-                       WEIGHTS_ROW(DTYPE_BF16, __nv_bfloat16), KERNEL_END};
+                       WEIGHTS_ROW(DTYPE_BF16, __nv_bfloat16), PLAIN_PAIR(DTYPE_F16, __half), PLAIN_PAIR(DTYPE_BF16, __nv_bfloat16),
+                       KERNEL_END};

@@ -9,7 +9,7 @@
 
 #define ROW_THREADS 256
 
-/* Launches kernel<V, K, BLOCK, flag>. A grid goes round; a kernel that must not, because its sums belong to blocks, takes
+/* Launches kernel<V, K, BLOCK, flag>, flag a constant of any kind. A grid goes round; a kernel that must not, because its sums belong to blocks, takes
  * LAUNCH_ROWS_ON with a grid of its own (of warps, 8 to a block, where BLOCK is false). */
 #define LAUNCH_ROWS(kernel, flag, rows, d, vector, q, ...)                                                             \
     LAUNCH_ROWS_ON(kernel, flag, row_grid(q, rows, d, vector), d, vector, q, __VA_ARGS__)

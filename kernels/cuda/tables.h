@@ -3,6 +3,7 @@
 #define CUDA_TABLES(X) \
     X(blas) \
     X(blas_grad) \
+    X(blas_half) \
     X(dnn) \
     X(dnn_attention) \
     X(attention) \
@@ -11,6 +12,7 @@
     X(batch_norm_half) \
     X(binary) \
     X(binary_half) \
+    X(binary_rows) \
     X(cast) \
     X(conv) \
     X(conv_half) \
@@ -22,6 +24,7 @@
     X(fp8) \
     X(gather) \
     X(gemm) \
+    X(gemm_half) \
     X(kd_loss) \
     X(layer_norm) \
     X(linear_grad) \

@@ -1,5 +1,5 @@
 /* unary_half.cu - elementwise operators with one input (ops/unary.def), and their gradients, on images in float16 or bfloat16,
- * channels last; computed in float32. The result may lie over an input. */
+ * channels last, and on plain tensors in these; computed in float32. The result may lie over an input. */
 #include "kernels/cuda/unary.cuh"
 
 #include <type_traits>
@@ -69,7 +69,8 @@ template <class DO, class T> static void half_unary_grad(const kernel_args *a)
 }
 
 #define ROW(O, object, H, launcher, in)                                                                                \
-    {.op = OP_##O, .type = DTYPE_##H, .name = #object " " #H, .run = launcher, .blocked_in = in, .blocked_out = 1},
+    {.op = OP_##O, .type = DTYPE_##H, .name = #object " " #H, .run = launcher, .blocked_in = in, .blocked_out = 1},     \
+    {.op = OP_##O, .name = #object " plain " #H, .run = launcher, .narrow = DTYPE_##H, .narrow_in = in, .narrow_out = 1},
 #define FORWARD_ROWS(E, object)                                                                                        \
     ROW(E, object, F16, (half_unary<object##_of, __half>), 1) ROW(E, object, BF16, (half_unary<object##_of, __nv_bfloat16>), 1)
 

@@ -11,7 +11,8 @@
 typedef enum layout_choice {
     LAYOUT_AUTO,   /* where it pays */
     LAYOUT_PLAIN,  /* nowhere */
-    LAYOUT_BLOCKED /* wherever a kernel takes it (tests) */
+    LAYOUT_BLOCKED, /* wherever a kernel takes it (tests) */
+    LAYOUT_NARROW   /* nowhere, but narrow wherever a kernel takes that (tests) */
 } layout_choice;
 
 typedef struct backend_options {
@@ -61,13 +62,17 @@ struct backend {
     int threads;
     isa level; /* the best instruction set in use */
     int32_t block; /* channels in a block of blocked layout; BLOCK_ALL: all of a tensor (channels last); 0: there is none */
-    dtype narrow;  /* float32 operands lie in this type where they are blocked (backend_narrow); DTYPE_NONE: as float32 */
+    dtype narrow;  /* float32 operands lie in this type where they are blocked, and where rows of plain ones take it
+                      (backend_narrow); DTYPE_NONE: as float32 */
     layout_choice layout;
     /* The row that runs a node on these operands (data pointers may be NULL), or NULL when there is none. */
     const kernel_row *(*find)(const backend *b, op_id op, const kernel_args *a);
     /* The best row with blocked operands that takes plain shapes `a`; sets the blocks in `a` as the row wants them. NULL:
      * there is none, `a` stays plain. */
     const kernel_row *(*find_blocked)(const backend *b, op_id op, kernel_args *a);
+    /* The best row with plain operands in the narrow type (kernel_row.narrow_in, narrow_out) that takes float32 operands `a`,
+     * which it leaves as they are; NULL: there is none. NULL itself where there are no such rows. */
+    const kernel_row *(*find_narrow)(const backend *b, op_id op, kernel_args *a);
     status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned; on a remote one device memory */
     void (*free)(backend *b, void *p, size_t bytes);
     /* Set when the backend has memory of its own, that only its kernels reach: what the executor needs to bring values
@@ -92,7 +97,7 @@ void backend_close(backend *b);
 typedef void (*backend_teller)(void *ctx, const char *name, bool good, const char *what);
 void backend_survey(backend_teller tell, void *ctx);
 /* Graphs that are opened from now on compute in float16 or bfloat16 (DTYPE_NONE: float32) where the backend has kernels
- * for that: images between them lie in it, channels last; sums, statistics, losses and parameters stay float32.
+ * for that: images between them lie in it, channels last, and what lies between linear layers in its own order; sums, statistics, losses and parameters stay float32.
  * ST_UNAVAILABLE where the backend has no such kernels. */
 MUST_USE status backend_narrow(backend *b, dtype t);
 /* The block of a blocked tensor with so many channels. */

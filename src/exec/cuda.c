@@ -302,6 +302,26 @@ static bool lies_so(const kernel_tensor *t, uint32_t mask, int i)
     return t->block == (is_masked(t, mask, i) ? (int32_t)t->sh.dim[1] : 0);
 }
 
+/* Whether plain operands lie in the row's narrow type where it wants that, and at least one does. */
+static bool is_narrow_as_wanted(const kernel_row *r, const kernel_args *a)
+{
+    bool some = !r->narrow;
+    for (int i = 0; r->narrow && i < a->n_in + a->n_out; i++) {
+        const bool in = i < a->n_in;
+        const int k = in ? i : i - a->n_in;
+        const kernel_tensor *t = in ? &a->in[k] : &a->out[k];
+        if (!is_masked(t, in ? r->narrow_in : r->narrow_out, k)) {
+            if (t->type == r->narrow) /* a tensor that is of this type by itself */
+                return false;
+            continue;
+        }
+        some |= t->type == r->narrow;
+        if (t->type != r->narrow && (t->type != DTYPE_F32 || !is_masked(t, in ? r->either_in : r->either_out, k)))
+            return false;
+    }
+    return some;
+}
+
 static bool lies_as_wanted(const kernel_row *r, const kernel_args *a)
 {
     for (int i = 0; i < a->n_in; i++)
@@ -310,21 +330,22 @@ static bool lies_as_wanted(const kernel_row *r, const kernel_args *a)
     for (int i = 0; i < a->n_out; i++)
         if (!lies_so(&a->out[i], r->blocked_out, i))
             return false;
-    return true;
+    return is_narrow_as_wanted(r, a);
 }
 
 static bool takes(const kernel_row *r, const kernel_args *a)
 {
-    return (r->type == kernel_type(a) || r->type == DTYPE_NONE) && (!r->takes || r->takes(a));
+    return (r->narrow || r->type == kernel_type(a) || r->type == DTYPE_NONE) && (!r->takes || r->takes(a));
 }
 
 static const kernel_row *cuda_find(const backend *b, op_id op, const kernel_args *a)
 {
     kernel_args asked = *a;
     asked.queue = b->queue;
-    for (const kernel_row *const *r = ((const cuda_backend *)(const void *)b)->row[op]; *r; r++)
-        if (lies_as_wanted(*r, a) && takes(*r, &asked))
-            return *r;
+    for (int plain = 0; plain < 2; plain++) /* rows for narrow operands first: others may take them for tensors of that type */
+        for (const kernel_row *const *r = ((const cuda_backend *)(const void *)b)->row[op]; *r; r++)
+            if (!(*r)->narrow == (plain != 0) && lies_as_wanted(*r, a) && takes(*r, &asked))
+                return *r;
     return NULL;
 }
 
@@ -361,6 +382,48 @@ static const kernel_row *cuda_find_blocked(const backend *b, op_id op, kernel_ar
         if (((*r)->blocked_in | (*r)->blocked_out) && lay_all_out(b, a, (*r)->blocked_in, (*r)->blocked_out) && takes(*r, a))
             return *r;
     lay_all_out(b, a, 0, 0);
+    return NULL;
+}
+
+static bool all_float(const kernel_tensor *t, int n, uint32_t mask)
+{
+    for (int i = 0; i < n; i++)
+        if (is_masked(&t[i], mask, i) && t[i].type != DTYPE_F32)
+            return false;
+    return true;
+}
+
+/* Operands of the mask are said to be narrow, or float32 again. */
+static void make_narrow(const backend *b, kernel_tensor *t, int n, uint32_t mask, bool narrow)
+{
+    for (int i = 0; i < n; i++)
+        if (is_masked(&t[i], mask, i) && t[i].type == (narrow ? DTYPE_F32 : b->narrow))
+            t[i].type = narrow ? b->narrow : DTYPE_F32;
+}
+
+static const kernel_row *cuda_find_narrow(const backend *b, op_id op, kernel_args *a)
+{
+    a->queue = b->queue;
+    if (a->n_in > 32 || a->n_out > 32) /* more than a mask has bits */
+        return NULL;
+    for (int i = 0; i < a->n_in + a->n_out; i++) {
+        const kernel_tensor *t = i < a->n_in ? &a->in[i] : &a->out[i - a->n_in];
+        if (t->block || t->type == b->narrow) /* of that type already: not ours to change */
+            return NULL;
+    }
+    for (const kernel_row *const *r = ((const cuda_backend *)(const void *)b)->row[op]; *r; r++) {
+        const uint32_t in = (*r)->narrow_in & ~(*r)->either_in, out = (*r)->narrow_out & ~(*r)->either_out;
+        if (!((*r)->narrow_in | (*r)->narrow_out) || ((*r)->narrow && (*r)->narrow != b->narrow))
+            continue;
+        const bool can = all_float(a->in, a->n_in, (*r)->narrow_in) && all_float(a->out, a->n_out, (*r)->narrow_out);
+        make_narrow(b, a->in, a->n_in, in, can);
+        make_narrow(b, a->out, a->n_out, out, can);
+        const bool found = can && takes(*r, a);
+        make_narrow(b, a->in, a->n_in, in, false);
+        make_narrow(b, a->out, a->n_out, out, false);
+        if (found)
+            return *r;
+    }
     return NULL;
 }
 
@@ -500,7 +563,8 @@ status cuda_open(const cuda_api *api, const kernel_row *const *tables, open_libs
     TRY(find_device(api, index));
     TRY(mem_alloc(&c, 1, sizeof *c));
     c->queue = (cuda_queue){.api = api, .device = index, .deterministic = o->deterministic, .tf32 = o->tf32};
-    c->base = (backend){.name = "cuda", .threads = 1, .level = ISA_BASE, .find = cuda_find, .find_blocked = cuda_find_blocked, .set_narrow = cuda_narrow,
+    c->base = (backend){.name = "cuda", .threads = 1, .level = ISA_BASE, .find = cuda_find, .find_blocked = cuda_find_blocked,
+                        .find_narrow = cuda_find_narrow, .set_narrow = cuda_narrow,
                         .layout = LAYOUT_PLAIN, .alloc = cuda_alloc, .free = cuda_free, .remote = &remote, .queue = &c->queue,
                         .identify = cuda_identify, .describe = cuda_describe, .close = cuda_close};
     TRY_DONE(add_rows(c, tables));

@@ -34,6 +34,8 @@ MUST_USE status pass_recompute(graph *g, size_t target, recomputation *sum, bool
 /* layout.c: puts nodes on the backend's blocked kernels where that pays, with Reorder nodes where layouts meet. Ids of
  * existing values keep meaning the plain tensors; those that nobody reads plain are no longer made. */
 MUST_USE status pass_layout(graph *g, const backend *b);
+/* narrow_rows.c, the second part of pass_layout: plain float32 tensors between products lie in the backend's narrow type. */
+MUST_USE status pass_narrow_rows(graph *g, const backend *b);
 
 /* fuse_add.c: additions into the convolutions before them, in half precision. */
 MUST_USE status pass_adds_into_convs(graph *g, const backend *b);

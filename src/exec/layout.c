@@ -268,12 +268,12 @@ static status end_main_phase(layout *l)
     return ST_OK;
 }
 
-status pass_layout(graph *g, const backend *b)
+static status lay_blocks(graph *g, const backend *b)
 {
     bool ended = false;
     layout l;
     status st = ST_OK;
-    if (!b->block || b->layout == LAYOUT_PLAIN)
+    if (!b->block || b->layout == LAYOUT_PLAIN || b->layout == LAYOUT_NARROW)
         return ST_OK;
     TRY_DONE(layout_begin(g, b, &l));
     choose_nodes(&l);
@@ -296,4 +296,10 @@ status pass_layout(graph *g, const backend *b)
 done:
     layout_free(&l);
     return st;
+}
+
+status pass_layout(graph *g, const backend *b)
+{
+    TRY(lay_blocks(g, b));
+    return pass_narrow_rows(g, b);
 }

@@ -45,8 +45,8 @@ struct layout {
 struct product {
     int compute;
     int32_t transposed_a, transposed_b, epilogue;
-    float *bias; /* read, or where sums go */
-    float *aux;
+    void *bias; /* read, or where sums go; of y's type, as is what AUX keeps */
+    void *aux;
     int64_t aux_step;
 };
 
@@ -58,6 +58,14 @@ float load(const void *p, int type, int64_t i)
         return e4m3_value(((const uint8_t *)p)[i]);
     const uint16_t bits = ((const uint16_t *)p)[i];
     return type == BLAS_R_16F ? __half2float({bits}) : __bfloat162float({bits});
+}
+
+void store(void *p, int type, int64_t i, float v)
+{
+    if (type == BLAS_R_32F)
+        ((float *)p)[i] = v;
+    else
+        ((uint16_t *)p)[i] = type == BLAS_R_16F ? __float2half_rn(v).bits : __float2bfloat16_rn(v).bits;
 }
 
 /* What is kept of relu is a bit for every element. */
@@ -73,7 +81,7 @@ bool fits(const product &p, const layout &a, const layout &b, const layout &c, c
     int64_t m = p.transposed_a ? a.cols : a.rows, k = p.transposed_a ? a.rows : a.cols, n = p.transposed_b ? b.rows : b.cols;
     if ((p.transposed_b ? b.cols : b.rows) != k || d.rows != m || d.cols != n || c.rows != m || c.cols != n)
         return false;
-    if (a.step < a.rows || b.step < b.rows || c.step < m || d.step < m || a.type != b.type || d.type != BLAS_R_32F || c.type != d.type)
+    if (a.step < a.rows || b.step < b.rows || c.step < m || d.step < m || a.type != b.type || (d.type != BLAS_R_32F && d.type != a.type) || c.type != d.type)
         return false;
     if (a.count != b.count || a.count != d.count || a.count != c.count)
         return false;
@@ -99,19 +107,21 @@ bool fits(const product &p, const layout &a, const layout &b, const layout &c, c
     return true;
 }
 
-void multiply(product p, float alpha, const void *a, layout la, const void *b, layout lb, float beta, const float *c, layout lc, float *d,
+void multiply(product p, float alpha, const void *a, layout la, const void *b, layout lb, float beta, const void *c, layout lc, void *d,
               layout ld)
 {
     int64_t k = p.transposed_a ? la.rows : la.cols;
     for (int64_t row = 0; p.epilogue == BLAS_EPILOGUE_SUMS_FIRST && row < ld.rows; row++) {
-        p.bias[row] = 0;
+        float sum = 0;
         for (int64_t j = 0; j < k; j++)
-            p.bias[row] += load(a, la.type, p.transposed_a ? row * la.step + j : j * la.step + row);
+            sum += load(a, la.type, p.transposed_a ? row * la.step + j : j * la.step + row);
+        store(p.bias, ld.type, row, sum);
     }
     for (int64_t col = 0; p.epilogue == BLAS_EPILOGUE_SUMS_SECOND && col < ld.cols; col++) {
-        p.bias[col] = 0;
+        float sum = 0;
         for (int64_t j = 0; j < k; j++)
-            p.bias[col] += load(b, lb.type, p.transposed_b ? j * lb.step + col : col * lb.step + j);
+            sum += load(b, lb.type, p.transposed_b ? j * lb.step + col : col * lb.step + j);
+        store(p.bias, ld.type, col, sum);
     }
     for (int32_t i = 0; i < ld.count; i++)
         for (int64_t col = 0; col < ld.cols; col++)
@@ -122,9 +132,9 @@ void multiply(product p, float alpha, const void *a, layout la, const void *b, l
                            load(b, lb.type, i * lb.batch_step + (p.transposed_b ? j * lb.step + col : col * lb.step + j));
                 float v = alpha * sum;
                 if (beta != 0)
-                    v += beta * c[i * lc.batch_step + col * lc.step + row];
+                    v += beta * load(c, lc.type, i * lc.batch_step + col * lc.step + row);
                 if (p.epilogue & BLAS_EPILOGUE_BIAS)
-                    v += p.bias[row];
+                    v += load(p.bias, ld.type, row);
                 if (has_bits(p)) {
                     unsigned char *at = (unsigned char *)p.aux + (col * p.aux_step + row) / 8;
                     const int bit = 1 << row % 8;
@@ -133,15 +143,15 @@ void multiply(product p, float alpha, const void *a, layout la, const void *b, l
                     else
                         *at = (unsigned char)((*at & ~bit) | (v > 0 ? bit : 0));
                 } else if (p.epilogue == BLAS_EPILOGUE_GELU_TANH_SLOPE) {
-                    const float x = p.aux[col * p.aux_step + row], t = tanhf(0.79788456f * (x + 0.044715f * x * x * x));
+                    const float x = load(p.aux, ld.type, col * p.aux_step + row), t = tanhf(0.79788456f * (x + 0.044715f * x * x * x));
                     v *= 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
                 } else if (p.epilogue & BLAS_EPILOGUE_AUX)
-                    p.aux[col * p.aux_step + row] = v;
+                    store(p.aux, ld.type, col * p.aux_step + row, v);
                 if (p.epilogue & BLAS_EPILOGUE_RELU)
                     v = v < 0 ? 0 : v;
                 if (p.epilogue & BLAS_EPILOGUE_GELU_TANH)
                     v = 0.5f * v * (1 + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
-                d[i * ld.batch_step + col * ld.step + row] = v;
+                store(d, ld.type, i * ld.batch_step + col * ld.step + row, v);
             }
 }
 
@@ -234,7 +244,7 @@ int blas_multiply(void *, void *what, const void *alpha, const void *a, void *la
         return INVALID;
     emulator_enqueue(stream, [=] {
         memset(work, 0xEE, WORKSPACE);
-        multiply(p, x, a, A, b, B, y, (const float *)c, C, (float *)d, D);
+        multiply(p, x, a, A, b, B, y, c, C, d, D);
     });
     return 0;
 }
