@@ -581,6 +581,23 @@ static size_t activation_bytes(const exec *e)
     return exec_plan(e)->activations;
 }
 
+static size_t count_op(const graph *g, op_id op)
+{
+    size_t n = 0;
+    for (size_t k = 1; k < g->n_node; k++)
+        n += g->node[k].op == op;
+    return n;
+}
+
+/* Gradients of biases and slopes of activations are part of the products, in either type. */
+static void check_products(const graph *g)
+{
+    ck_assert_uint_eq(count_op(g, OP_LINEAR_GRAD_WEIGHT), 14); /* six a layer, two of the classifier */
+    ck_assert_uint_eq(count_op(g, OP_LINEAR_GRAD_DATA), 3);    /* gelu in both layers, tanh before the classifier */
+    ck_assert_uint_eq(count_op(g, OP_GELU_GRAD) + count_op(g, OP_TANH_GRAD), 0);
+    ck_assert_uint_eq(count_op(g, OP_REDUCE_SUM), 1); /* the places' words, which no product reads */
+}
+
 /* Of a step over tokens: every weight of an encoder is rounded once, whatever reads it, and little changes type besides. */
 START_TEST(tokens_stay_narrow)
 {
@@ -596,6 +613,8 @@ START_TEST(tokens_stay_narrow)
         const double share = (double)activation_bytes(o.e) / (double)activation_bytes(wide.e);
         printf("%s: %zu nodes, %zu weights rounded, %zu others change type, %.3f of float32's activations\n", n.name,
                exec_graph(o.e)->n_node - 1, weights, others, share);
+        check_products(exec_graph(o.e));
+        check_products(exec_graph(wide.e));
         ck_assert_uint_eq(weights, 12); /* six products a layer; the classifier, of [batch, width], is float32 */
         ck_assert_uint_eq(others, 1); /* the first words leave, or their gradients come */
         ck_assert_uint_gt(matrices(exec_graph(o.e)), 12);

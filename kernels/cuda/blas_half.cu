@@ -200,7 +200,7 @@ static void linear_run(const kernel_args *a)
 }
 
 #define ROW(E)                                                                                                         \
-    {.op = OP_LINEAR, .name = "linear cuBLASLt " #E, .run = linear_run, .workspace = linear_workspace, .takes = linear_takes, \
+    {.op = OP_LINEAR, .name = "linear cuBLASLt " #E, .run = linear_run, .workspace = linear_workspace, .takes = linear_takes, .method = "cuBLASLt", \
      .narrow = DTYPE_##E, .narrow_in = 11, .narrow_out = 3, .either_in = 8, .either_out = 1, .prepared = linear_prepared, \
      .prepare = linear_prepare}
 

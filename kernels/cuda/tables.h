@@ -28,6 +28,7 @@
     X(kd_loss) \
     X(layer_norm) \
     X(linear_grad) \
+    X(linear_grad_half) \
     X(loss) \
     X(move) \
     X(pad) \

@@ -27,10 +27,16 @@ static bool is_view(const node *n)
     return (op_of(n->op)->flags & OP_VIEW) != 0;
 }
 
-/* The value that v is a view of. */
+/* The same numbers in another type. */
+static bool is_rounding(const graph *g, const node *n)
+{
+    return n->op == OP_REORDER && n->n_in == 1 && !g->value[n->in[0]].block && !g->value[n->out[0]].block;
+}
+
+/* The value that v is a view of, or was rounded from: sums may be of rounded numbers. */
 static value_id root_of(const graph *g, value_id v)
 {
-    for (node_id k = g->value[v].from; k && is_view(&g->node[k]); k = g->value[v].from)
+    for (node_id k = g->value[v].from; k && (is_view(&g->node[k]) || is_rounding(g, &g->node[k])); k = g->value[v].from)
         v = g->node[k].in[0];
     return v;
 }
