@@ -162,6 +162,22 @@ static void keep_wanted(maker *k)
     m->n_columns = n;
 }
 
+/* The cells of a row that are wanted: those of float16 files, or the others; total: cells of all rows. */
+static status make_row(maker *k, size_t row, bool half, size_t total)
+{
+    matrix *m = k->m;
+    for (size_t c = 0; c < m->n_columns; c++) {
+        if (!matrix_wants(k->o, m->columns[c].variant) || k->ref.facts[c].half != half)
+            continue;
+        if (k->o->stop && *k->o->stop)
+            return fail(ST_STOPPED, "stopped; the cells that are finished are kept");
+        TRY(make_cell(k, row, c));
+        if (k->o->tell)
+            k->o->tell(k->o->ctx, matrix_at(m, row, c), ++k->done, total);
+    }
+    return ST_OK;
+}
+
 static status make_cells(maker *k)
 {
     matrix *m = k->m;
@@ -171,15 +187,8 @@ static status make_cells(maker *k)
     if (total == 0)
         return fail(ST_CONFIG, "matrix.variants: no variant of %s fits", k->o->run);
     for (size_t r = 0; r < m->n_rows; r++) {
-        for (size_t c = 0; c < m->n_columns; c++) {
-            if (!matrix_wants(k->o, m->columns[c].variant))
-                continue;
-            if (k->o->stop && *k->o->stop)
-                return fail(ST_STOPPED, "stopped; the cells that are finished are kept");
-            TRY(make_cell(k, r, c));
-            if (k->o->tell)
-                k->o->tell(k->o->ctx, matrix_at(m, r, c), ++k->done, total);
-        }
+        TRY(make_row(k, r, false, total));
+        TRY(make_row(k, r, true, total)); /* last: where shaders lack float16 the browser, with all that it has compiled, is given up */
         maker_dismiss(k);
     }
     return ST_OK;

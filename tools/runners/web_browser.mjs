@@ -14,7 +14,8 @@ import { Refused, cpuName, fileHash, openNpy, peakMb, readRows, refusalOf, write
 
 const FLAGS = ['--headless=new', '--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
   '--disable-sync', '--disable-dev-shm-usage', '--disable-gpu-shader-disk-cache', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'];
-const SOFTWARE_GPU = ['--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'];
+const SOFTWARE_GPU = ['--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan',
+  '--enable-dawn-features=disable_workgroup_init']; // SwiftShader takes 1 to 4 s to compile the zeroing of the memory that a workgroup shares: engines write it first
 const MIME = { '.mjs': 'text/javascript', '.wasm': 'application/wasm' };
 // pages of one origin that embeds nothing foreign get SharedArrayBuffer and fine clocks
 const WARNINGS_MAX = 20; // of a page's console, for the log of a cell
