@@ -6,18 +6,19 @@
 
 __device__ static inline float activation_result(int activation, float x)
 {
-    switch (activation) {
-    case ACTIVATION_RELU:
-        return x < 0 ? 0 : x;
-    case ACTIVATION_GELU:
-        return 0.5f * x * (1 + erff(x * 0.70710678f));
-    case ACTIVATION_GELU_TANH:
-        return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
-    case ACTIVATION_TANH:
-        return tanhf(x);
-    default:
+    if (activation == ACTIVATION_NONE)
         return x;
-    }
+    if (activation == ACTIVATION_RELU)
+        return x < 0 ? 0 : x;
+    if (activation == ACTIVATION_GELU)
+        return 0.5f * x * (1 + erff(x * 0.70710678f));
+    const float t = tanhf(activation == ACTIVATION_TANH ? x : 0.79788456f * (x + 0.044715f * x * x * x)); /* one call serves two */
+    return activation == ACTIVATION_TANH ? t : 0.5f * x * (1 + t);
+}
+__device__ static inline float4 activation_result(int activation, float4 x)
+{
+    return make_float4(activation_result(activation, x.x), activation_result(activation, x.y), activation_result(activation, x.z),
+                       activation_result(activation, x.w));
 }
 
 #endif

@@ -1,24 +1,9 @@
 /* blas.cu - MatMul, Gemm and Linear through cuBLASLt (blas.h). Epilogues that mean exactly what the operator means are its
  * own; where it has none, the product is followed by one pass that adds the bias and applies the activation. */
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/blas.cuh"
 
 /* ---- what follows a product that the library could not finish ---- */
-
-__device__ static inline float activated(int activation, float x)
-{
-    switch (activation) {
-    case ACTIVATION_RELU:
-        return x < 0 ? 0 : x;
-    case ACTIVATION_GELU:
-        return 0.5f * x * (1 + erff(x * 0.70710678f));
-    case ACTIVATION_GELU_TANH:
-        return 0.5f * x * (1 + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
-    case ACTIVATION_TANH:
-        return tanhf(x);
-    default:
-        return x;
-    }
-}
 
 /* y [m, n] += beta * c, then the activation; pre (or NULL) keeps what it was applied to. c: [m, n] through steps. */
 __global__ static void finish_kernel(float *y, float *pre, const float *c, float beta, int64_t c_row, int64_t c_col, int64_t m,
@@ -32,7 +17,7 @@ __global__ static void finish_kernel(float *y, float *pre, const float *c, float
             v += beta * c[row * c_row + (i - row * n) * c_col];
         if (pre)
             pre[i] = v;
-        y[i] = activated(activation, v);
+        y[i] = activation_result(activation, v);
     }
 }
 __global__ static void finish_rows_kernel(float4 *y, float4 *pre, const float4 *bias, int64_t m, int64_t n4, int activation)
@@ -46,8 +31,7 @@ __global__ static void finish_rows_kernel(float4 *y, float4 *pre, const float4 *
         }
         if (pre)
             pre[i] = v;
-        y[i] = make_float4(activated(activation, v.x), activated(activation, v.y), activated(activation, v.z),
-                           activated(activation, v.w));
+        y[i] = activation_result(activation, v);
     }
 }
 

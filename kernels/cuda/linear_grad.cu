@@ -3,6 +3,7 @@
  * The slope of an activation is part of what happens to a sum. The rows of an operand are added up by blocks that load it
  * anyway: of those that make the same columns the first ones do, each thread the four columns that it brings to shared memory,
  * so that nothing is read twice and the order is fixed. */
+#include "kernels/cuda/linear_grad.cuh"
 #include "kernels/cuda/round_tile.cuh"
 #include "kernels/cuda/slope.cuh"
 
@@ -41,19 +42,6 @@ typedef struct grad_operands {
     bool a_vector, b_vector;
     int round; /* PRECISION_*, where there are no tensor cores */
 } grad_operands;
-
-/* Which tile of the result a block makes, which entries of the sum. */
-template <class T> struct grad_place {
-    int64_t row0, col0, begin, end;
-    __device__ explicit grad_place(const product_size &p)
-    {
-        const int64_t tile_n = blockIdx.x / p.tiles_m;
-        row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M;
-        col0 = tile_n * T::N;
-        begin = blockIdx.z * p.share;
-        end = begin + p.share < p.k ? begin + p.share : p.k;
-    }
-};
 
 /* ---- A B or A B^T, with a slope ---- */
 
@@ -104,22 +92,9 @@ template <class T, int R, class SIDE> struct summed_side : SIDE {
     {
         space[threadIdx.x] = total;
         __syncthreads();
-        const float *const from = reinterpret_cast<const float *>(space);
-        for (int r = (int)threadIdx.x; r < R && this->first + r < this->rows; r += T::THREADS) {
-            float sum = 0;
-            for (int line = 0; line < LINES; line++)
-                sum += from[line * R + r];
-            to[this->first + r] = sum;
-        }
-        __syncthreads();
+        sum_lines<T, R, LINES>(to + this->first, reinterpret_cast<const float *>(space), this->rows - this->first);
     }
 };
-
-/* Where a share's sums go: to the end of the workspace, or out. */
-__device__ static inline float *sums_place(const product_size &p, float *sums, int64_t columns)
-{
-    return p.splits > 1 ? p.partial + p.splits * p.m * p.n + blockIdx.z * columns : sums;
-}
 
 template <class T, bool OF_B>
 __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS)
@@ -173,27 +148,6 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS)
         if (at.col0 == 0)
             s.put(sums_place(p, sums, p.m), space);
         round_finish<T, summed, side_b>(p, at.row0, at.col0, 0, sum, finish);
-    }
-}
-
-/* Adds the shares of every result and of every sum in order. */
-__global__ static void weight_join(product_size p, grad_finish finish, float *sums, int64_t columns)
-{
-    const int64_t each = p.m * p.n;
-    GRID_STRIDE(i, each + columns)
-    {
-        const bool of_sums = i >= each;
-        const float *const from = of_sums ? p.partial + p.splits * each + (i - each) : p.partial + i;
-        const int64_t step = of_sums ? columns : each;
-        float sum = 0;
-        for (int64_t s = 0; s < p.splits; s++)
-            sum += from[s * step];
-        if (of_sums) {
-            sums[i - each] = sum;
-        } else {
-            const grad_finish::column place(finish, 0, i % p.n, 1);
-            place.put(finish, i / p.n, make_float4(sum, 0, 0, 0), 1);
-        }
     }
 }
 
@@ -345,7 +299,7 @@ static void weight_run(const kernel_args *a)
     const product_size p = grad_choose(a, j, true);
     const int64_t columns = j.of_b ? j.n : j.m;
     if (p.splits > 1)
-        LAUNCH(weight_join, grid_for(a->queue, j.m * j.n + columns, 1), CUDA_THREADS, 0, a->queue, p, j.f, j.sums, columns);
+        LAUNCH((weight_join<grad_finish>), grid_for(a->queue, j.m * j.n + columns, 1), CUDA_THREADS, 0, a->queue, p, j.f, j.sums, columns);
 }
 static bool weight_takes(const kernel_args *a)
 {

@@ -2,6 +2,7 @@
  * library: the tiles of gemm_half.cu with what linear_grad.cu does beside a product. Sums, weights' and biases' gradients are
  * float32; what an activation kept, a residual and the data's gradient lie in either type. */
 #include "kernels/cuda/half_side.cuh"
+#include "kernels/cuda/linear_grad.cuh"
 #include "kernels/cuda/mixed.cuh"
 #include "kernels/cuda/slope.cuh"
 
@@ -63,18 +64,6 @@ template <class H> struct half_grad_operands {
     bool a_vector, b_vector;
 };
 
-template <class T> struct half_place {
-    int64_t row0, col0, begin, end;
-    __device__ explicit half_place(const product_size &p)
-    {
-        const int64_t tile_n = blockIdx.x / p.tiles_m;
-        row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M;
-        col0 = tile_n * T::N;
-        begin = blockIdx.z * p.share;
-        end = begin + p.share < p.k ? begin + p.share : p.k;
-    }
-};
-
 /* ---- A B or A B^T, with a slope ---- */
 
 template <class T, class H, bool B_ALONG>
@@ -83,7 +72,7 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS)
 {
     typedef half_side<T, H, T::M, true> side_a;
     typedef half_side<T, H, T::N, B_ALONG> side_b;
-    const half_place<T> at(p);
+    const grad_place<T> at(p);
     side_a a = {o.a, o.a_step, at.row0, p.m, o.a_vector, {}};
     side_b b = {o.b, o.b_step, at.col0, p.n, o.b_vector, {}};
     float sum[T::WM / 16][T::WN / 8][4];
@@ -125,13 +114,7 @@ template <class T, class H, int R> struct summed_half : half_side<T, H, R, false
         for (int j = 0; j < 8; j++)
             space[threadIdx.x * 8 + j] = total[j];
         __syncthreads();
-        for (int r = (int)threadIdx.x; r < R && this->first + r < this->rows; r += T::THREADS) {
-            float sum = 0;
-            for (int line = 0; line < LINES; line++)
-                sum += space[line * R + r];
-            to[this->first + r] = sum;
-        }
-        __syncthreads();
+        sum_lines<T, R, LINES>(to + this->first, space, this->rows - this->first);
     }
 };
 
@@ -141,11 +124,11 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS)
 {
     typedef half_side<T, H, T::M, false> side_a;
     typedef half_side<T, H, T::N, false> side_b;
-    const half_place<T> at(p);
+    const grad_place<T> at(p);
     side_a a = {o.a, o.a_step, at.row0, p.m, o.a_vector, {}};
     side_b b = {o.b, o.b_step, at.col0, p.n, o.b_vector, {}};
     float sum[T::WM / 16][T::WN / 8][4];
-    float *const place = p.splits > 1 ? p.partial + p.splits * p.m * p.n + blockIdx.z * (OF_B ? p.n : p.m) : sums;
+    float *const place = sums_place(p, sums, OF_B ? p.n : p.m);
     if constexpr (OF_B) {
         typedef summed_half<T, H, T::N> summed;
         static_assert(2 * (side_a::BYTES + summed::BYTES) >= 32 * T::THREADS, "eight numbers a thread");
@@ -162,27 +145,6 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS)
         if (at.col0 == 0)
             s.put(place, reinterpret_cast<float *>(round_space<T, summed, side_b>()));
         round_finish<T, summed, side_b>(p, at.row0, at.col0, 0, sum, finish);
-    }
-}
-
-/* Adds the shares of every result and of every sum in order. */
-__global__ static void half_weight_join(product_size p, half_grad_finish finish, float *sums, int64_t columns)
-{
-    const int64_t each = p.m * p.n;
-    GRID_STRIDE(i, each + columns)
-    {
-        const bool of_sums = i >= each;
-        const float *const from = of_sums ? p.partial + p.splits * each + (i - each) : p.partial + i;
-        const int64_t step = of_sums ? columns : each;
-        float sum = 0;
-        for (int64_t s = 0; s < p.splits; s++)
-            sum += from[s * step];
-        if (of_sums) {
-            sums[i - each] = sum;
-        } else {
-            const half_grad_finish::column place(finish, 0, i % p.n, 1);
-            place.put(finish, i / p.n, make_float4(sum, 0, 0, 0), 1);
-        }
     }
 }
 
@@ -215,7 +177,7 @@ template <class H, class T> static product_size run_with(const kernel_args *a, c
     else
         LAUNCH((half_data_kernel<T, H, false>), grid, T::THREADS, 0, a->queue, o, p, j.f);
     if (p.splits > 1 && j.weight)
-        LAUNCH(half_weight_join, grid_for(a->queue, j.m * j.n + columns, 1), CUDA_THREADS, 0, a->queue, p, j.f, j.sums, columns);
+        LAUNCH((weight_join<half_grad_finish>), grid_for(a->queue, j.m * j.n + columns, 1), CUDA_THREADS, 0, a->queue, p, j.f, j.sums, columns);
     else if (p.splits > 1)
         LAUNCH((product_join<half_grad_finish>), grid_for(a->queue, j.m * j.n, 1), CUDA_THREADS, 0, a->queue, p, j.f);
     return p;

@@ -3,6 +3,7 @@
 #ifndef DISTILL_KERNELS_CUDA_MATRIX_CUH
 #define DISTILL_KERNELS_CUDA_MATRIX_CUH
 
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/tile.cuh"
 
 /* pre = alpha * sum + beta * C + residual, y = activation(pre) */
@@ -35,20 +36,10 @@ struct matrix_finish {
             if (f.pre)
                 put4(f.pre + to, v, have, f.vector);
             if (f.activation != ACTIVATION_NONE)
-                v = make_float4(activate(f.activation, v.x), activate(f.activation, v.y), activate(f.activation, v.z),
-                                activate(f.activation, v.w));
+                v = activation_result(f.activation, v);
             put4(f.y + to, v, have, f.vector);
         }
     };
-    __device__ static float activate(int activation, float x)
-    {
-        if (activation == ACTIVATION_RELU)
-            return x < 0 ? 0 : x;
-        if (activation == ACTIVATION_GELU)
-            return 0.5f * x * (1 + erff(x * 0.70710678f));
-        float t = tanhf(activation == ACTIVATION_TANH ? x : 0.79788456f * (x + 0.044715f * x * x * x));
-        return activation == ACTIVATION_TANH ? t : 0.5f * x * (1 + t);
-    }
 };
 
 #endif

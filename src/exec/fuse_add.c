@@ -60,18 +60,13 @@ static status fuse_at(graph *g, const backend *b, const uint32_t *uses, node *n)
 status pass_adds_into_convs(graph *g, const backend *b)
 {
     uint32_t *uses = NULL;
-    size_t next = 1;
     status st = ST_OK;
     if (!b->narrow)
         return ST_OK;
     TRY_DONE(graph_count_uses(g, &uses));
     for (size_t k = 1; k < g->n_node; k++)
         TRY_DONE(fuse_at(g, b, uses, &g->node[k]));
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
 done:
     mem_free(uses);
     return st;

@@ -74,17 +74,6 @@ static node normed_reader(const node *n, const reader_rule *r, const node *norm,
     return made;
 }
 
-static bool has_kernel(const fusion *f, const node *n)
-{
-    kernel_tensor in[INPUTS_MOST], out[INPUTS_MOST];
-    kernel_args a;
-    if (n->n_in > INPUTS_MOST || n->n_out > INPUTS_MOST)
-        return false;
-    plan_operands(f->g, n, in, out, &a);
-    a.threads = f->b->threads;
-    return f->b->find(f->b, n->op, &a) != NULL;
-}
-
 /* BatchNormGrad that reads y, its in[5], of this norm and no residual: can do without. */
 static bool can_do_without(const node *n, int input)
 {
@@ -107,7 +96,7 @@ static bool is_fusible(const fusion *f, const node *norm)
         if (!r || input != 0 || n->n_in < r->least || n->n_in > r->first || n->n_out != 1)
             return false;
         node made = normed_reader(n, r, norm, in, &at);
-        if (!has_kernel(f, &made))
+        if (!plan_row(f->g, f->b, &made))
             return false;
         convolves = true;
     }
@@ -171,7 +160,6 @@ static status list_uses(fusion *f)
 status pass_norms_into_convs(graph *g, const backend *b)
 {
     fusion f = {.g = g, .b = b};
-    size_t next = 1;
     status st = ST_OK;
     TRY_DONE(list_uses(&f));
     for (size_t k = 1; k < g->n_node; k++) {
@@ -183,11 +171,7 @@ status pass_norms_into_convs(graph *g, const backend *b)
         TRY_DONE(fuse_readers(&f, n));
         TRY_DONE(shrink_norm(g, n));
     }
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
 done:
     mem_free(f.uses);
     mem_free(f.next);

@@ -59,19 +59,10 @@ static bool is_plain_product(const graph *g, const node *n)
            g->value[n->out[0]].type == DTYPE_F32;
 }
 
-static const kernel_row *row_of(const fusion *f, const node *n)
-{
-    kernel_tensor in[4], out[2];
-    kernel_args a;
-    plan_operands(f->g, n, in, out, &a);
-    a.threads = f->b->threads;
-    return f->b->find(f->b, n->op, &a);
-}
-
 /* A kernel of the method that does the product alone: a library's product is not given up for what stands beside it. */
 static bool has_kernel(const fusion *f, const node *product, const node *made)
 {
-    const kernel_row *alone = row_of(f, product), *all = row_of(f, made);
+    const kernel_row *alone = plan_row(f->g, f->b, product), *all = plan_row(f->g, f->b, made);
     return alone && all && (!alone->method || (all->method && strcmp(alone->method, all->method) == 0));
 }
 

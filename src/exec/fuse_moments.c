@@ -38,23 +38,6 @@ static bool is_maker(op_id op)
     return false;
 }
 
-static const kernel_row *row_of(const graph *g, const backend *b, const node *n)
-{
-    kernel_tensor in[INPUTS_MOST], out[INPUTS_MOST];
-    kernel_args a;
-    if (n->n_in > INPUTS_MOST || n->n_out > INPUTS_MOST)
-        return NULL;
-    plan_operands(g, n, in, out, &a);
-    a.threads = b->threads;
-    return b->find(b, n->op, &a);
-}
-
-bool plan_same_method(const graph *g, const backend *b, const node *n, const node *other)
-{
-    const kernel_row *one = row_of(g, b, n), *two = row_of(g, b, other);
-    return one && two && (one->method && two->method ? strcmp(one->method, two->method) == 0 : one->method == two->method);
-}
-
 /* The node that makes x, were it to make the statistics too. */
 static node counting_maker(const node *maker, const value_id *stats, value_id *out)
 {
@@ -98,7 +81,7 @@ static status fuse_at(graph *g, const backend *b, node *n)
     TRY(arena_alloc(&g->mem, &in, INPUTS_MOST, sizeof *in));
     TRY(arena_alloc(&g->mem, &at, 1, sizeof *at));
     const node counting = counting_maker(maker, n->out + r->mean, out), norm = r->normalises ? given_norm(n, out + 1, in, at) : *n;
-    if (!plan_same_method(g, b, maker, &counting) || !row_of(g, b, &norm))
+    if (!plan_same_method(g, b, maker, &counting) || !plan_row(g, b, &norm))
         return ST_OK;
     *maker = counting;
     *n = norm;
@@ -109,13 +92,8 @@ static status fuse_at(graph *g, const backend *b, node *n)
 
 status pass_moments_from_convs(graph *g, const backend *b)
 {
-    size_t next = 1;
     for (size_t k = 1; k < g->n_node; k++)
         TRY(fuse_at(g, b, &g->node[k]));
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
     return ST_OK;
 }

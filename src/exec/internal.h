@@ -8,6 +8,11 @@
 void plan_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a);
 /* The same for the `prepared` and `prepare` of a row: constants have their data. */
 void plan_constant_operands(const graph *g, const node *n, kernel_tensor *in, kernel_tensor *out, kernel_args *a);
+/* The kernel of a node that passes think of, with few operands; NULL: there is none. */
+enum { PLAN_ROW_OPERANDS = 8 };
+const kernel_row *plan_row(const graph *g, const backend *b, const node *n);
+/* Whether there are kernels for both nodes, of the same method (kernel_row). */
+bool plan_same_method(const graph *g, const backend *b, const node *n, const node *other);
 
 /* Whether what the kernel of node k prepared stands for this input, which it does not read then. */
 bool plan_is_packed(const plan *p, node_id k, int input);
@@ -43,8 +48,6 @@ MUST_USE status pass_adds_into_convs(graph *g, const backend *b);
 MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
 /* fuse_moments.c: the statistics of batch norms out of the convolutions before them, after that. */
 MUST_USE status pass_moments_from_convs(graph *g, const backend *b);
-/* Whether there are kernels for both nodes, of the same method (kernel_row). */
-bool plan_same_method(const graph *g, const backend *b, const node *n, const node *other);
 /* fuse_linear_grad.c: sums of rows and slopes of activations into the products of linear layers' gradients, on a device. */
 MUST_USE status pass_fuse_linear_grads(graph *g, const backend *b);
 /* join_reorders.c: the weights of a step change their layout together, in nodes of up to 32; after all passes that look at one. */

@@ -34,16 +34,11 @@ static status join_from(graph *g, node_id k)
 
 status pass_join_reorders(graph *g, const backend *b)
 {
-    size_t n = 1;
     if (!b->narrow || b->block != BLOCK_ALL)
         return ST_OK;
     for (node_id k = 1; k < g->n_node; k++)
         if (is_joined(g, &g->node[k]))
             TRY(join_from(g, k));
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[n++] = g->node[k];
-    g->n_node = n;
-    graph_refresh_from(g);
+    graph_sweep(g);
     return ST_OK;
 }

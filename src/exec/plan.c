@@ -55,6 +55,23 @@ void plan_constant_operands(const graph *g, const node *n, kernel_tensor *in, ke
             in[i].data = (void *)(uintptr_t)g->value[n->in[i]].data;
 }
 
+const kernel_row *plan_row(const graph *g, const backend *b, const node *n)
+{
+    kernel_tensor in[PLAN_ROW_OPERANDS], out[PLAN_ROW_OPERANDS];
+    kernel_args a;
+    if (n->n_in > PLAN_ROW_OPERANDS || n->n_out > PLAN_ROW_OPERANDS)
+        return NULL;
+    plan_operands(g, n, in, out, &a);
+    a.threads = b->threads;
+    return b->find(b, n->op, &a);
+}
+
+bool plan_same_method(const graph *g, const backend *b, const node *n, const node *other)
+{
+    const kernel_row *one = plan_row(g, b, n), *two = plan_row(g, b, other);
+    return one && two && (one->method && two->method ? strcmp(one->method, two->method) == 0 : one->method == two->method);
+}
+
 static status choose_kernels(const graph *g, const backend *b, plan *p)
 {
     kernel_tensor *in = NULL, *out = NULL;

@@ -50,6 +50,16 @@ void graph_refresh_from(graph *g)
                 g->value[g->node[k].out[i]].from = (node_id)k;
 }
 
+void graph_sweep(graph *g)
+{
+    size_t next = 1;
+    for (size_t k = 1; k < g->n_node; k++)
+        if (g->node[k].op != OP_NONE)
+            g->node[next++] = g->node[k];
+    g->n_node = next;
+    graph_refresh_from(g);
+}
+
 status pass_dead_nodes(graph *g)
 {
     uint8_t *live;
@@ -67,11 +77,6 @@ status pass_dead_nodes(graph *g)
             live[n->in[i]] = 1;
     }
     mem_free(live);
-    size_t next = 1;
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
     return pass_unused_values(g);
 }

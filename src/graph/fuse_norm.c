@@ -91,12 +91,7 @@ status pass_fuse_norms(graph *g)
     TRY_DONE(graph_count_uses(g, &f.uses));
     for (node_id k = 1; k < g->n_node; k++)
         TRY_DONE(fuse_at(&f, k));
-    size_t next = 1;
-    for (node_id k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
 done:
     mem_free(f.uses);
     return st;

@@ -266,6 +266,7 @@ MUST_USE status pass_fuse_norm_grads(graph *g);    /* fuse_layer_norm.c: Add int
 MUST_USE status pass_to_double(graph *g);          /* every float32 value and constant becomes float64 */
 void graph_index_names(graph *g);                  /* names are found again after values were dropped or renamed */
 void graph_refresh_from(graph *g);                 /* values remember the places of the nodes that make them */
+void graph_sweep(graph *g);                        /* nodes that passes have made OP_NONE leave; as graph_refresh_from */
 MUST_USE status pass_unused_values(graph *g);      /* compacts values no node, input or output refers to */
 
 /* Totals for tables. */

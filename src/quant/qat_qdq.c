@@ -95,12 +95,7 @@ static status strip(leaver *x)
         graph_replace(g, n.out[0], r->x);
         g->node[k].op = OP_NONE;
     }
-    size_t next = 1;
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
     return ST_OK;
 }
 

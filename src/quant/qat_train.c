@@ -64,12 +64,7 @@ status qat_training_mode(graph *g)
     for (size_t k = 1; k < g->n_node; k++)
         if (rounds[g->node[k].op])
             TRY_DONE(take_relu(g, &g->node[k], uses));
-    size_t next = 1;
-    for (size_t k = 1; k < g->n_node; k++)
-        if (g->node[k].op != OP_NONE)
-            g->node[next++] = g->node[k];
-    g->n_node = next;
-    graph_refresh_from(g);
+    graph_sweep(g);
     for (size_t k = 1; k < g->n_node; k++)
         TRY_DONE(want_range(g, (node_id)k));
 done:
