@@ -1,7 +1,6 @@
 /* test_emulated_feed.c - samples that stay on the device: the batches made there against the loader's, bit for bit, with every
  * kind of data and of change; whole jobs with them against jobs without; what happens where they do not fit. */
 #include "harness.h"
-#include "base/hash.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/rng.h"
@@ -219,15 +218,6 @@ static void watch(void *ctx, session_part part, double begin, double end, const 
     (void)ctx, (void)part, (void)begin, (void)end, (void)b;
 }
 
-static uint64_t store_hash(store *s)
-{
-    uint64_t h = s->n;
-    OK(store_pull(s));
-    for (size_t i = 0; i < s->n; i++)
-        h = h * 0x9E3779B97F4A7C15u + hash_xxh3(s->at[i].t.data, tensor_bytes(&s->at[i].t));
-    return h;
-}
-
 /* Steps [from, n) of the toy job; from > 0: resumed from `mid`, else `mid` is written after half of them. */
 static trail run_steps(const char *dir, const char *const *set, const char *where, uint64_t from, uint64_t n, const char *mid, bool is_watched)
 {
@@ -257,7 +247,7 @@ static trail run_steps(const char *dir, const char *const *set, const char *wher
         OK(session_step(&s, k, &r));
         ck_assert(r.finite);
         t.total[k] = r.total;
-        t.after[k] = store_hash(&s.params);
+        t.after[k] = toy_hash(&s.params);
         if (s.chain_rows && !t.rows_at)
             t.rows_at = k;
     }
@@ -599,7 +589,7 @@ static void run_loop(const char *dir, const char *out, const char *every, const 
     OK(loop_prepare(&o, &lock));
     t->st = loop_run(&s, &o, &r);
     t->steps = r.steps_done;
-    t->hash = store_hash(&s.params);
+    t->hash = toy_hash(&s.params);
     read_metrics(out, t);
     io_close(lock);
     evaluation_free(&r.last);

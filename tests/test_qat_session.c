@@ -1,6 +1,5 @@
 /* test_qat_session.c - a session that goes on with rounding: resume, and the file that leaves. */
 #include "harness.h"
-#include "base/hash.h"
 #include "base/io.h"
 #include "deploy/prove.h"
 #include "quant/portable.h"
@@ -11,14 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 
-static uint64_t store_hash(const store *s)
-{
-    uint64_t h = s->n;
-    for (size_t i = 0; i < s->n; i++)
-        h = h * 0x9E3779B97F4A7C15u + hash_xxh3(s->at[i].t.data, tensor_bytes(&s->at[i].t));
-    return h;
-}
-
 static void steps(session *s, uint64_t from, uint64_t to, uint64_t *hash)
 {
     double hint[8];
@@ -26,7 +17,7 @@ static void steps(session *s, uint64_t from, uint64_t to, uint64_t *hash)
         step_result r = {.hint = hint};
         OK(session_step(s, k, &r));
         ck_assert_msg(r.finite, "step %llu: %s is not finite", (unsigned long long)k, r.nonfinite);
-        hash[k + 1] = store_hash(&s->params);
+        hash[k + 1] = toy_hash(&s->params);
     }
 }
 
@@ -77,11 +68,11 @@ static void check_session(const char *key, const char *learn)
     job *j = toy_job(dir, set);
     OK(session_open(j, &s));
     steps(&s, 0, s.steps, whole);
-    before = store_hash(&s.params);
+    before = toy_hash(&s.params);
     OK(session_open_qat(&s, key, &q));
     ck_assert_uint_eq(q.steps, 9);
     ck_assert_uint_eq(q.n_hint, 1);
-    whole[0] = store_hash(&q.params);
+    whole[0] = toy_hash(&q.params);
     steps(&q, 0, 4, whole);
     OK(checkpoint_write(half, &q.params, NULL, 0));
     steps(&q, 4, 9, whole);
@@ -90,7 +81,7 @@ static void check_session(const char *key, const char *learn)
     double apart = file_apart(&q, path);
     session_close_qat(&q);
     OK(session_open_qat(&s, key, &q));
-    ck_assert(store_hash(&q.params) == whole[0]);
+    ck_assert(toy_hash(&q.params) == whole[0]);
     OK(checkpoint_read(half, &lim, &c));
     OK(checkpoint_restore(&c, &q.params));
     checkpoint_free(&c);
@@ -99,7 +90,7 @@ static void check_session(const char *key, const char *learn)
     for (int k = 5; k <= 9; k++)
         ck_assert_msg(whole[k] == part[k], "%s %s: resumed at 4, step %d differs", key, learn, k);
     session_close_qat(&q);
-    ck_assert(store_hash(&s.params) == before);
+    ck_assert(toy_hash(&s.params) == before);
     session_close(&s);
     config_free(j);
     printf("%s %s: file and trained graph %g steps apart\n", key, learn, apart);

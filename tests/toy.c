@@ -1,5 +1,6 @@
 /* toy.c - the toy job's files. */
 #include "toy.h"
+#include "base/hash.h"
 #include "base/io.h"
 #include "base/rng.h"
 #include "data/npy.h"
@@ -10,6 +11,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Each class is a bright quarter of the picture; the rest is noise. */
 static double pixel(rng *r, int label, int y, int x)
@@ -99,4 +101,23 @@ void toy_restore(store *s, const char *path)
     OK(checkpoint_read(path, &lim, &c));
     OK(checkpoint_restore(&c, s));
     checkpoint_free(&c);
+}
+
+uint64_t toy_hash_of(store *s, bool (*counts)(const char *name))
+{
+    uint64_t h = 0;
+    OK(store_pull(s));
+    for (size_t i = 0; i < s->n; i++) {
+        const tensor *t = &s->at[i].t;
+        if (counts && !counts(t->name))
+            continue;
+        h = h * 0x9E3779B97F4A7C15u + hash_xxh3(t->name, strlen(t->name));
+        h = h * 0x9E3779B97F4A7C15u + hash_xxh3(t->data, tensor_bytes(t));
+    }
+    return h;
+}
+
+uint64_t toy_hash(store *s)
+{
+    return toy_hash_of(s, NULL);
 }

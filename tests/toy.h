@@ -18,5 +18,8 @@ void toy_model(const char *ini, const char *path);
 job *toy_job(const char *dir, const char *const *set);
 /* Parameters and states as the checkpoint at `path` has them. */
 void toy_restore(store *s, const char *path);
+/* A hash of all parameters and states, as a device has them now; the second: of those whose names `counts` takes. */
+uint64_t toy_hash(store *s);
+uint64_t toy_hash_of(store *s, bool (*counts)(const char *name));
 
 #endif
