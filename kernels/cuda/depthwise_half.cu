@@ -1,30 +1,15 @@
 /* depthwise_half.cu - convolutions of groups with one channel (src/ops/conv.c has the formulas) of float16 and bfloat16 images
- * that lie channels last, in all three directions; weights, bias and sums are float32.
+ * that lie channels last, and their gradients with respect to the data (the weight's: depthwise_half_weight.cu); weights, bias and
+ * sums are float32.
  *
  * They move more than they compute. A thread has eight neighbouring channels (16 bytes); a block has a slab of up to 64, whose
  * weights it keeps in shared memory by taps. Square kernels of 3, 5 and 7 with stride 1 or 2 are done in strips of four windows
  * of a row, so that data are read once for several of them; other kernels a window at a time; channels that are no multiple of
  * eight, or that have several outputs each, an element at a time. */
-#include "kernels/cuda/conv.cuh"
-#include "kernels/cuda/half_tile.cuh"
+#include "kernels/cuda/depthwise_half.cuh"
 #include "kernels/cuda/moments.cuh"
 
-#define STRIP  4 /* windows */
-#define PIECES 8 /* of a slab, at most */
 #define COUNTED_BLOCKS 2048 /* that make moments, about */
-
-typedef struct half_depth {
-    conv_sizes s;                 /* of the strips: a data's gradient is turned round */
-    const void *x, *residual;     /* residual: NULL: none */
-    const float *w, *bias;        /* w [channels, taps]; bias NULL: none */
-    void *y;
-    bool relu, flipped;
-    int slab, taps;               /* slab: pieces, a power of 2 */
-    divider strips, rows, deep;   /* of an image of results: along the row (strips or pixels); rows; planes */
-    int64_t count;                /* all strips or pixels */
-    float2 *part;                 /* [channels, blocks along x]: mean, squared distances of what a block wrote; NULL: not wanted */
-    float *counts;                /* [blocks along x]: windows of a block */
-} half_depth;
 
 /* The weights of the block's slab, [taps][slab * 8]. Ends behind a barrier. */
 __device__ static inline void bring_weights(float *to, const half_depth &c)
@@ -42,10 +27,6 @@ __device__ static inline void eight_of(float (&v)[8], const float *w)
     const float4 a = reinterpret_cast<const float4 *>(w)[0], b = reinterpret_cast<const float4 *>(w)[1];
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
     v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
-}
-template <class E> __device__ static inline void eight_at(float (&v)[8], const void *p, int64_t at)
-{
-    half_unpack<E>(v, *reinterpret_cast<const uint4 *>((const E *)p + at));
 }
 /* y = max(sum + bias + residual, 0); at: of the first of eight channels. sum becomes what was written. */
 template <class E> __device__ static inline void finish_eight(const half_depth &c, float (&sum)[8], int64_t at, int channel)
@@ -164,71 +145,6 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
         leave_moments(c, all);
 }
 
-/* dw: block y is a slab, z a row of the kernel, x a share of the strips. to: [shares, channels, K * K]. */
-template <class E, int K, int S>
-__global__ static void __launch_bounds__(CUDA_THREADS) half_strip_weight_kernel(const __grid_constant__ half_depth c, float *to, int share)
-{
-    constexpr int SPAN = (STRIP - 1) * S + K, WARPS = CUDA_THREADS / 32;
-    __shared__ float part[WARPS][K][PIECES * 8];
-    const int piece = (int)threadIdx.x & (c.slab - 1), channel = ((int)blockIdx.y * c.slab + piece) * 8, r = (int)blockIdx.z;
-    const int64_t begin = (int64_t)blockIdx.x * share, end = begin + share < c.count ? begin + share : c.count;
-    float sum[K][8] = {};
-    for (int64_t item = begin + threadIdx.x / c.slab; channel < c.s.channels && item < end; item += CUDA_THREADS / c.slab) {
-        int strip, row, line = divide((int)item, c.strips, &strip);
-        const int image = divide(line, c.rows, &row), y = row * S - c.s.pad[1] + r, x0 = strip * STRIP * S - c.s.pad[2];
-        float g[STRIP][8] = {};
-        if ((unsigned)y >= (unsigned)c.s.in[1])
-            continue;
-        UNROLL
-        for (int o = 0; o < STRIP; o++)
-            if (strip * STRIP + o < c.s.out[2])
-                eight_at<E>(g[o], c.y, ((int64_t)line * c.s.out[2] + strip * STRIP + o) * c.s.channels + channel);
-        const int64_t from = ((int64_t)image * c.s.in[1] + y) * c.s.in[2];
-        UNROLL
-        for (int i = 0; i < SPAN; i++) {
-            float x[8];
-            if ((unsigned)(x0 + i) >= (unsigned)c.s.in[2])
-                continue;
-            eight_at<E>(x, c.x, (from + x0 + i) * c.s.channels + channel);
-            UNROLL
-            for (int o = 0; o < STRIP; o++)
-                if (i - o * S >= 0 && i - o * S < K)
-                    UNROLL
-                    for (int j = 0; j < 8; j++)
-                        sum[i - o * S][j] += g[o][j] * x[j];
-        }
-    }
-    UNROLL
-    for (int t = 0; t < K; t++)
-        UNROLL
-        for (int j = 0; j < 8; j++) {
-            float v = sum[t][j]; /* of the warp's threads with this piece */
-            for (int m = 16; m >= c.slab; m >>= 1)
-                v += __shfl_xor_sync(FULL_WARP, v, m);
-            if (((int)threadIdx.x & 31) < c.slab)
-                part[threadIdx.x / 32][t][piece * 8 + j] = v;
-        }
-    __syncthreads();
-    for (int i = (int)threadIdx.x; i < K * c.slab * 8; i += CUDA_THREADS) {
-        const int k = i / K, t = i - k * K, of = (int)blockIdx.y * c.slab * 8 + k;
-        float v = 0;
-        for (int w = 0; w < WARPS; w++)
-            v += part[w][t][k];
-        if (of < c.s.channels)
-            to[((int64_t)blockIdx.x * c.s.channels + of) * (K * K) + r * K + t] = v;
-    }
-}
-__global__ static void half_join_kernel(float *out, const float *shares, int64_t n, int count)
-{
-    GRID_STRIDE(i, n)
-    {
-        float v = 0;
-        for (int s = 0; s < count; s++)
-            v += shares[s * n + i];
-        out[i] = v;
-    }
-}
-
 /* ---- any kernel, a window (a pixel of the data) at a time; block y is a slab ---- */
 
 /* The first tap of axis i that may lie at pixel `at`, and from one such to the next. */
@@ -344,85 +260,14 @@ template <class E> __global__ static void half_one_data_kernel(const __grid_cons
         ((E *)c.y)[i] = from_float<E>(sum);
     }
 }
-/* Block x counts elements of dw, y a share of the windows of all images. to: [shares, outputs * taps]. */
-template <class E> __global__ static void half_one_weight_kernel(const __grid_constant__ half_depth c, float *to, int share)
-{
-    __shared__ float part[32];
-    const conv_sizes &s = c.s;
-    const int each = s.outputs / s.channels;
-    const int64_t begin = (int64_t)blockIdx.y * share, end = begin + share < c.count ? begin + share : c.count;
-    for (int64_t i = blockIdx.x; i < (int64_t)s.outputs * c.taps; i += gridDim.x) {
-        const int k = (int)(i / c.taps), t = (int)(i - (int64_t)k * c.taps), line = t / s.kernel[2];
-        const int tw = t - line * s.kernel[2], td = line / s.kernel[1], th = line - td * s.kernel[1];
-        float sum = 0;
-        for (int64_t at = begin + threadIdx.x; at < end; at += CUDA_THREADS) {
-            int px, py, pz, rest = divide((int)at, c.strips, &px);
-            rest = divide(rest, c.rows, &py);
-            const int64_t image = divide(rest, c.deep, &pz);
-            const int z = pz * s.stride[0] - s.pad[0] + td * s.dilation[0], y = py * s.stride[1] - s.pad[1] + th * s.dilation[1];
-            const int x = px * s.stride[2] - s.pad[2] + tw * s.dilation[2];
-            if ((unsigned)z < (unsigned)s.in[0] && (unsigned)y < (unsigned)s.in[1] && (unsigned)x < (unsigned)s.in[2])
-                sum += as_float(((const E *)c.y)[at * s.outputs + k]) *
-                       as_float(((const E *)c.x)[(((image * s.in[0] + z) * s.in[1] + y) * s.in[2] + x) * s.channels + k / each]);
-        }
-        sum = block_sum(sum, part);
-        if (threadIdx.x == 0)
-            to[(int64_t)blockIdx.y * s.outputs * c.taps + i] = sum;
-    }
-}
 
 /* ---- launchers ---- */
 
-/* f(K, S) for the kernels there are */
-#define STRIP_KERNELS(f) f(3, 1) f(3, 2) f(5, 1) f(5, 2) f(7, 1) f(7, 2)
-
-/* Channels by eight, one output each. */
-static bool by_eight(const conv_sizes &s)
-{
-    return s.channels % 8 == 0 && s.outputs == s.channels;
-}
-/* The kernel's width where strips serve it, else 0; data: its gradient with respect to the data. */
-static int strip_width(const conv_sizes &s, bool data)
-{
-    const int k = s.kernel[2], stride = s.stride[2];
-    bool fits = s.kernel[0] == 1 && s.in[0] == 1 && s.out[0] == 1 && s.stride[0] == 1 && s.pad[0] == 0 && s.kernel[1] == k &&
-                s.stride[1] == stride && stride <= 2 && s.dilation[1] == 1 && s.dilation[2] == 1;
-    fits &= !data || (stride == 1 && s.pad[1] < k && s.pad[2] < k);
-    return fits && (k == 3 || k == 5 || k == 7) ? k : 0;
-}
-/* Of pieces in all: the slab that leaves the fewest threads idle. */
-static int slab_of(int pieces)
-{
-    int best = pieces == 1 ? 1 : 2;
-    for (int slab = best; slab <= PIECES && pieces > 1; slab *= 2)
-        if ((pieces + slab - 1) / slab * slab <= (pieces + best - 1) / best * best)
-            best = slab;
-    return best;
-}
-static void walk_of(half_depth *c, int n, const int *size, int strip)
-{
-    c->strips = divider_of((size[2] + strip - 1) / strip);
-    c->rows = divider_of(size[1]);
-    c->deep = divider_of(size[0]);
-    c->count = n * c->strips.d * c->rows.d * c->deep.d;
-}
 static dim3 grid_of(const kernel_args *a, const half_depth &c)
 {
     dim3 grid = grid_for(a->queue, c.count * c.slab, 1);
     grid.y = (unsigned)((c.s.channels / 8 + c.slab - 1) / c.slab);
     return grid;
-}
-static half_depth depth_of(const kernel_args *a, const conv_sizes &s)
-{
-    half_depth c = {};
-    c.s = s;
-    c.x = a->in[0].data;
-    c.w = (const float *)a->in[1].data;
-    c.bias = optional(a, 2);
-    c.y = a->out[0].data;
-    c.taps = volume(s.kernel);
-    c.slab = s.channels % 8 ? 1 : slab_of(s.channels / 8);
-    return c;
 }
 
 template <class E> static void strips_run(const kernel_args *a, half_depth c)
@@ -524,68 +369,6 @@ template <class E> static void data_run(const kernel_args *a)
     }
 }
 
-/* Shares of `items` of every one of `blocks`: so that the device is full, each with work for all its threads. */
-static int shares_of(int64_t blocks, int64_t items, int64_t least)
-{
-    const int64_t full = 1056, most = 128;
-    int64_t n = blocks > 0 ? full / blocks : 1, can = items / least;
-    n = n < can ? n : can;
-    n = n < most ? n : most;
-    return n < 1 ? 1 : (int)n;
-}
-/* How the weight's gradient is cut; by sizes alone. */
-static half_depth weight_cut(const kernel_args *a, int *width, int *shares)
-{
-    half_depth c = depth_of(a, sizes_of((const conv_attrs *)a->attr, &a->in[0].sh, &a->in[1].sh));
-    const int64_t pieces = (c.s.channels / 8 + c.slab - 1) / c.slab;
-    c.y = a->in[1].data;
-    c.w = NULL;
-    *width = by_eight(c.s) ? strip_width(c.s, false) : 0;
-    walk_of(&c, c.s.n, c.s.out, *width ? STRIP : 1);
-    *shares = *width ? shares_of(pieces * *width, c.count, 4 * CUDA_THREADS / c.slab)
-                     : shares_of((int64_t)c.s.outputs * c.taps, c.count, 4 * CUDA_THREADS);
-    return c;
-}
-static size_t weight_workspace(const kernel_args *a)
-{
-    int width, shares;
-    weight_cut(a, &width, &shares);
-    return shares > 1 ? (size_t)shape_count(&a->out[0].sh) * (size_t)shares * sizeof(float) : 0;
-}
-template <class E> static void weight_run(const kernel_args *a)
-{
-    int width, shares;
-    half_depth c = weight_cut(a, &width, &shares);
-    const int64_t n = shape_count(&a->out[0].sh);
-    float *to = (float *)(shares > 1 ? a->work : a->out[0].data);
-    int share = (int)((c.count + shares - 1) / shares);
-    if (n == 0)
-        return;
-    if (width && is_vector(c.x) && is_vector(c.y)) {
-        const dim3 grid((unsigned)shares, (unsigned)((c.s.channels / 8 + c.slab - 1) / c.slab), (unsigned)width);
-#define STRIP_RUN(K, S)                                                                                                \
-    if (width == K && c.s.stride[2] == S)                                                                              \
-        LAUNCH((half_strip_weight_kernel<E, K, S>), grid, CUDA_THREADS, 0, a->queue, c, to, share);
-        STRIP_KERNELS(STRIP_RUN)
-#undef STRIP_RUN
-    } else {
-        walk_of(&c, c.s.n, c.s.out, 1);
-        share = (int)((c.count + shares - 1) / shares);
-        LAUNCH((half_one_weight_kernel<E>), dim3((unsigned)(n < 65535 ? n : 65535), (unsigned)shares), CUDA_THREADS, 0, a->queue, c, to,
-               share);
-    }
-    if (shares > 1)
-        LAUNCH(half_join_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, to, n, shares);
-}
-
-static bool counts(const kernel_args *a)
-{
-    return conv_counts(&a->in[0]) && conv_counts(&a->in[1]) && conv_counts(&a->out[0]) && ((const conv_attrs *)a->attr)->exact == 0;
-}
-static bool takes(const kernel_args *a)
-{
-    return conv_depthwise((const conv_attrs *)a->attr, &a->in[0].sh) && counts(a);
-}
 static bool takes_moments(const kernel_args *a)
 {
     if (a->n_in > 4 || !takes(a) || shape_count(&a->in[0].sh) == 0)
@@ -605,8 +388,6 @@ static bool takes_data(const kernel_args *a)
      .takes = takes_moments, .blocked_in = 1 | 1 << 3, .blocked_out = 1},                                              \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "depthwise grad data " #E, .run = data_run<E>, .takes = takes_data, \
      .blocked_in = 1, .blocked_out = 1},                                                                               \
-    {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "depthwise grad weight " #E, .run = weight_run<E>,              \
-     .workspace = weight_workspace, .takes = takes, .blocked_in = 1 | 1 << 1},                                         \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "depthwise transpose " #E, .run = data_run<E>, .takes = takes_data, \
      .blocked_in = 1, .blocked_out = 1}
 CUDA_TABLE(depthwise_half) = {ROWS(DTYPE_F16, __half), ROWS(DTYPE_BF16, __nv_bfloat16), KERNEL_END};

@@ -19,6 +19,7 @@
     X(conv_half_weight) \
     X(depthwise) \
     X(depthwise_half) \
+    X(depthwise_half_weight) \
     X(dropout) \
     X(fake_quant) \
     X(fp8) \
