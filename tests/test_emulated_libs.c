@@ -87,6 +87,7 @@ END_TEST
 
 /* Plain matrices in half precision: what the library finishes itself and what a pass after it does; transposed; attention. */
 #define LINEAR(...) .attr = &(const linear_attrs){.alpha = 0.5, __VA_ARGS__}
+#define MATMUL(...) .attr = &(const matmul_attrs){__VA_ARGS__}
 static const op_case plain_rows[] = {
     {OP_LINEAR, "bias, residual", .in = {{F32(2, 9, 16)}, {F32(16, 24)}, {F32(24)}, {F32(2, 9, 24)}}, LINEAR(.transA = 0)},
     {OP_LINEAR, "constants", .in = {{F32(2, 9, 16)}, {F32(24, 16), .kind = VALUE_CONST}, {F32(24), .kind = VALUE_CONST}},
@@ -99,6 +100,10 @@ static const op_case plain_rows[] = {
     {OP_LINEAR, "relu", .in = {{F32(3, 5, 8)}, {F32(8, 8)}, {F32(8)}}, LINEAR(.activation = ACTIVATION_RELU)},
     {OP_LINEAR, "A transposed", .in = {{F32(40, 16)}, {F32(40, 24)}}, LINEAR(.transA = 1)},
     {OP_LINEAR, "both transposed", .in = {{F32(40, 16)}, {F32(24, 40)}, {F32(24)}}, LINEAR(.transA = 1, .transB = 1)},
+    {OP_MATMUL, "heads", .in = {{F32(2, 3, 17, 16)}, {F32(2, 3, 17, 16)}}, MATMUL(.transB = 1)},
+    {OP_MATMUL, "A transposed, groups share B", .in = {{F32(3, 4, 7, 5)}, {F32(3, 1, 7, 6)}}, MATMUL(.transA = 1)},
+    {OP_MATMUL, "one left matrix", .in = {{F32(8, 16)}, {F32(3, 16, 9)}}, MATMUL(.transA = 0)},
+    {OP_MATMUL, "steps that are none", .in = {{F32(2, 1, 5, 7)}, {F32(3, 7, 4)}}, MATMUL(.transA = 0)}, /* own kernels */
     {OP_ATTENTION, "many keys", .in = {{F32(2, 5, 2, 16)}, {F32(2, 70, 2, 16)}, {F32(2, 70, 2, 8)}}, .n_out = 1,
      .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1}, .no_grad = true},
     OP_CASE_END};

@@ -1,5 +1,6 @@
-/* blas.cu - MatMul, Gemm and Linear through cuBLASLt (blas.h). Epilogues that mean exactly what the operator means are its
- * own; where it has none, the product is followed by one pass that adds the bias and applies the activation. */
+/* blas.cu - MatMul (of matrices that lie in float16 or bfloat16 too), Gemm and Linear through cuBLASLt (blas.h). Epilogues that mean
+ * exactly what the operator means are its own; where it has none, the product is followed by one pass that adds the bias and applies
+ * the activation. */
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/blas.cuh"
 
@@ -83,6 +84,7 @@ static shape without_axes(const shape *s, int n)
     return out;
 }
 
+/* Operands are of one type: float32, or the one of halves that they lie in; the result's may be float32 then. */
 static bool matmul_key(const kernel_args *a, blas_key *k)
 {
     const matmul_attrs *at = (const matmul_attrs *)a->attr;
@@ -93,6 +95,11 @@ static bool matmul_key(const kernel_args *a, blas_key *k)
     *k = empty_key(a->queue);
     set_sizes(k, x->rank > 1 ? x->dim[x->rank - 2] : 1, x->dim[x->rank - 1], at->transA != 0,
               w->rank > 1 ? w->dim[w->rank - 2] : w->dim[0], w->rank > 1 ? w->dim[w->rank - 1] : 1, at->transB != 0);
+    if (a->in[0].type != DTYPE_F32) {
+        k->type = a->in[0].type == DTYPE_F16 ? BLAS_R_16F : BLAS_R_16BF;
+        k->y_type = a->out[0].type == DTYPE_F32 ? BLAS_R_32F : k->type;
+        k->compute = BLAS_COMPUTE_32F;
+    }
     for (int i = rank - 1; i >= 0; i--) {
         int ix = x->rank - 2 - rank + i, iw = w->rank - 2 - rank + i;
         int64_t dx = ix >= 0 ? x->dim[ix] : 1, dw = iw >= 0 ? w->dim[iw] : 1;
@@ -319,7 +326,12 @@ static void linear_run(const kernel_args *a)
         finish(a, (float *)o.aux, (const float *)o.bias, 1, 0, 1, l.plan->key.m, l.plan->key.n, (int)at->activation);
 }
 
+#define HALF_ROW(E)                                                                                                    \
+    {.op = OP_MATMUL, .name = "matmul cuBLASLt " #E, .run = matmul_run, .workspace = matmul_workspace, .takes = matmul_takes, \
+     .narrow = DTYPE_##E, .narrow_in = 3, .narrow_out = 1, .either_out = 1}
+
 CUDA_TABLE(blas) = {
+    HALF_ROW(F16), HALF_ROW(BF16),
     {.op = OP_MATMUL, .type = DTYPE_F32, .name = "matmul cuBLASLt", .run = matmul_run, .workspace = matmul_workspace,
      .takes = matmul_takes},
     {.op = OP_GEMM, .type = DTYPE_F32, .name = "gemm cuBLASLt", .run = gemm_run, .workspace = gemm_workspace, .takes = gemm_takes},

@@ -1,35 +1,22 @@
 /* gemm.cu - Gemm, MatMul and Linear (src/ops/matmul.c) without a library: tiles of kernels/cuda/tile.cuh, of round_tile.cuh
  * where the operands are rounded (fp8.cu: to 8 bits, for devices that multiply these). */
+#include "kernels/cuda/batches.cuh"
 #include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/round_tile.cuh"
 
 /* ---- the product ---- */
 
 /* Where the matrices lie. Element (i, k) of A: a + i * a_step + k, transposed a + k * a_step + i; of B (k, j):
- * b + k * b_step + j, transposed b + j * b_step + k. The leading axes of the operands broadcast to `dim`. */
+ * b + k * b_step + j, transposed b + j * b_step + k. */
 typedef struct matrix_operands {
     const float *a, *b;
     int64_t a_step, b_step;
-    int rank;
-    int64_t dim[RANK_MAX], a_batch[RANK_MAX], b_batch[RANK_MAX];
+    batch_axes axes;
     bool a_across, b_across; /* A is transposed, B is not: the rows of the tile's side are neighbours in memory */
     bool a_vector, b_vector;
     int round; /* PRECISION_*, where there are no tensor cores; PRECISION_FP8 */
     float a_scale, b_scale; /* with that */
 } matrix_operands;
-
-/* Where the operands of a batch begin. */
-__device__ static inline void find_batch(const matrix_operands &o, int64_t batch, const float **a, const float **b)
-{
-    *a = o.a;
-    *b = o.b;
-    for (int64_t axis = o.rank - 1, i = batch; axis >= 0; axis--) {
-        int64_t next = i / o.dim[axis], here = i - next * o.dim[axis];
-        *a += here * o.a_batch[axis];
-        *b += here * o.b_batch[axis];
-        i = next;
-    }
-}
 
 template <class T, bool A_ALONG, bool B_ALONG>
 __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) matrix_kernel(matrix_operands o, product_size p, matrix_finish finish)
@@ -38,10 +25,10 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) matrix_kernel(ma
     const int64_t tile_n = blockIdx.x / p.tiles_m, row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M, col0 = tile_n * T::N;
     const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
     for (int64_t batch = blockIdx.y; batch < p.batches; batch += gridDim.y) {
-        const float *from_a, *from_b;
-        find_batch(o, batch, &from_a, &from_b);
-        matrix_side<T, T::M, A_ALONG> a = {from_a, o.a_step, row0, p.m, o.a_vector, o.round, {}, o.a_scale};
-        matrix_side<T, T::N, B_ALONG> b = {from_b, o.b_step, col0, p.n, o.b_vector, o.round, {}, o.b_scale};
+        int64_t at_a, at_b;
+        find_batch(o.axes, batch, &at_a, &at_b);
+        matrix_side<T, T::M, A_ALONG> a = {o.a + at_a, o.a_step, row0, p.m, o.a_vector, o.round, {}, o.a_scale};
+        matrix_side<T, T::N, B_ALONG> b = {o.b + at_b, o.b_step, col0, p.n, o.b_vector, o.round, {}, o.b_scale};
         float sum[T::TM][T::TN];
         tile_product<T>(a, b, begin, end, place, sum);
         tile_finish<T>(p, place, row0, col0, batch, sum, finish);
@@ -57,10 +44,10 @@ __global__ static void __launch_bounds__(T::THREADS, T::BLOCKS) rounded_kernel(m
     const int64_t tile_n = blockIdx.x / p.tiles_m, row0 = (blockIdx.x - tile_n * p.tiles_m) * T::M, col0 = tile_n * T::N;
     const int64_t begin = blockIdx.z * p.share, end = begin + p.share < p.k ? begin + p.share : p.k;
     for (int64_t batch = blockIdx.y; batch < p.batches; batch += gridDim.y) {
-        const float *from_a, *from_b;
-        find_batch(o, batch, &from_a, &from_b);
-        side_a a = {from_a, o.a_step, row0, p.m, o.a_vector, {}};
-        side_b b = {from_b, o.b_step, col0, p.n, o.b_vector, {}};
+        int64_t at_a, at_b;
+        find_batch(o.axes, batch, &at_a, &at_b);
+        side_a a = {o.a + at_a, o.a_step, row0, p.m, o.a_vector, {}};
+        side_b b = {o.b + at_b, o.b_step, col0, p.n, o.b_vector, {}};
         float sum[T::WM / 16][T::WN / 8][4];
         round_product<T>(a, b, begin, end, sum);
         round_finish<T, side_a, side_b>(p, row0, col0, batch, sum, finish);
@@ -195,43 +182,12 @@ static matrix_job linear_job(const kernel_args *a)
     return j;
 }
 
-/* Steps of an operand along the leading axes of the result. */
-static void batch_steps(const shape *s, int rank, int64_t *step)
-{
-    int64_t each = s->rank > 1 ? s->dim[s->rank - 2] * s->dim[s->rank - 1] : s->dim[0];
-    for (int i = rank - 1, j = s->rank - 3; i >= 0; i--, j--) {
-        step[i] = j >= 0 && s->dim[j] > 1 ? each : 0;
-        each *= j >= 0 ? s->dim[j] : 1;
-    }
-}
-
 static matrix_job matmul_job(const kernel_args *a)
 {
-    const matmul_attrs *at = (const matmul_attrs *)a->attr;
-    const shape *x = &a->in[0].sh, *w = &a->in[1].sh;
-    const int rx = x->rank, rw = w->rank, most = rx > rw ? rx : rw;
-    matrix_job j = job_of(a, rx > 1 ? x->dim[rx - 2] : 1, x->dim[rx - 1], at->transA != 0, rw > 1 ? w->dim[rw - 2] : w->dim[0],
-                          rw > 1 ? w->dim[rw - 1] : 1, at->transB != 0);
-    j.o.rank = most > 2 ? most - 2 : 0;
-    for (int i = 0; i < j.o.rank; i++) {
-        int ix = rx - 2 - j.o.rank + i, iw = rw - 2 - j.o.rank + i;
-        int64_t dx = ix >= 0 ? x->dim[ix] : 1, dw = iw >= 0 ? w->dim[iw] : 1;
-        j.o.dim[i] = dx == 1 ? dw : dx;
-        j.batches *= j.o.dim[i];
-    }
-    batch_steps(x, j.o.rank, j.o.a_batch);
-    batch_steps(w, j.o.rank, j.o.b_batch);
-    bool shared = !j.o.a_across; /* one B for all rows of A: one product */
-    int64_t rows = j.m;
-    for (int i = j.o.rank - 1; i >= 0; i--) {
-        shared &= j.o.b_batch[i] == 0 && (j.o.dim[i] == 1 || j.o.a_batch[i] == rows * j.k);
-        rows *= j.o.dim[i];
-    }
-    if (shared) {
-        j.m = j.f.m = rows;
-        j.batches = 1;
-        j.o.rank = 0;
-    }
+    const matmul_sizes s = matmul_sizes_of(a);
+    matrix_job j = job_of(a, s.a_rows, s.a_cols, s.ta, s.b_rows, s.b_cols, s.tb);
+    j.o.axes = s.axes;
+    j.batches = s.batches;
     return j;
 }
 
