@@ -78,7 +78,10 @@ static value_id attend(maker *m, value_id x)
         OK(graph_add_data(m->g, NULL, VALUE_CONST, DTYPE_F32, SHAPE(1, 1, 1, s->tokens), hidden, &mask));
         scores = add(m, OP_ADD, NULL, scores, mask, 0);
     }
-    const value_id y = transposed(m, add(m, OP_MATMUL, NULL, add(m, OP_SOFTMAX, &(const axis_attrs){-1}, scores, 0, 0), v, 0), 0, 2, 1, 3);
+    value_id weights = add(m, OP_SOFTMAX, &(const axis_attrs){-1}, scores, 0, 0);
+    if (s->apart)
+        weights = add(m, OP_MUL, NULL, weights, factor, 0);
+    const value_id y = transposed(m, add(m, OP_MATMUL, NULL, weights, v, 0), 0, 2, 1, 3);
     return linear(m, add(m, OP_RESHAPE, &(const reshape_attrs){.shape = {3, back}}, y, 0, 0), s->width, s->width);
 }
 

@@ -7,6 +7,7 @@
 typedef struct bert_sizes {
     int64_t batch, tokens, width, wide, heads, words, classes, layers;
     bool pre_norm; /* layers normalise what they read; else sums of residuals are normalised (as in BERT) */
+    bool apart;    /* weights of attention are scaled once more: it stays products and a softmax */
     bool masked;   /* the last token of every sentence is not attended to */
     uint32_t seed; /* of its weights, which are parameters */
 } bert_sizes;

@@ -15,6 +15,8 @@
 
 enum { STEPS = 20, MIDDLE = 9 };
 
+#define MLP "student.arch=mlp", "student.widths=", "student.depth=auto", "student.hidden=24 16",
+
 /* `apart`: distance of losses from those of float32, relative to the larger one, that rounding may make within STEPS steps. */
 static const struct variant {
     const char *name;
@@ -26,6 +28,8 @@ static const struct variant {
     {"fp16, adam, accumulation, averages", DTYPE_F16, 2e-3,
      {"train.precision=fp16", "train.optimizer=adam", "train.lr=0.01", "train.accumulate=2", "train.batch=8", "train.ema=0.9"}},
     {"bf16, adamw, hint", DTYPE_BF16, 1e-2, {"train.precision=bf16", "train.optimizer=adamw", "train.lr=0.005", "hint.auto.pairs=1"}},
+    {"fp16, rows, momentum", DTYPE_F16, 2e-3, {MLP "train.precision=fp16", "train.momentum=0.9"}},
+    {"bf16, rows, adamw", DTYPE_BF16, 1e-2, {MLP "train.precision=bf16", "train.optimizer=adamw", "train.lr=0.005"}},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
@@ -99,7 +103,7 @@ static void run_on(job *j, const char *start, uint64_t from, const char *keep, t
         session_seek(&s, from);
     }
     if (s.narrow)
-        ck_assert_uint_ge(count_narrow(&s, s.narrow), 10); /* images between its layers, and their gradients */
+        ck_assert_uint_ge(count_narrow(&s, s.narrow), 10); /* what lies between its layers, and its gradients */
     if (s.tg.loss_scale) { /* from the start, and from a checkpoint without one */
         float scale = get_scale(&s);
         ck_assert(scale == (float)LOSS_SCALE_START || (start && scale == SCALE));
@@ -163,6 +167,8 @@ static void check_variant(const struct variant *v)
 VARIANT_TEST(0)
 VARIANT_TEST(1)
 VARIANT_TEST(2)
+VARIANT_TEST(3)
+VARIANT_TEST(4)
 
 /* A scale with which gradients overflow: that step leaves parameters, states of the optimizer and averages as they were, on the
  * device, and the scale falls; launched as one and part by part. */
@@ -331,5 +337,6 @@ START_TEST(what_a_run_says)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(overflow_skips_the_step), TEST(what_is_chosen),
+const test_entry test_table[] = {TEST(variant_0), TEST(variant_1), TEST(variant_2), TEST(variant_3), TEST(variant_4),
+                                 TEST(overflow_skips_the_step), TEST(what_is_chosen),
                                  TEST(parity_steps), TEST(what_a_run_says), {0}};

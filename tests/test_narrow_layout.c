@@ -1,6 +1,6 @@
 /* test_narrow_layout.c - training steps and frozen models that compute in float16 and bfloat16 (backend_narrow): between kernels
- * images stay in it, channels last, and tokens as they lie. Where tensors change is counted: at the region's edges and nowhere else;
- * and the steps' losses and gradients are those of float32 but for rounding. */
+ * images stay in it, channels last, and tokens and rows of features as they lie. Where tensors change is counted: at the region's
+ * edges and nowhere else; and the steps' losses and gradients are those of float32 but for rounding. */
 #include "base/rng.h"
 #include "bert.h"
 #include "config/config.h"
@@ -33,20 +33,21 @@ typedef struct net {
 #define END "[layer p]\nop = GlobalAveragePool\n[layer f]\nop = Flatten\n[layer o]\nop = Gemm\nunits = classes\n"
 
 static const net nets[] = {
-    /* the picture; norms that a block or its shortcut ends with are read by additions, the last one by the mean over the image */
-    {"resnet-20", "[student]\narch = resnet\ndepth = 20\n", 32, 1, 1, 12},
-    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 1, 1, 0},
-    {"dscnn", "[student]\narch = dscnn\n", 32, 1, 1, 0},
-    {"wrn-10", "[student]\narch = wrn\ndepth = 10\n", 16, 1, 1, 1},
-    {"preact resnet-20", "[student]\narch = resnet\ndepth = 20\npreact = true\n", 32, 1, 1, 1},
+    /* the picture, what the last layer reads and, backwards, the gradient of the logits; norms that a block or its shortcut ends with
+     * are read by additions, the last one by the mean over the image */
+    {"resnet-20", "[student]\narch = resnet\ndepth = 20\n", 32, 3, 2, 12},
+    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 3, 2, 0},
+    {"dscnn", "[student]\narch = dscnn\n", 32, 3, 2, 0},
+    {"wrn-10", "[student]\narch = wrn\ndepth = 10\n", 16, 3, 2, 1},
+    {"preact resnet-20", "[student]\narch = resnet\ndepth = 20\npreact = true\n", 32, 3, 2, 1},
     /* what squeezes and excites is a plain mean of each channel, that convolutions read, and whose gradient comes from one */
     {"squeeze and excite", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = hard_swish\n"
-     "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 16, 3, 2, 0},
+     "[layer b]\nop = conv_bn\nchannels = 32\nactivation = silu\n" SE END, 16, 5, 3, 0},
     {"pools, parts, slopes", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nactivation = prelu\n"
      "[layer b]\nop = MaxPool\nkernel_shape = 3, 3\nstrides = 2, 2\npads = 1, 1, 1, 1\n"
      "[layer c]\nop = conv_bn\nchannels = 24\nactivation = relu6\n[layer d]\nop = Concat\naxis = 1\ninput = b c\n"
      "[layer g]\nop = AveragePool\nkernel_shape = 2, 2\nstrides = 2, 2\n[layer h]\nop = Dropout\nratio = 0.2\n"
-     "[layer i]\nop = conv_bn\nchannels = 16\nactivation = leaky_relu\n" END, 16, 1, 1, 0},
+     "[layer i]\nop = conv_bn\nchannels = 16\nactivation = leaky_relu\n" END, 16, 3, 2, 0},
 };
 
 typedef struct opened {
@@ -107,10 +108,15 @@ static void close_step(opened *o)
     graph_free(o->g);
 }
 
+typedef struct reorders {
+    size_t nodes;               /* of weights */
+    size_t last, plain, others; /* weights of convolutions, channels last, and of matrix products; what else changes */
+} reorders;
+
 /* Counts Reorder nodes; weights that change apart, which do so together. What is not expected is printed. */
-static void count_reorders(const graph *g, bool show, size_t *nodes, size_t *of_weights, size_t *others)
+static reorders count_reorders(const graph *g, bool show)
 {
-    *nodes = *of_weights = *others = 0;
+    reorders r = {0};
     for (size_t k = 1; k < g->n_node; k++) {
         const node *n = &g->node[k];
         char sh[200];
@@ -118,14 +124,15 @@ static void count_reorders(const graph *g, bool show, size_t *nodes, size_t *of_
             continue;
         const value *x = &g->value[n->in[0]];
         if (x->kind == VALUE_PARAM || x->kind == VALUE_CONST) {
-            *of_weights += n->n_in;
-            ++*nodes;
+            *(g->value[n->out[0]].block ? &r.last : &r.plain) += n->n_in;
+            r.nodes++;
             continue;
         }
-        ++*others;
+        r.others++;
         if (show)
             printf("reorder of %s from %s\n", shape_print(&x->sh, sh), x->from ? op_of(g->node[x->from].op)->name : "an input");
     }
+    return r;
 }
 
 static size_t count_of(const graph *g, op_id op)
@@ -170,17 +177,30 @@ static size_t plain_images(const graph *g)
     return plain;
 }
 
+static size_t matrices(const graph *g)
+{
+    size_t n = 0;
+    for (size_t v = 1; v < g->n_value; v++)
+        n += g->value[v].kind == VALUE_PARAM && g->value[v].sh.rank == 2;
+    return n;
+}
+
+/* Reorder nodes of weights: of either kind 32 in one. */
+static size_t joined(const reorders *r)
+{
+    return (r->last + 31) / 32 + (r->plain + 31) / 32;
+}
+
 static void check_counts(const char *name, const graph *g, size_t edges, bool frozen)
 {
-    size_t nodes, weights, others;
-    count_reorders(g, false, &nodes, &weights, &others);
-    printf("%s: %zu nodes, %zu weights in %zu Reorder, %zu others\n", name, g->n_node - 1, weights, nodes, others);
-    if (others != edges)
-        count_reorders(g, true, &nodes, &weights, &others);
-    ck_assert_uint_eq(nodes, (weights + 31) / 32);
-    const size_t most = frozen ? 0 : convolutions(g); /* a frozen model's are constants that lie as they are wanted */
-    ck_assert_uint_eq(others, edges);
-    ck_assert_uint_le(weights, most);
+    const reorders r = count_reorders(g, false);
+    printf("%s: %zu nodes, %zu and %zu weights in %zu Reorder, %zu others\n", name, g->n_node - 1, r.last, r.plain, r.nodes, r.others);
+    if (r.others != edges)
+        count_reorders(g, true);
+    ck_assert_uint_eq(r.nodes, joined(&r));
+    ck_assert_uint_eq(r.others, edges);
+    ck_assert_uint_le(r.last, frozen ? 0 : convolutions(g)); /* a frozen model's are constants that lie as they are wanted */
+    ck_assert_uint_eq(r.plain, frozen ? 0 : matrices(g));
     ck_assert_uint_eq(plain_images(g), 0);
 }
 
@@ -198,14 +218,17 @@ static void check_norms(const net *n, const graph *g)
     ck_assert_uint_gt(moments, 0);
 }
 
-/* Weights that change together, of many sizes: each is what its own node would make of it. */
+/* Weights that change together, of many sizes, channels last or as they lie: each is what its own node would make of it. */
 START_TEST(weights_change_together)
 {
-    static const int64_t sizes[][4] = {{5, 3, 3, 3}, {16, 8, 3, 3}, {7, 24, 1, 1}, {1, 1, 5, 5}, {0, 8, 3, 3}, {40, 64, 3, 2}, {9, 12, 1, 3}};
+    static const int64_t sizes[][4] = {{5, 3, 3, 3}, {16, 8, 3, 3}, {7, 24, 1, 1}, {1, 1, 5, 5}, {0, 8, 3, 3},
+                                        {40, 64, 3, 2}, {9, 12, 1, 3}, {70, 61, 1, 1}};
     enum { N = sizeof sizes / sizeof *sizes };
     static float x[N][40 * 64 * 6];
     static uint16_t want[40 * 64 * 6], got[40 * 64 * 6];
-    for (dtype t = DTYPE_F16;; t = DTYPE_BF16) {
+    for (int form = 0; form < 4; form++) {
+        const dtype t = form & 1 ? DTYPE_BF16 : DTYPE_F16;
+        const bool plain = form >= 2;
         kernel_tensor in[N], out[N];
         rng r = rng_make(4, RNG_TEST, 0, 0);
         backend *b;
@@ -215,7 +238,7 @@ START_TEST(weights_change_together)
             const shape sh = SHAPE(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3]);
             const size_t n = (size_t)shape_count(&sh);
             in[i] = (kernel_tensor){.type = DTYPE_F32, .sh = sh};
-            out[i] = (kernel_tensor){.type = t, .sh = sh, .block = (int32_t)sh.dim[1]};
+            out[i] = (kernel_tensor){.type = t, .sh = sh, .block = plain ? 0 : (int32_t)sh.dim[1]};
             OK(b->alloc(b, n * sizeof(float), &in[i].data));
             OK(b->alloc(b, n * sizeof(uint16_t), &out[i].data));
             for (size_t k = 0; k < n; k++)
@@ -231,7 +254,7 @@ START_TEST(weights_change_together)
         for (size_t i = 0; i < N; i++) {
             const int64_t *d = sizes[i], pixels = d[2] * d[3], n = d[0] * d[1] * pixels;
             for (int64_t k = 0; k < n; k++)
-                dtype_store(t, want, (k / pixels / d[1] * pixels + k % pixels) * d[1] + k / pixels % d[1], (double)x[i][k]);
+                dtype_store(t, want, plain ? k : (k / pixels / d[1] * pixels + k % pixels) * d[1] + k / pixels % d[1], (double)x[i][k]);
             if (n) {
                 OK(b->remote->copy(b, got, out[i].data, (size_t)n * sizeof *got, COPY_TO_HOST));
                 OK(b->remote->wait(b));
@@ -241,8 +264,6 @@ START_TEST(weights_change_together)
             b->free(b, out[i].data, (size_t)n * sizeof(uint16_t));
         }
         backend_close(b);
-        if (t == DTYPE_BF16)
-            break;
     }
 }
 END_TEST
@@ -566,15 +587,9 @@ END_TEST
 static const bert_sizes small_post = {SMALL, .layers = 2}, small_pre = {SMALL, .layers = 2, .pre_norm = true, .masked = true},
                         long_post = {.batch = BATCH, .tokens = 64, .width = 32, .wide = 128, .heads = 2, .words = 20, .classes = CLASSES,
                                      .layers = 2, .masked = true, .seed = 4}; /* many tokens: what they take is most of the memory */
-static const net transformers[] = {{.name = "norms after sums", .bert = &small_post}, {.name = "norms before", .bert = &small_pre}};
-
-static size_t matrices(const graph *g)
-{
-    size_t n = 0;
-    for (size_t v = 1; v < g->n_value; v++)
-        n += g->value[v].kind == VALUE_PARAM && g->value[v].sh.rank == 2;
-    return n;
-}
+static const bert_sizes small_apart = {SMALL, .layers = 1, .masked = true, .apart = true};
+static const net transformers[] = {{.name = "norms after sums", .bert = &small_post}, {.name = "norms before", .bert = &small_pre},
+                                   {.name = "attention apart", .bert = &small_apart}};
 
 static size_t activation_bytes(const exec *e)
 {
@@ -604,20 +619,20 @@ START_TEST(tokens_stay_narrow)
     for (int pre = 0; pre < 2; pre++) {
         bert_sizes sizes = long_post;
         opened o, wide;
-        size_t nodes, weights, others;
         sizes.pre_norm = pre;
         const net n = {.name = pre ? "norms before sums" : "norms after sums", .bert = &sizes};
         open_step(&n, DTYPE_NONE, &wide);
         open_step(&n, DTYPE_BF16, &o);
-        count_reorders(exec_graph(o.e), true, &nodes, &weights, &others);
+        const reorders r = count_reorders(exec_graph(o.e), true);
         const double share = (double)activation_bytes(o.e) / (double)activation_bytes(wide.e);
         printf("%s: %zu nodes, %zu weights rounded, %zu others change type, %.3f of float32's activations\n", n.name,
-               exec_graph(o.e)->n_node - 1, weights, others, share);
+               exec_graph(o.e)->n_node - 1, r.plain, r.others, share);
         check_products(exec_graph(o.e));
         check_products(exec_graph(wide.e));
-        ck_assert_uint_eq(weights, 12); /* six products a layer; the classifier, of [batch, width], is float32 */
-        ck_assert_uint_eq(others, 1); /* the first words leave, or their gradients come */
-        ck_assert_uint_gt(matrices(exec_graph(o.e)), 12);
+        ck_assert_uint_eq(r.plain, 14); /* six products a layer, two of the classifier, on [batch, width] */
+        ck_assert_uint_eq(r.nodes, 1);
+        /* the gradient of the logits; of a stream in float32 the first words, and what they give it */
+        ck_assert_uint_eq(r.others, pre ? 3 : 1);
         ck_assert(share < (pre ? 0.66 : 0.58)); /* a stream of residuals in float32 takes its share */
         close_step(&o);
         close_step(&wide);
@@ -634,9 +649,109 @@ START_TEST(steps_of_tokens_are_those_of_float32)
 }
 END_TEST
 
+/* Attention that is no node: its products, forwards and backwards, read narrow heads; scores and their gradients, which the softmax
+ * and its gradient read, are float32. */
+START_TEST(products_of_heads)
+{
+    static const char *const devices[] = {"emulated", "emulated-libs"};
+    for (size_t d = 0; d < sizeof devices / sizeof *devices; d++) {
+        opened o;
+        size_t products = 0, exact = 0;
+        open_step_on(devices[d], &transformers[2], DTYPE_BF16, false, &o);
+        const graph *g = exec_graph(o.e);
+        const reorders r = count_reorders(g, true);
+        for (size_t k = 1; k < g->n_node; k++) {
+            const node *n = &g->node[k];
+            if (n->op != OP_MATMUL)
+                continue;
+            ck_assert_int_eq(g->value[n->in[0]].narrow, DTYPE_BF16);
+            ck_assert_int_eq(g->value[n->in[1]].narrow, DTYPE_BF16);
+            exact += !g->value[n->out[0]].narrow;
+            products++;
+        }
+        printf("%s: %zu products of heads, %zu give float32; %zu others change type\n", devices[d], products, exact, r.others);
+        ck_assert_uint_eq(count_of(g, OP_ATTENTION), 0);
+        ck_assert_uint_eq(products, 6);
+        ck_assert_uint_eq(exact, 2);
+        ck_assert_uint_eq(r.others, 1); /* the gradient of the logits: what scales weights and gradients of scores rounds them too */
+        close_step(&o);
+    }
+}
+END_TEST
+
+/* ---- rows of features ---- */
+
+/* Widths so large that what lies between layers is most of the memory. */
+static const net mlp = {"mlp", "[student]\narch = mlp\nhidden = 128 96 72\n", 8, 0, 0, 0, NULL};
+
+/* Of a step of an MLP: the samples, all weights together and the gradient of the logits are rounded, and nothing else; the logits
+ * are float32, as are the gradients of parameters. */
+START_TEST(rows_stay_narrow)
+{
+    for (dtype t = DTYPE_F16;; t = DTYPE_BF16) {
+        opened o, wide;
+        open_step(&mlp, t, &o);
+        open_step(&mlp, DTYPE_NONE, &wide);
+        const graph *g = exec_graph(o.e);
+        const reorders r = count_reorders(g, true);
+        size_t made[2] = {0};
+        for (size_t k = 1; k < g->n_node; k++)
+            if (op_of(g->node[k].op)->macs)
+                made[g->value[g->node[k].out[0]].narrow == t]++;
+        printf("mlp in %s: %zu nodes, in float32 %zu; %zu products give float32, %zu give it\n", dtype_of(t)->name, g->n_node - 1,
+               exec_graph(wide.e)->n_node - 1, made[0], made[1]);
+        ck_assert_uint_eq(r.nodes, 1);
+        ck_assert_uint_eq(r.plain, 4);
+        ck_assert_uint_eq(r.others, 2);
+        ck_assert_uint_eq(made[0], 5); /* the logits, gradients of four weights */
+        ck_assert_uint_eq(made[1], 6); /* three layers, and gradients of what they make */
+        ck_assert_uint_eq(g->n_node, exec_graph(wide.e)->n_node + 3);
+        close_step(&o);
+        close_step(&wide);
+        if (t == DTYPE_BF16)
+            break;
+    }
+}
+END_TEST
+
+/* The library's products of rows that lie in float32 round both operands in launches of their own. */
+START_TEST(rows_are_rounded_once)
+{
+    size_t launches[2];
+    for (int lies = 0; lies < 2; lies++) {
+        opened o;
+        open_step_on("emulated-libs", &mlp, lies ? DTYPE_BF16 : DTYPE_NONE, false, &o);
+        if (!lies) { /* the same products, rounded, of what lies in float32 */
+            exec_close(o.e);
+            store_free(&o.kept);
+            OK(pass_product_precision(o.t.g, DTYPE_BF16));
+            OK(exec_open(o.t.g, o.b, &o.kept, 0, &o.e));
+        }
+        fill_inputs(&o);
+        for (int again = 0; again < 2; again++) /* the second time it is recorded */
+            OK(exec_run(o.e, PHASE_MAIN));
+        launches[lies] = exec_kernels(o.e, PHASE_MAIN);
+        close_step(&o);
+    }
+    printf("mlp with cuBLASLt: %zu launches beside the products where operands are rounded for each, %zu where they lie so\n", launches[0],
+           launches[1]);
+    ck_assert_uint_eq(launches[0], launches[1] + 16); /* 22 operands of 11 products; two tensors, the weights, the biases of three layers */
+}
+END_TEST
+
+START_TEST(steps_of_rows_are_those_of_float32)
+{
+    static const net smooth = {"mlp of gelus", "[student]\narch = mlp\nactivation = gelu\nhidden = 128 96 72\n", 8, 0, 0, 0, NULL};
+    check_step(&smooth, DTYPE_F16, 2e-3); /* near its kink a relu may go the other way when its number is rounded */
+    check_step(&smooth, DTYPE_BF16, 1.5e-2);
+}
+END_TEST
+
 const test_entry test_table[] = {TEST(weights_change_together), TEST(training_steps_change_layout_at_their_edges_only),
                                  TEST(frozen_models_change_layout_at_their_edges_only), TEST(statistics_come_out_of_convolutions),
                                  TEST(statistics_are_of_what_was_written), TEST(steps_are_those_of_float32),
                                  TEST(norms_on_the_way_in_are_those_that_are_written), TEST(cudnn_takes_norms_in),
                                  TEST(frozen_models_are_those_of_float32), TEST(tokens_stay_narrow),
-                                 TEST(steps_of_tokens_are_those_of_float32), {0}};
+                                 TEST(steps_of_tokens_are_those_of_float32), TEST(products_of_heads),
+                                 TEST(rows_stay_narrow), TEST(rows_are_rounded_once),
+                                 TEST(steps_of_rows_are_those_of_float32), {0}};

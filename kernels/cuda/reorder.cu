@@ -78,7 +78,7 @@ template <class From, class To> static void reorder(const kernel_args *a)
 enum { WEIGHTS = 32, CHUNK = 4096 }; /* elements of a block */
 
 typedef struct weight {
-    const float *from; /* [filters, channels, pixels] */
+    const float *from; /* [filters, channels, pixels]; plain ones: all are channels of one pixel */
     void *to;          /* [filters, pixels, channels] */
     uint32_t block, n, channels, pixels; /* number of its first block; elements */
 } weight;
@@ -103,6 +103,23 @@ template <class To, int V> __device__ static inline void convert_weight(const we
     }
 }
 
+/* Of one pixel, or plain: both orders are the same. */
+template <class To> __device__ static inline void round_weight(const weight &w, uint32_t from, uint32_t end)
+{
+    const uint32_t whole = from + (end - from) / 8 * 8;
+    To *const to = static_cast<To *>(w.to);
+    for (uint32_t i = from + 8 * threadIdx.x; i < whole; i += 8 * CUDA_THREADS) {
+        const pack<float, 8> p = pack_load<float, 8>(w.from, i);
+        pack<To, 8> r;
+        UNROLL
+        for (int k = 0; k < 8; k++)
+            r.at[k] = converted<float, To>(p.at[k]);
+        pack_store<To, 8>(to, i, r);
+    }
+    for (uint32_t i = whole + threadIdx.x; i < end; i += CUDA_THREADS)
+        to[i] = converted<float, To>(w.from[i]);
+}
+
 template <class To> __global__ static void __launch_bounds__(CUDA_THREADS) weights_kernel(__grid_constant__ const weights t)
 {
     int k = 0;
@@ -110,7 +127,9 @@ template <class To> __global__ static void __launch_bounds__(CUDA_THREADS) weigh
         k++;
     const weight &w = t.at[k];
     const uint32_t from = (blockIdx.x - w.block) * CHUNK, end = w.n - from < CHUNK ? w.n : from + CHUNK;
-    if (w.channels % 8 == 0 && ((uintptr_t)w.to & 15) == 0)
+    if (w.pixels == 1)
+        round_weight<To>(w, from, end);
+    else if (w.channels % 8 == 0 && ((uintptr_t)w.to & 15) == 0)
         convert_weight<To, 16 / sizeof(To)>(w, from, end);
     else
         convert_weight<To, 1>(w, from, end);
@@ -125,8 +144,9 @@ template <class To> static void reorder_weights(const kernel_args *a)
         const int64_t n = shape_count(sh);
         if (n == 0)
             continue;
+        const bool last = a->out[i].block != 0;
         t.at[t.n++] = (weight){.from = (const float *)a->in[i].data, .to = a->out[i].data, .block = blocks, .n = (uint32_t)n,
-                               .channels = (uint32_t)sh->dim[1], .pixels = (uint32_t)(n / sh->dim[0] / sh->dim[1])};
+                               .channels = (uint32_t)(last ? sh->dim[1] : n), .pixels = (uint32_t)(last ? n / sh->dim[0] / sh->dim[1] : 1)};
         blocks += (uint32_t)((n + CHUNK - 1) / CHUNK);
     }
     if (blocks)
@@ -151,7 +171,9 @@ template <dtype In, dtype Out> static bool converts(const kernel_args *a)
 
 #define WEIGHTS_ROW(type_, T)                                                                                          \
     {.op = OP_REORDER, .type = DTYPE_F32, .name = "weights to channels last, " #T, .run = reorder_weights<T>,          \
-     .takes = takes_weights<type_>, .blocked_out = ~0u}
+     .takes = takes_weights<type_>, .blocked_out = ~0u},                                                               \
+    {.op = OP_REORDER, .name = "weights to " #T, .run = reorder_weights<T>, .takes = takes_weights<type_>, .narrow = type_, \
+     .narrow_out = ~0u}
 #define PAIR(type_, T)                                                                                                 \
     {.op = OP_REORDER, .type = DTYPE_F32, .name = "reorder to channels last, " #T, .run = reorder<float, T>,           \
      .takes = converts<DTYPE_F32, type_>, .blocked_out = 1},                                                           \

@@ -4,15 +4,14 @@
  * twins of their float32 values, in the order that these have; a Reorder stands where a value is needed in the type that it
  * does not have, once each way. A value's own id always means float32; constants are rounded here.
  *
- * It begins at products of sequences (operands of three axes and more) and goes on from there, forwards and backwards, as long
- * as nothing larger has to be rounded for it than what it saves. What a kernel gives in either type is narrow where a product reads it
- * or where what it is added to is; else float32: so a stream of residuals that only sums and norms read keeps all its bits (layers that
- * normalise what they read), as do logits and gradients of weights; where a norm stands after each sum, its result is the stream. */
+ * It begins at matrix products (of sequences, of rows, of heads), whose operands would else be rounded for each product that reads
+ * them, and goes on from there, forwards and backwards, as long as nothing larger has to be rounded for it than what it saves. What a
+ * kernel gives in either type is narrow where a product reads it or where what it is added to is; else float32: so a stream of residuals
+ * that only sums and norms read keeps all its bits (layers that normalise what they read), as do logits, scores that a softmax reads
+ * and gradients of weights; where a norm stands after each sum, its result is the stream. */
 #include "exec/internal.h"
 
 #include <string.h>
-
-enum { AXES_LEAST = 3 };
 
 typedef struct spread {
     graph *g;
@@ -111,8 +110,7 @@ static bool must_in(const spread *s, node_id k, int i)
 
 static bool is_seed(const spread *s, node_id k)
 {
-    const node *n = &s->g->node[k];
-    return s->b->layout == LAYOUT_NARROW || (op_of(n->op)->macs && n->in[0] && s->g->value[n->in[0]].sh.rank >= AXES_LEAST);
+    return s->b->layout == LAYOUT_NARROW || op_of(s->g->node[k].op)->macs;
 }
 
 /* Whether an operand lies narrow already (of a product: all that must), or a result is wanted so and rounding the operands is no
