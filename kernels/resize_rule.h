@@ -12,22 +12,33 @@
 #define ON_BOTH static inline
 #endif
 
+/* A product that is not made one with the sum it goes into, as a device's compiler would: a position that is rounded to an element
+ * has to have the same bits everywhere. */
+ON_BOTH double resize_times(double a, double b)
+{
+#ifdef __CUDA_ARCH__
+    return __dmul_rn(a, b);
+#else
+    return a * b;
+#endif
+}
+
 /* Position in the data of element `o` of the result. */
 ON_BOTH double resize_position(const resize_attrs *a, const resize_axis *x, int64_t o)
 {
-    double y = (double)o, in = (double)x->in, out = x->scale * in; /* `out` is not rounded */
+    double y = (double)o, in = (double)x->in, out = resize_times(x->scale, in); /* `out` is not rounded */
     switch (a->coordinate_transformation_mode) {
     case COORD_ALIGN_CORNERS:
         return out == 1 ? 0 : y * (in - 1) / (out - 1);
     case COORD_ASYMMETRIC:
         return y / x->scale;
     case COORD_TF_CROP:
-        return x->begin * (in - 1) +
-               (out == 1 ? 0.5 * (x->end - x->begin) * (in - 1) : y * (x->end - x->begin) * (in - 1) / (out - 1));
+        return resize_times(x->begin, in - 1) + (out == 1 ? resize_times(0.5 * (x->end - x->begin), in - 1)
+                                                          : y * (x->end - x->begin) * (in - 1) / (out - 1));
     case COORD_PYTORCH_HALF_PIXEL:
         return out == 1 ? -0.5 : (y + 0.5) / x->scale - 0.5;
     case COORD_HALF_PIXEL_SYMMETRIC:
-        return in / 2 * (1 - (double)x->out / out) + (y + 0.5) / x->scale - 0.5;
+        return resize_times(in / 2, 1 - (double)x->out / out) + (y + 0.5) / x->scale - 0.5;
     case COORD_TF_HALF_PIXEL_NN:
         return (y + 0.5) / x->scale;
     default:
