@@ -210,9 +210,11 @@ __global__ static void gather_grad_kernel(float *dx, const float *dy, gather_siz
     }
 }
 
+#define NUMBERING 1024 /* threads */
 /* Which row of the result belongs to every index: order[k] is the number of the row that index k is the first to name;
  * -1 - (rows named first before k) where another index named it before or it is outside. One block. */
-__global__ static void number_rows_kernel(int *order, int *used, int *place, const span *spans, indices x, int64_t n)
+__global__ static void __launch_bounds__(NUMBERING)
+number_rows_kernel(int *order, int *used, int *place, const span *spans, indices x, int64_t n)
 {
     SHARED_DYNAMIC(int, count);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
@@ -313,7 +315,7 @@ static void gather_rows(const kernel_args *a)
     if (size > 0)
         find_spans(a, spans, place, &x, n);
     if (n > 0)
-        LAUNCH(number_rows_kernel, 1, 1024, 32 * sizeof(int), a->queue, order, used, place, spans, x, n);
+        LAUNCH(number_rows_kernel, 1, NUMBERING, NUMBERING / 32 * sizeof(int), a->queue, order, used, place, spans, x, n);
     if (blocks == 0)
         return;
     if (v == 4)
