@@ -61,6 +61,19 @@ START_TEST(missing_barrier)
 }
 END_TEST
 
+START_TEST(early_copy)
+{
+    open_device();
+    OK(run(faulty_sound_rotate, EMULATOR_FORWARD));
+    OK(run(faulty_early_copy, EMULATOR_FORWARD));
+    ck_assert_msg(is(host[0], N / 2), "forward: copies arrive when waited for, not %g", (double)host[0]);
+    OK(run(faulty_sound_rotate, EMULATOR_FORWARD));
+    OK(run(faulty_early_copy, EMULATOR_REVERSE));
+    ck_assert_msg(is(host[0], N / 2 + 1), "reverse: at once, not %g", (double)host[0]);
+    close_device();
+}
+END_TEST
+
 static const struct {
     void (*launch)(cuda_queue *, float *, int);
     const char *kernel, *says;
@@ -74,6 +87,8 @@ static const struct {
     {faulty_wide_block, "sound_rotate", "invalid configuration argument", false},
     {faulty_empty_grid, "sound_rotate", "invalid configuration argument", false},
     {faulty_much_shared, "sound_rotate", "invalid argument", false},
+    {faulty_two_shared, "two_shared", "20480 bytes of dynamic shared memory beside", false},
+    {faulty_crooked_copy, "crooked_copy", "no multiple of that", false},
 };
 
 START_TEST(faults_fail_the_queue)
@@ -277,7 +292,7 @@ START_TEST(everything_is_given_back)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(missing_barrier), TEST(faults_fail_the_queue), TEST(faults_in_a_program),
+const test_entry test_table[] = {TEST(missing_barrier), TEST(early_copy), TEST(faults_fail_the_queue), TEST(faults_in_a_program),
                                  TEST(failed_queue_does_nothing), TEST(allowed), TEST(shared_memory_is_garbage),
                                  TEST(beside_memory), TEST(later_than_the_call), TEST(branches), TEST(a_branch_that_nobody_waits_for),
                                  TEST(everything_is_given_back), {0}};

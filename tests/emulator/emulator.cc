@@ -6,8 +6,9 @@
  * lanes do together (a shuffle, a product) is done once, when all of them wait there.
  *
  * What a device leaves undefined is a failure here, with the kernel's name: threads of a block at different barriers, a
- * shuffle from a lane that is done or does not take part, writes beside dynamic shared memory. The failure is of the
- * stream, as on a device: its next `wait` returns it. Shared memory is NaN when a block begins. */
+ * shuffle from a lane that is done or does not take part, writes beside dynamic shared memory, more of it than there is, copies
+ * of 16 bytes from crooked addresses. The failure is of the stream, as on a device: its next `wait` returns it. Shared memory is
+ * NaN when a block begins. */
 #include "emulator_inside.h"
 #include "fiber.h"
 
@@ -432,6 +433,9 @@ void run_grid(const emulator_launch_of *l)
     if (learns)
         learn_static(&k);
     k.launches++;
+    const size_t own = k.granules.size() * GRANULE;
+    if (l->shared && own + l->shared > SHARED_NORMAL + 4 * GRANULE) /* variables share granules at their ends */
+        fault("%zu bytes of dynamic shared memory beside %zu of the kernel's own: more than a block gets", l->shared, own);
     check_dynamic();
 }
 
@@ -518,9 +522,27 @@ static std::vector<std::vector<copy>> &copies_under_way()
     return *l.copies;
 }
 
+static void arrive(const copy &one)
+{
+    if (one.from)
+        memcpy(one.to, one.from, one.size);
+    else
+        memset(one.to, 0, one.size);
+}
+
+/* A copy arrives at some time before the wait is over: in one of the orders at once, so that who still reads what it writes over
+ * is found too. */
 void emulator_copy_begin(void *to, const void *from, size_t size, bool there)
 {
-    copies_under_way().back().push_back({to, there ? from : nullptr, size});
+    const copy one = {to, there ? from : nullptr, size};
+    if (((uintptr_t)to | (uintptr_t)from) & (size - 1)) {
+        fault("thread %d copies %zu bytes from or to an address that is no multiple of that", current, size);
+        stop();
+    }
+    if (order == EMULATOR_REVERSE)
+        arrive(one);
+    else
+        copies_under_way().back().push_back(one);
 }
 
 void emulator_copy_close() { copies_under_way().emplace_back(); }
@@ -529,12 +551,8 @@ void emulator_copy_wait(int left)
 {
     std::vector<std::vector<copy>> &c = copies_under_way();
     while (c.size() > (size_t)left + 1) {
-        for (const copy &one : c.front()) {
-            if (one.from)
-                memcpy(one.to, one.from, one.size);
-            else
-                memset(one.to, 0, one.size);
-        }
+        for (const copy &one : c.front())
+            arrive(one);
         c.erase(c.begin());
     }
 }

@@ -1,5 +1,5 @@
 /* faulty.cc - see faulty.h. */
-#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/mma.cuh"
 
 #include "faulty.h"
 
@@ -91,6 +91,41 @@ __global__ static void old_shared(float *out, int n)
     (void)n;
 }
 
+__global__ static void two_shared(float *out, int n)
+{
+    SHARED_DYNAMIC(float, more);
+    __shared__ float own[8192];
+    int t = (int)threadIdx.x;
+    for (int i = t; i < 8192; i += n)
+        own[i] = more[t] = (float)i;
+    out[t] = own[t];
+}
+
+__global__ static void crooked_copy(float *out, int)
+{
+    __shared__ float4 s[1];
+    copy_begin(s, out + 1, true);
+    copy_close();
+    copy_wait<0>();
+    out[threadIdx.x] = s[0].x;
+}
+
+__global__ static void early_copy(float *out, int n)
+{
+    __shared__ float4 s[32];
+    float *f = reinterpret_cast<float *>(s);
+    int t = (int)threadIdx.x;
+    f[t] = (float)t;
+    __syncthreads();
+    if (t < n / 4)
+        copy_begin(s + t, out + 4 * t, true);
+    copy_close();
+    float v = f[(t + n / 2) % n];
+    copy_wait<0>();
+    __syncthreads();
+    out[t] = v;
+}
+
 __global__ static void half_warps(float *out, int)
 {
     int t = (int)threadIdx.x;
@@ -118,6 +153,9 @@ FAULTY_LAUNCH(gone_lane, 1, (unsigned)n, 0)
 FAULTY_LAUNCH(left_out, 1, (unsigned)n, 0)
 FAULTY_LAUNCH(early_end, 1, (unsigned)n, 0)
 FAULTY_LAUNCH(old_shared, 2, (unsigned)n, 0)
+FAULTY_LAUNCH(two_shared, 1, (unsigned)n, 20 << 10)
+FAULTY_LAUNCH(crooked_copy, 1, (unsigned)n / 4, 0)
+FAULTY_LAUNCH(early_copy, 1, (unsigned)n, 0)
 FAULTY_LAUNCH(half_warps, 1, (unsigned)n, 0)
 }
 extern "C" void faulty_wide_block(cuda_queue *q, float *out, int n)

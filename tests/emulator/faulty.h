@@ -19,6 +19,9 @@
     X(wide_block, "2048 threads")                                                                                 \
     X(empty_grid, "no block")                                                                                     \
     X(much_shared, "100 KiB of dynamic shared memory, which a kernel has to ask for")                             \
+    X(two_shared, "32 KiB of its own shared memory beside 20 KiB of dynamic")                                     \
+    X(crooked_copy, "begins a copy of 16 bytes from an address that is a multiple of 4")                          \
+    X(early_copy, "begins copies over what other threads still read: each the number half a block on")            \
     X(half_warps, "sums over 16 lanes with masks of 16: allowed")
 
 #ifdef __cplusplus
