@@ -198,12 +198,12 @@ static status make_graph(graph **out, value_id *y)
     return graph_add_output(*out, *y);
 }
 
-/* y = attention of 2 heads, 2 queries, 64 keys, in bfloat16: two of them, one of which keeps the sums */
+/* y = attention of 2 heads, 2 queries, 64 keys, in bfloat16: two of them, one of which keeps the sums and one of which has a mask */
 static status make_attention(graph **out, value_id *y)
 {
     static float numbers[2 * 64 * 8];
     const attention_attrs at = {.scale = 0.5, .precision = PRECISION_BF16};
-    value_id in[3], first[2];
+    value_id in[3], mask, first[2];
     for (int i = 0; i < 2 * 64 * 8; i++)
         numbers[i] = (float)(i * 37 % 64 - 32) / 64; /* no rounding */
     TRY(graph_new(out));
@@ -211,8 +211,9 @@ static status make_attention(graph **out, value_id *y)
         char name[2] = {(char)('a' + i), 0};
         TRY(graph_add_data(*out, name, VALUE_CONST, DTYPE_F32, SHAPE(1, 2, i ? 64 : 2, 8), numbers, &in[i]));
     }
+    TRY(graph_add_data(*out, "mask", VALUE_CONST, DTYPE_F32, SHAPE(1, 1, 1, 64), numbers, &mask));
     TRY(graph_add(*out, OP_ATTENTION, &at, in, 3, first, 2));
-    TRY(graph_add(*out, OP_ATTENTION, &at, (value_id[]){first[0], in[1], in[2]}, 3, y, 1));
+    TRY(graph_add(*out, OP_ATTENTION, &at, (value_id[]){first[0], in[1], in[2], mask}, 4, y, 1));
     TRY(graph_add_output(*out, first[1]));
     return graph_add_output(*out, *y);
 }

@@ -88,9 +88,9 @@ static void pointwise(builder *b, int mode, void *x, void *y, void *to)
     op = make(b, DNN_OP_POINTWISE);
     refer(b, op, DNN_OP_POINTWISE_HOW, how);
     refer(b, op, DNN_OP_POINTWISE_X, x);
-    if (mode == FUSED_RELU_BACKWARD) {
-        refer(b, op, FUSED_POINTWISE_DY, y);
-        refer(b, op, FUSED_POINTWISE_DX, to);
+    if (mode == DNN_RELU_BACKWARD) {
+        refer(b, op, DNN_OP_POINTWISE_DY, y);
+        refer(b, op, DNN_OP_POINTWISE_DX, to);
     } else {
         if (y)
             refer(b, op, DNN_OP_POINTWISE_B, y);
@@ -197,17 +197,17 @@ static void data_relu_sums(builder *b, const layer *l)
     convolve(b, l, DNN_CONV_DATA, g, image(b, b->type, false, l->m, l->c, l->taps, l->taps), dy);
     for (int i = 0; i < 4; i++)
         v[i] = image(b, DNN_FLOAT, true, l->n, l->c, l->pixels, l->pixels);
-    pointwise(b, FUSED_SUBTRACT, x, mean, v[0]);
+    pointwise(b, DNN_SUBTRACT, x, mean, v[0]);
     pointwise(b, DNN_MULTIPLY, v[0], inv, v[1]);
     pointwise(b, DNN_MULTIPLY, v[1], scale, v[2]);
     pointwise(b, DNN_ADD, v[2], channels(b, DNN_FLOAT, l->c), v[3]);
-    pointwise(b, FUSED_RELU_BACKWARD, v[3], g, dx);
-    op = make(b, FUSED_OP_NORM_SUMS);
-    set(b, op, FUSED_NORM_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    pointwise(b, DNN_RELU_BACKWARD, v[3], g, dx);
+    op = make(b, DNN_OP_NORM_SUMS);
+    set(b, op, DNN_SUMS_TYPE, DNN_T_DATA_TYPE, 1, &type);
     void *operand[] = {mean, inv, scale, x, dx};
     for (int i = 0; i < 5; i++)
-        refer(b, op, FUSED_NORM_MEAN + i, operand[i]);
-    for (int i = FUSED_NORM_DSCALE; i <= FUSED_NORM_LAST; i++)
+        refer(b, op, DNN_SUMS_MEAN + i, operand[i]);
+    for (int i = DNN_SUMS_DSCALE; i <= DNN_SUMS_TERM; i++)
         refer(b, op, i, channels(b, DNN_FLOAT, l->c));
     add(b, op);
 }
@@ -222,7 +222,7 @@ static const struct {
     {"scale, bias, relu + conv + sums", "NormConv, in float16", norm_conv_sums, {false, false, true}},
     {"scale, bias, relu + backward-weights", "NormConvGradWeight, in float16", norm_weight, {true, true, true}},
     {"the same, scale and dw in float32", "none", norm_weight_float, {true, true, true}},
-    {"backward-data + relu' + batch norm's sums", "none: no node has these sums", data_relu_sums, {true, true, true}},
+    {"backward-data + relu' + batch norm's sums", "none", data_relu_sums, {true, true, true}},
 };
 enum { GRAPHS = sizeof graphs / sizeof *graphs };
 static const layer layers[] = {{"ResNet-20/56 stage 1", 128, 16, 16, 32, 3},
@@ -302,6 +302,7 @@ typedef struct heads_row {
     int64_t batch, heads, queries, keys, width, value_width;
     int type, tokens;
     bool sums, quick;
+    int mask; /* dnn_key.bias */
 } heads_row;
 static const heads_row attentions[] = {
     {"BERT-base 128, teacher", 32, 12, 128, 128, 64, 64, DNN_BFLOAT16, 15, false, true},
@@ -311,6 +312,11 @@ static const heads_row attentions[] = {
     {"ViT-S/16", 64, 6, 197, 197, 64, 64, DNN_HALF, 15, true, false},
     {"narrow heads", 32, 4, 64, 64, 8, 16, DNN_BFLOAT16, 15, true, false},
     {"wide heads, other keys", 4, 8, 77, 100, 128, 128, DNN_BFLOAT16, 15, true, false},
+    {"BERT-base 128, mask", 32, 12, 128, 128, 64, 64, DNN_BFLOAT16, 15, true, true, DNN_MASK | 1 | 8},
+    {"the same, one for all", 32, 12, 128, 128, 64, 64, DNN_HALF, 15, true, false, DNN_MASK | 8},
+    {"BERT-base 512, causal", 8, 12, 512, 512, 64, 64, DNN_BFLOAT16, 15, true, false, DNN_MASK | 4 | 8},
+    {"heads first, every score", 2, 3, 9, 70, 16, 8, DNN_HALF, 0, true, false, DNN_MASK | 15},
+    {"wide heads, mask of keys", 4, 8, 77, 101, 128, 128, DNN_BFLOAT16, 15, true, false, DNN_MASK | 1 | 8},
 };
 
 START_TEST(attention)
@@ -331,6 +337,7 @@ START_TEST(attention)
             k.axes = 2;
             k.tokens = r->tokens;
             k.sums = r->sums;
+            k.bias = r->mask;
             k.x[0] = k.w[0] = k.y[0] = r->batch;
             k.x[1] = k.w[1] = k.y[1] = r->heads;
             k.x[2] = k.y[2] = r->queries;
@@ -338,7 +345,7 @@ START_TEST(attention)
             k.x[3] = k.w[3] = r->width;
             k.y[3] = r->value_width;
             const dnn_plan *p = cuda_dnn_plan(&q, &k);
-            say(r->net, r->type == DNN_HALF ? "fp16" : "bf16", r->sums ? "attention with sums" : "attention", p, begin);
+            say(r->net, r->type == DNN_HALF ? "fp16" : "bf16", r->mask ? "attention with mask and sums" : r->sums ? "attention with sums" : "attention", p, begin);
             ck_assert_msg(p->usable, "%s: no engine", r->net);
         }
     cuda_dnn_close(q.dnn);

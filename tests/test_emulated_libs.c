@@ -106,6 +106,8 @@ static const op_case plain_rows[] = {
     {OP_MATMUL, "steps that are none", .in = {{F32(2, 1, 5, 7)}, {F32(3, 7, 4)}}, MATMUL(.transA = 0)}, /* own kernels */
     {OP_ATTENTION, "many keys", .in = {{F32(2, 5, 2, 16)}, {F32(2, 70, 2, 16)}, {F32(2, 70, 2, 8)}}, .n_out = 1,
      .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1}, .no_grad = true},
+    {OP_ATTENTION, "many keys, a mask", .in = {{F32(2, 5, 2, 16)}, {F32(2, 70, 2, 16)}, {F32(2, 70, 2, 8)}, {F32(2, 1, 1, 70), .lo = -3, .hi = 3}}, .n_out = 1,
+     .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1}, .no_grad = true},
     OP_CASE_END};
 
 START_TEST(plain_rows_of_halves)
@@ -129,7 +131,7 @@ START_TEST(attention_rows)
 }
 END_TEST
 
-/* Attention whose products may be rounded runs in the library, with and without the sums that a gradient reads; with a mask, few
+/* Attention whose products may be rounded runs in the library, with and without the sums that a gradient reads, with and without a mask; with few
  * keys, odd widths or in float32 it does not. */
 START_TEST(attention_that_fits)
 {
@@ -139,7 +141,8 @@ START_TEST(attention_that_fits)
     } rows[] = {{64, 16, PRECISION_BF16, false, false, true}, {64, 16, PRECISION_F16, false, true, true},
                 {64, 128, PRECISION_F16, false, false, true}, {63, 16, PRECISION_BF16, false, false, false},
                 {64, 12, PRECISION_BF16, false, false, false}, {64, 136, PRECISION_BF16, false, false, false},
-                {64, 16, PRECISION_FP32, false, false, false}, {64, 16, PRECISION_BF16, true, false, false}};
+                {64, 16, PRECISION_FP32, false, false, false}, {64, 16, PRECISION_BF16, true, false, true},
+                {64, 16, PRECISION_F16, true, true, true},   {64, 16, PRECISION_FP32, true, false, false}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const backend_options none = {.threads = 1};
         const attention_attrs at = {.scale = 1, .k_tokens = 1, .precision = rows[i].precision};

@@ -32,12 +32,12 @@ typedef struct dnn_api {
 enum { /* of enums in cudnn_graph.h: kinds of descriptors */
     DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5, DNN_KNOB = 7,
     DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_OP_STATS = 14, DNN_GRAPH = 15, DNN_VARIANT = 16,
-    DNN_TENSOR = 17, DNN_DEVICE = 38, DNN_OP_ATTENTION = 41
+    DNN_TENSOR = 17, DNN_MATMUL = 18, DNN_OP_MATMUL = 19, DNN_REDUCTION = 21, DNN_OP_REDUCTION = 22, DNN_OP_NORM_SUMS = 23, DNN_DEVICE = 38, DNN_OP_ATTENTION = 41
 };
 enum { /* types of attributes */
     DNN_T_HANDLE = 0, DNN_T_DATA_TYPE = 1, DNN_T_BOOL = 2, DNN_T_I64 = 3, DNN_T_FLOAT = 4, DNN_T_POINTER = 6,
     DNN_T_CONV_MODE = 7, DNN_T_HEURISTIC_MODE = 8, DNN_T_KNOB = 9, DNN_T_NUMERICAL_NOTE = 11, DNN_T_POINTWISE_MODE = 14,
-    DNN_T_DESCRIPTOR = 15, DNN_T_STATS_MODE = 16, DNN_T_BEHAVIOR_NOTE = 19, DNN_T_CHAR = 24
+    DNN_T_DESCRIPTOR = 15, DNN_T_STATS_MODE = 16, DNN_T_REDUCTION = 18, DNN_T_BEHAVIOR_NOTE = 19, DNN_T_CHAR = 24
 };
 enum { /* attributes */
     DNN_POINTWISE_MODE = 0, DNN_POINTWISE_TYPE = 1,
@@ -49,17 +49,23 @@ enum { /* attributes */
     DNN_FORWARD_ALPHA = 700, DNN_FORWARD_BETA, DNN_FORWARD_CONV, DNN_FORWARD_W, DNN_FORWARD_X, DNN_FORWARD_Y,
     DNN_DATA_ALPHA, DNN_DATA_BETA, DNN_DATA_CONV, DNN_DATA_W, DNN_DATA_DX, DNN_DATA_DY,
     DNN_WEIGHT_ALPHA, DNN_WEIGHT_BETA, DNN_WEIGHT_CONV, DNN_WEIGHT_DW, DNN_WEIGHT_X, DNN_WEIGHT_DY,
-    DNN_OP_POINTWISE_HOW = 750, DNN_OP_POINTWISE_X, DNN_OP_POINTWISE_B, DNN_OP_POINTWISE_Y,
+    DNN_OP_POINTWISE_HOW = 750, DNN_OP_POINTWISE_X, DNN_OP_POINTWISE_B, DNN_OP_POINTWISE_Y, DNN_OP_POINTWISE_DX = 756, DNN_OP_POINTWISE_DY,
     DNN_STATS_MODE = 770, DNN_STATS_TYPE, DNN_STATS_X, DNN_STATS_SUM, DNN_STATS_SQUARES,
     DNN_GRAPH_HANDLE = 800, DNN_GRAPH_OPS,
     DNN_TENSOR_ALIGNMENT = 900, DNN_TENSOR_TYPE, DNN_TENSOR_DIMS, DNN_TENSOR_STEPS, DNN_TENSOR_ID = 906, DNN_TENSOR_VIRTUAL, DNN_TENSOR_BY_VALUE,
     DNN_VARIANT_IDS = 1000, DNN_VARIANT_POINTERS, DNN_VARIANT_WORKSPACE = 1003,
     DNN_ENGINE_GRAPH = 1300, DNN_ENGINE_INDEX = 1301, DNN_ENGINE_NUMERICAL = 1303, DNN_ENGINE_BEHAVIOR = 1305, DNN_ENGINE_DEVICE = 1307,
+    DNN_MATMUL_TYPE = 1500, DNN_OP_MATMUL_A = 1520, DNN_OP_MATMUL_B, DNN_OP_MATMUL_C, DNN_OP_MATMUL_HOW,
+    DNN_REDUCTION_MODE = 1600, DNN_REDUCTION_TYPE, DNN_OP_REDUCTION_X = 1610, DNN_OP_REDUCTION_Y, DNN_OP_REDUCTION_HOW,
+    DNN_SUMS_TYPE = 1620, DNN_SUMS_MEAN, DNN_SUMS_INV, DNN_SUMS_SCALE, DNN_SUMS_X, DNN_SUMS_DY, DNN_SUMS_DSCALE, DNN_SUMS_DBIAS,
+    DNN_SUMS_DY_FACTOR, DNN_SUMS_X_FACTOR, DNN_SUMS_TERM,
     DNN_DEVICE_JSON = 2702,
     DNN_ATTENTION_Q = 2800, DNN_ATTENTION_K, DNN_ATTENTION_V, DNN_ATTENTION_Y, DNN_ATTENTION_SUMS, DNN_ATTENTION_SCALE
 };
 enum { /* values */
-    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_MULTIPLY = 1, DNN_IDENTITY = 21, DNN_RELU = 100,
+    DNN_FLOAT = 0, DNN_HALF = 2, DNN_BFLOAT16 = 9, DNN_CROSS_CORRELATION = 1, DNN_ADD = 0, DNN_MULTIPLY = 1, DNN_DIVIDE = 6, DNN_SUBTRACT = 9, DNN_EXP = 13,
+    DNN_LOG = 15, DNN_IDENTITY = 21, DNN_REDUCE_ADD = 0, DNN_REDUCE_MAX = 3,
+    DNN_RELU = 100, DNN_RELU_BACKWARD = 200,
     DNN_MODE_B = 1, DNN_MODE_FALLBACK = 2, DNN_MODE_A = 3,
     DNN_NOTE_TENSOR_CORE = 0, DNN_NOTE_DOWN_CONVERT = 1, DNN_NOTE_REDUCED_PRECISION = 2, DNN_NOTE_FFT = 3, DNN_NOTE_NONDETERMINISTIC = 4,
     DNN_NOTE_WINOGRAD = 5, DNN_NOTE_RUNTIME_COMPILATION = 0, DNN_STATUS_DRIVER = 5001
@@ -69,8 +75,10 @@ typedef enum dnn_kind {
     DNN_CONV_FORWARD, /* y = conv(x, w), then + residual, + bias, relu */
     DNN_CONV_DATA,    /* x from y and w */
     DNN_CONV_WEIGHT,  /* w from x and y */
-    DNN_ATTENTION     /* y = softmax(scale * q k^T) v of every head */
+    DNN_ATTENTION     /* y = softmax(scale * q k^T + mask) v of every head */
 } dnn_kind;
+
+#define DNN_MASK 16
 
 /* What decides how a convolution is done. Compared byte by byte: start from zeros. x [N, C, ...], w [M, C/group, ...],
  * y [N, M, ...]; one spatial axis is two, the first of length 1. Bias, and w where it is the result, are
@@ -78,6 +86,7 @@ typedef enum dnn_kind {
 typedef struct dnn_key {
     int32_t kind, type, axes;  /* dnn_kind; DNN_FLOAT, DNN_HALF, DNN_BFLOAT16; spatial axes: 2 or 3 */
     int32_t channels_last;
+    /* Attention: bias is the mask, float32: DNN_MASK and a bit for each axis of [B, H, Sq, Sk] along which it is not repeated. */
     int32_t bias, residual, relu;
     int32_t exact;             /* sums of products as they stand */
     int32_t tf32, deterministic;
@@ -89,15 +98,22 @@ typedef struct dnn_key {
     /* Attention: with the logarithms of the sums of exponentials, [B, H, Sq] of float32. Forward: with the sums of y and of its
      * squares by channel, [M] of float32 each. */
     int32_t sums;
-    /* Forward, weight: the convolution's data is max(x * scale + shift, 0), both by channel and in the type of the images. Only engines
-     * that are compiled already: others take ten to thirty seconds for each shape. */
+    /* Forward, weight: the convolution's data is max(x * scale + shift, 0), both by channel and in the type of the images. Data: the
+     * result is zero where n = (norm_x - mean) * inv * scale + shift is not above it, and two sums by channel leave with it, of the
+     * result (DNN_SUMS) and of its products with (norm_x - mean) * inv (DNN_PRODUCTS), all float32. Only engines that are
+     * compiled already: others take ten to thirty seconds for each shape. */
     int64_t norm;
     int64_t x[5], w[5], y[5];
     int64_t stride[3], dilation[3], before[3], after[3]; /* pads */
 } dnn_key;
 
-/* What tensors are called in a plan. Of attention: x, w, y and these: DNN_SCALE is a float on the host, read when it is run. */
-enum { DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_SQUARES, DNN_NORM_SCALE, DNN_NORM_SHIFT, DNN_OPERANDS };
+/* What tensors are called in a plan. Of attention: x, w, y, with a mask DNN_BIAS, and these: DNN_SCALE is a float on the host, read when it is run. After
+ * DNN_NORM_SHIFT: of backward-data with a norm; the last three, [C] each, say what that norm's own gradient is:
+ * dy * DNN_DY_FACTOR + norm_x * DNN_X_FACTOR + DNN_TERM. */
+enum {
+    DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_SQUARES, DNN_NORM_SCALE, DNN_NORM_SHIFT,
+    DNN_NORM_X, DNN_NORM_MEAN, DNN_NORM_INV, DNN_PRODUCTS, DNN_DY_FACTOR, DNN_X_FACTOR, DNN_TERM, DNN_OPERANDS
+};
 
 /* An engine with all that it can be told: enough to make its plan again. */
 #define DNN_MOST_KNOBS 48

@@ -1,6 +1,7 @@
 /* dnn_attention.cu - FusedAttention through cuDNN (dnn.h) where its products may be rounded to float16 or bfloat16: Q, K and V are
- * rounded, or lie so, the library's engine multiplies on tensor cores, y leaves as Q came and the sums as float32. Without a mask, for heads of a
- * multiple of 8 up to 128 and for more than a few keys; everything else, and the gradient, is done by attention.cu. */
+ * rounded, or lie so, the library's engine multiplies on tensor cores, y leaves as Q came and the sums as float32. For heads of a
+ * multiple of 8 up to 128 and for more than a few keys; everything else, and the gradient, is done by attention.cu. With a mask the
+ * library's graph always makes the sums: where nobody asks for them they go to the workspace. */
 #include "kernels/cuda/cuda.cuh"
 extern "C" {
 #include "kernels/cuda/dnn.h"
@@ -70,11 +71,35 @@ static int64_t precision_of(const kernel_args *a)
     return t == DTYPE_F16 ? PRECISION_F16 : PRECISION_BF16;
 }
 
+/* The mask in a key (dnn_key.bias), 0: there is none; -1: not for the library. */
+static int32_t mask_of(const kernel_args *a, const dnn_key *k)
+{
+    const int64_t scores[4] = {k->x[0], k->x[1], k->x[2], k->w[2]};
+    const shape *s = &a->in[3].sh;
+    int32_t bits = DNN_MASK;
+    if (!is_there(a, 3))
+        return 0;
+    if (a->in[3].type != DTYPE_F32 || s->rank > 4)
+        return -1;
+    for (int i = 0; i < s->rank; i++) {
+        const int axis = 4 - s->rank + i;
+        if (s->dim[i] != 1 && s->dim[i] != scores[axis])
+            return -1;
+        bits |= (s->dim[i] > 1) << axis;
+    }
+    return bits;
+}
+
+static bool wants_sums(const kernel_args *a)
+{
+    return a->n_out > 1 && a->out[1].type != DTYPE_NONE;
+}
+
 static const dnn_plan *plan_of(const kernel_args *a)
 {
     const attention_attrs *at = (const attention_attrs *)a->attr;
     dnn_key k;
-    if (!a->queue->dnn || precision_of(a) == PRECISION_FP32 || is_there(a, 3) || shape_count(&a->out[0].sh) < 1)
+    if (!a->queue->dnn || precision_of(a) == PRECISION_FP32 || shape_count(&a->out[0].sh) < 1)
         return NULL;
     memset(&k, 0, sizeof k);
     k.kind = DNN_ATTENTION;
@@ -82,11 +107,12 @@ static const dnn_plan *plan_of(const kernel_args *a)
     k.axes = 2;
     k.deterministic = a->queue->deterministic;
     k.tokens = (at->q_tokens != 0) | (at->k_tokens != 0) << 1 | (at->v_tokens != 0) << 2 | (at->y_tokens != 0) << 3;
-    k.sums = a->n_out > 1 && a->out[1].type != DTYPE_NONE;
     copy_heads(k.x, &a->in[0].sh, at->q_tokens != 0);
     copy_heads(k.w, &a->in[1].sh, at->k_tokens != 0);
     copy_heads(k.y, &a->out[0].sh, at->y_tokens != 0);
-    if (k.w[2] < SHORT || k.x[3] % 8 || k.y[3] % 8 || k.x[3] > 128 || k.y[3] > 128)
+    k.bias = mask_of(a, &k);
+    k.sums = k.bias != 0 || wants_sums(a);
+    if (k.bias < 0 || k.w[2] < SHORT || k.x[3] % 8 || k.y[3] % 8 || k.x[3] > 128 || k.y[3] > 128)
         return NULL;
     const dnn_plan *p = cuda_dnn_plan(a->queue, &k);
     return p && p->usable ? p : NULL;
@@ -96,10 +122,17 @@ static bool takes(const kernel_args *a)
     return plan_of(a) != NULL;
 }
 
+/* Of sums that nobody asked for, which the workspace begins with. */
+static size_t sums_bytes(const kernel_args *a)
+{
+    const shape *s = &a->in[0].sh;
+    return is_there(a, 3) && !wants_sums(a) ? ((size_t)(shape_count(s) / s->dim[3]) * sizeof(float) + 255) / 256 * 256 : 0;
+}
+
 /* Where the rounded Q, K, V and y lie in the workspace; at[4]: what the library gets. */
 static void places(const kernel_args *a, size_t *at)
 {
-    at[0] = 0;
+    at[0] = sums_bytes(a);
     for (int i = 0; i < 4; i++)
         at[i + 1] = at[i] + ((size_t)shape_count(i < 3 ? &a->in[i].sh : &a->out[0].sh) * 2 + 255) / 256 * 256;
 }
@@ -134,7 +167,8 @@ template <class E> static void run_in(const kernel_args *a)
     operand[DNN_W] = work + place[1];
     operand[DNN_V] = work + place[2];
     operand[DNN_Y] = work + place[3];
-    operand[DNN_SUMS] = a->n_out > 1 ? a->out[1].data : NULL;
+    operand[DNN_SUMS] = wants_sums(a) ? a->out[1].data : work;
+    operand[DNN_BIAS] = is_there(a, 3) ? a->in[3].data : NULL;
     operand[DNN_SCALE] = &scale;
     cuda_dnn_run(a->queue, p, operand, work + place[4]);
     if (is_vector(y))
@@ -151,7 +185,7 @@ static void run(const kernel_args *a)
 /* Everything lies as the library takes it. */
 static size_t half_workspace(const kernel_args *a)
 {
-    return cuda_dnn_workspace(a->queue, plan_of(a));
+    return sums_bytes(a) + cuda_dnn_workspace(a->queue, plan_of(a));
 }
 static void run_half(const kernel_args *a)
 {
@@ -161,9 +195,10 @@ static void run_half(const kernel_args *a)
     operand[DNN_W] = a->in[1].data;
     operand[DNN_V] = a->in[2].data;
     operand[DNN_Y] = a->out[0].data;
-    operand[DNN_SUMS] = a->n_out > 1 ? a->out[1].data : NULL;
+    operand[DNN_SUMS] = wants_sums(a) ? a->out[1].data : a->work;
+    operand[DNN_BIAS] = is_there(a, 3) ? a->in[3].data : NULL;
     operand[DNN_SCALE] = &scale;
-    cuda_dnn_run(a->queue, plan_of(a), operand, a->work);
+    cuda_dnn_run(a->queue, plan_of(a), operand, (char *)a->work + sums_bytes(a));
 }
 #define HALF_ROW(E)                                                                                                    \
     {.op = OP_ATTENTION, .name = "attention cuDNN " #E, .run = run_half, .workspace = half_workspace, .takes = takes,  \

@@ -115,7 +115,8 @@ static void *convolve(maker *m, void *x, void *w, void *y)
     return finish(m, o);
 }
 
-/* y = x + b (mode DNN_ADD), y = x * b (DNN_MULTIPLY), y = x (DNN_IDENTITY, b NULL), y = max(x, 0) (DNN_RELU, b NULL) */
+/* y = x + b (mode DNN_ADD), x * b (DNN_MULTIPLY), x - b (DNN_SUBTRACT), x / b (DNN_DIVIDE); of b NULL: x (DNN_IDENTITY), max(x, 0)
+ * (DNN_RELU), exp x (DNN_EXP), log x (DNN_LOG) */
 static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
 {
     const int type = DNN_FLOAT;
@@ -129,6 +130,22 @@ static void *pointwise(maker *m, int mode, void *x, void *b, void *y)
     if (b)
         set_one(m, o, DNN_OP_POINTWISE_B, b);
     set_one(m, o, DNN_OP_POINTWISE_Y, y);
+    return finish(m, o);
+}
+
+/* dx = dy where x > 0, else 0 */
+static void *relu_backward(maker *m, void *x, void *dy, void *dx)
+{
+    const int type = DNN_FLOAT, mode = DNN_RELU_BACKWARD;
+    void *how = make(m, DNN_POINTWISE), *o;
+    set(m, how, DNN_POINTWISE_MODE, DNN_T_POINTWISE_MODE, 1, &mode);
+    set(m, how, DNN_POINTWISE_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    finish(m, how);
+    o = make(m, DNN_OP_POINTWISE);
+    set_one(m, o, DNN_OP_POINTWISE_HOW, how);
+    set_one(m, o, DNN_OP_POINTWISE_X, x);
+    set_one(m, o, DNN_OP_POINTWISE_DY, dy);
+    set_one(m, o, DNN_OP_POINTWISE_DX, dx);
     return finish(m, o);
 }
 
@@ -181,6 +198,76 @@ static void make_attention(maker *m)
     if (of_rows)
         set_one(m, op, DNN_ATTENTION_SUMS, of_rows);
     make_graph_of(m, &(void *){finish(m, op)}, 1);
+}
+
+static void *multiply(maker *m, void *a, void *b, void *c)
+{
+    const int type = DNN_FLOAT;
+    void *how = make(m, DNN_MATMUL), *o;
+    set(m, how, DNN_MATMUL_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    finish(m, how);
+    o = make(m, DNN_OP_MATMUL);
+    set_one(m, o, DNN_OP_MATMUL_A, a);
+    set_one(m, o, DNN_OP_MATMUL_B, b);
+    set_one(m, o, DNN_OP_MATMUL_C, c);
+    set_one(m, o, DNN_OP_MATMUL_HOW, how);
+    return finish(m, o);
+}
+
+/* y: x along the axes in which y has length 1 added up, or the largest of it. */
+static void *reduce(maker *m, int mode, void *x, void *y)
+{
+    const int type = DNN_FLOAT;
+    void *how = make(m, DNN_REDUCTION), *o;
+    set(m, how, DNN_REDUCTION_MODE, DNN_T_REDUCTION, 1, &mode);
+    set(m, how, DNN_REDUCTION_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    finish(m, how);
+    o = make(m, DNN_OP_REDUCTION);
+    set_one(m, o, DNN_OP_REDUCTION_X, x);
+    set_one(m, o, DNN_OP_REDUCTION_Y, y);
+    set_one(m, o, DNN_OP_REDUCTION_HOW, how);
+    return finish(m, o);
+}
+
+/* A dense value in attention, [B, H, rows, columns]; id 0: of the graph alone. */
+static void *dense(maker *m, int64_t id, int type, const int64_t *dim)
+{
+    return tensor_of(m, id, type, 4, dim, (const int64_t[4]){dim[1] * dim[2] * dim[3], dim[2] * dim[3], dim[3], 1});
+}
+
+/* With a mask the node has no place for it: the graph is written out, softmax and all, in the form that the library has engines for,
+ * the logarithms of the sums among its results (without them it has none). K is read as [B, H, D, Sk]. */
+static void make_masked_attention(maker *m)
+{
+    const dnn_key *k = &m->p->key;
+    const bool tokens = k->tokens >> 1 & 1;
+    const int64_t scores[4] = {k->x[0], k->x[1], k->x[2], k->w[2]}, rows[4] = {k->x[0], k->x[1], k->x[2], 1}, one[4] = {1, 1, 1, 1};
+    const int64_t turned[4] = {k->w[0], k->w[1], k->w[3], k->w[2]}, v[4] = {k->w[0], k->w[1], k->w[2], k->y[3]};
+    const int64_t all = k->w[1] * k->w[2] * k->w[3];
+    const int64_t steps[4] = {all, tokens ? k->w[3] : k->w[2] * k->w[3], 1, tokens ? k->w[1] * k->w[3] : k->w[3]};
+    int64_t mask[4];
+    void *op[11], *s[5], *most, *sum, *log_sum, *p;
+    for (int i = 0; i < 4; i++)
+        mask[i] = k->bias >> i & 1 ? scores[i] : 1;
+    for (int i = 0; i < 5; i++)
+        s[i] = dense(m, 0, DNN_FLOAT, scores);
+    most = dense(m, 0, DNN_FLOAT, rows);
+    sum = dense(m, 0, DNN_FLOAT, rows);
+    log_sum = dense(m, 0, DNN_FLOAT, rows);
+    p = dense(m, 0, k->type, scores);
+    int n = 0;
+    op[n++] = multiply(m, heads(m, DNN_X, k->x, 0), tensor_of(m, DNN_W, k->type, 4, turned, steps), s[0]);
+    op[n++] = pointwise(m, DNN_MULTIPLY, s[0], tensor_of(m, DNN_SCALE, DNN_FLOAT, 4, one, one), s[1]);
+    op[n++] = pointwise(m, DNN_ADD, s[1], dense(m, DNN_BIAS, DNN_FLOAT, mask), s[2]);
+    op[n++] = reduce(m, DNN_REDUCE_MAX, s[2], most);
+    op[n++] = pointwise(m, DNN_SUBTRACT, s[2], most, s[3]);
+    op[n++] = pointwise(m, DNN_EXP, s[3], NULL, s[4]);
+    op[n++] = reduce(m, DNN_REDUCE_ADD, s[4], sum);
+    op[n++] = pointwise(m, DNN_LOG, sum, NULL, log_sum);
+    op[n++] = pointwise(m, DNN_ADD, most, log_sum, dense(m, DNN_SUMS, DNN_FLOAT, rows));
+    op[n++] = pointwise(m, DNN_DIVIDE, s[4], sum, p);
+    op[n++] = multiply(m, p, heads(m, DNN_V, v, 2), heads(m, DNN_Y, k->y, 3));
+    make_graph_of(m, op, n);
 }
 
 /* What is convolved: x, or its norm and relu, whose operations are added to op. */
@@ -240,12 +327,51 @@ static void make_convolution(maker *m)
     make_graph_of(m, op, n);
 }
 
+/* The data's gradient g where the relu of the norm that made the data was not flat, and what that norm's backward sums up of it. The one
+ * form that cuDNN has engines for: the norm is computed again in float32 of x, mean, 1 / deviation, scale and shift. */
+static void make_data_sums(maker *m)
+{
+    static const struct {
+        int id, attribute; /* results of the last operation */
+    } made[] = {{DNN_PRODUCTS, DNN_SUMS_DSCALE}, {DNN_SUMS, DNN_SUMS_DBIAS}, {DNN_DY_FACTOR, DNN_SUMS_DY_FACTOR},
+                {DNN_X_FACTOR, DNN_SUMS_X_FACTOR}, {DNN_TERM, DNN_SUMS_TERM}};
+    const dnn_key *k = &m->p->key;
+    const int type = DNN_FLOAT;
+    const int64_t dim[5] = {1, k->x[1], 1, 1, 1};
+    void *op[8], *part[4], *sums, *all = tensor(m, 0, DNN_FLOAT, k->x), *g = tensor(m, DNN_X, k->type, k->x);
+    void *x = tensor(m, DNN_NORM_X, k->type, k->x), *mean = tensor(m, DNN_NORM_MEAN, DNN_FLOAT, dim);
+    void *inv = tensor(m, DNN_NORM_INV, DNN_FLOAT, dim), *scale = tensor(m, DNN_NORM_SCALE, DNN_FLOAT, dim);
+    void *shift = tensor(m, DNN_NORM_SHIFT, DNN_FLOAT, dim);
+    int64_t n = 0;
+    op[n++] = convolve(m, all, tensor(m, DNN_W, k->type, k->w), tensor(m, DNN_Y, k->type, k->y));
+    for (int i = 0; i < 4; i++)
+        part[i] = tensor(m, 0, DNN_FLOAT, k->x);
+    op[n++] = pointwise(m, DNN_SUBTRACT, x, mean, part[0]);
+    op[n++] = pointwise(m, DNN_MULTIPLY, part[0], inv, part[1]);
+    op[n++] = pointwise(m, DNN_MULTIPLY, part[1], scale, part[2]);
+    op[n++] = pointwise(m, DNN_ADD, part[2], shift, part[3]);
+    op[n++] = relu_backward(m, part[3], all, g);
+    sums = make(m, DNN_OP_NORM_SUMS);
+    set(m, sums, DNN_SUMS_TYPE, DNN_T_DATA_TYPE, 1, &type);
+    set_one(m, sums, DNN_SUMS_MEAN, mean);
+    set_one(m, sums, DNN_SUMS_INV, inv);
+    set_one(m, sums, DNN_SUMS_SCALE, scale);
+    set_one(m, sums, DNN_SUMS_X, x);
+    set_one(m, sums, DNN_SUMS_DY, g);
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        set_one(m, sums, made[i].attribute, tensor(m, made[i].id, DNN_FLOAT, dim));
+    op[n++] = finish(m, sums);
+    make_graph_of(m, op, n);
+}
+
 void dnn_make_graph(const cuda_dnn *d, dnn_plan *p)
 {
     maker m = {.d = d, .p = p};
-    p->key.kind == DNN_ATTENTION     ? make_attention(&m)
-    : p->key.kind == DNN_CONV_WEIGHT ? make_weight(&m)
-                                     : make_convolution(&m);
+    p->key.kind == DNN_ATTENTION && p->key.bias != 0  ? make_masked_attention(&m)
+    : p->key.kind == DNN_ATTENTION                    ? make_attention(&m)
+    : p->key.kind == DNN_CONV_WEIGHT                  ? make_weight(&m)
+    : p->key.kind == DNN_CONV_DATA && p->key.norm != 0 ? make_data_sums(&m)
+                                                      : make_convolution(&m);
     if (p->code != 0)
         p->graph = NULL;
 }

@@ -149,6 +149,61 @@ bool attention_is_whole(const ref &op)
            one<unsigned char>(at(op, DNN_ATTENTION_SCALE), DNN_TENSOR_BY_VALUE, 0);
 }
 
+/* x and dy are images of one shape; everything else is a float for each of their channels. */
+bool norm_sums_are_whole(const ref &op)
+{
+    const ref x = at(op, DNN_SUMS_X), dy = at(op, DNN_SUMS_DY);
+    if (!x || !dy || !tensor_is_whole(x) || !tensor_is_whole(dy) || one<int>(op, DNN_SUMS_TYPE, -1) != DNN_FLOAT)
+        return false;
+    std::vector<int64_t> dim = all<int64_t>(x, DNN_TENSOR_DIMS);
+    if (all<int64_t>(dy, DNN_TENSOR_DIMS) != dim)
+        return false;
+    for (size_t i = 0; i < dim.size(); i++)
+        dim[i] = i == 1 ? dim[i] : 1;
+    for (int which = DNN_SUMS_MEAN; which <= DNN_SUMS_TERM; which++) {
+        const ref t = at(op, which);
+        if (which != DNN_SUMS_X && which != DNN_SUMS_DY &&
+            (!t || all<int64_t>(t, DNN_TENSOR_DIMS) != dim || one<int>(t, DNN_TENSOR_TYPE, -1) != DNN_FLOAT))
+            return false;
+    }
+    return true;
+}
+
+/* [..., m, k] [..., k, n] -> [..., m, n] */
+bool product_is_whole(const ref &op)
+{
+    const ref a = at(op, DNN_OP_MATMUL_A), b = at(op, DNN_OP_MATMUL_B), c = at(op, DNN_OP_MATMUL_C);
+    if (!at(op, DNN_OP_MATMUL_HOW) || !a || !b || !c || !tensor_is_whole(a) || !tensor_is_whole(b) || !tensor_is_whole(c))
+        return false;
+    auto x = all<int64_t>(a, DNN_TENSOR_DIMS), y = all<int64_t>(b, DNN_TENSOR_DIMS), z = all<int64_t>(c, DNN_TENSOR_DIMS);
+    return x.size() == 4 && y.size() == 4 && z == std::vector<int64_t>({x[0], x[1], x[2], y[3]}) && y[0] == x[0] && y[1] == x[1] && y[2] == x[3];
+}
+
+/* Every axis of the result is the data's, or 1. */
+bool reduction_is_whole(const ref &op)
+{
+    const ref a = at(op, DNN_OP_REDUCTION_X), b = at(op, DNN_OP_REDUCTION_Y);
+    if (!at(op, DNN_OP_REDUCTION_HOW) || !a || !b)
+        return false;
+    auto x = all<int64_t>(a, DNN_TENSOR_DIMS), y = all<int64_t>(b, DNN_TENSOR_DIMS);
+    bool ok = x.size() == y.size();
+    for (size_t i = 0; ok && i < x.size(); i++)
+        ok = y[i] == 1 || y[i] == x[i];
+    return ok;
+}
+
+/* Products with nothing among their results but images: no engine has them, as attention without the sums. */
+bool has_engines(const ref &graph)
+{
+    bool multiplies = false, sums = false;
+    for (const ref &op : graph->refers[DNN_GRAPH_OPS]) {
+        multiplies = multiplies || op->kind == DNN_OP_MATMUL;
+        sums = sums || (op->kind == DNN_OP_POINTWISE && at(op, DNN_OP_POINTWISE_Y) &&
+                        one<int64_t>(at(op, DNN_OP_POINTWISE_Y), DNN_TENSOR_ID, -1) == DNN_SUMS);
+    }
+    return !multiplies || sums;
+}
+
 int check(const ref &c)
 {
     switch (c->kind) {
@@ -164,7 +219,15 @@ int check(const ref &c)
     case DNN_OP_DATA:
     case DNN_OP_WEIGHT:
         return conv_is_whole(c) ? 0 : (int)BAD_PARAM;
+    case DNN_OP_MATMUL:
+        return product_is_whole(c) ? 0 : (int)BAD_PARAM;
+    case DNN_OP_REDUCTION:
+        return reduction_is_whole(c) ? 0 : (int)BAD_PARAM;
+    case DNN_OP_NORM_SUMS:
+        return norm_sums_are_whole(c) ? 0 : (int)BAD_PARAM;
     case DNN_OP_POINTWISE:
+        if (at(c, DNN_OP_POINTWISE_HOW) && one<int>(at(c, DNN_OP_POINTWISE_HOW), DNN_POINTWISE_MODE, -1) == DNN_RELU_BACKWARD)
+            return at(c, DNN_OP_POINTWISE_X) && at(c, DNN_OP_POINTWISE_DY) && at(c, DNN_OP_POINTWISE_DX) ? 0 : (int)BAD_PARAM;
         return at(c, DNN_OP_POINTWISE_HOW) && at(c, DNN_OP_POINTWISE_X) && at(c, DNN_OP_POINTWISE_Y) ? 0 : (int)BAD_PARAM;
     case DNN_OP_STATS: { /* an image and two numbers for each of its channels */
         const ref x = at(c, DNN_STATS_X), sum = at(c, DNN_STATS_SUM), squares = at(c, DNN_STATS_SQUARES);
@@ -200,6 +263,7 @@ int check(const ref &c)
     case DNN_PLAN:
         asked.plans++;
         return !at(c, DNN_PLAN_CONFIG) || !at(c, DNN_PLAN_CONFIG)->refers.count(DNN_HEURISTIC_GRAPH) ? (int)BAD_PARAM
+               : !has_engines(at(at(c, DNN_PLAN_CONFIG), DNN_HEURISTIC_GRAPH))                      ? (int)NOT_SUPPORTED
                : !engine_of(at(c, DNN_PLAN_CONFIG)) || engine_of(at(c, DNN_PLAN_CONFIG))->broken    ? (int)NOT_SUPPORTED
                                                                                                        : 0;
     default:
@@ -313,15 +377,41 @@ void convolve(const ref &op, const operands &given, scratch &own)
     while (next(i, result.dim));
 }
 
+/* b: the second operand; of the backward direction, dy. */
+float point(int mode, float x, float b)
+{
+    switch (mode) {
+    case DNN_ADD:
+        return x + b;
+    case DNN_MULTIPLY:
+        return x * b;
+    case DNN_SUBTRACT:
+        return x - b;
+    case DNN_DIVIDE:
+        return x / b;
+    case DNN_EXP:
+        return expf(x);
+    case DNN_LOG:
+        return logf(x);
+    case DNN_RELU_BACKWARD:
+        return x > 0 ? b : 0;
+    default:
+        return mode == DNN_IDENTITY || x >= 0 ? x : 0;
+    }
+}
+
 void pointwise(const ref &op, const operands &given, scratch &own)
 {
-    int mode = one<int>(at(op, DNN_OP_POINTWISE_HOW), DNN_POINTWISE_MODE, -1);
-    view x = view_of(at(op, DNN_OP_POINTWISE_X), given, own), y = view_of(at(op, DNN_OP_POINTWISE_Y), given, own), b = x;
-    if (at(op, DNN_OP_POINTWISE_B))
-        b = view_of(at(op, DNN_OP_POINTWISE_B), given, own);
+    const int mode = one<int>(at(op, DNN_OP_POINTWISE_HOW), DNN_POINTWISE_MODE, -1);
+    const bool back = mode == DNN_RELU_BACKWARD;
+    const ref second = at(op, back ? DNN_OP_POINTWISE_DY : DNN_OP_POINTWISE_B);
+    view x = view_of(at(op, DNN_OP_POINTWISE_X), given, own), b = x;
+    view y = view_of(at(op, back ? DNN_OP_POINTWISE_DX : DNN_OP_POINTWISE_Y), given, own);
+    if (second)
+        b = view_of(second, given, own);
     std::vector<int64_t> i(y.dim.size(), 0);
     do
-        y.set(i, mode == DNN_ADD ? x(i) + b(i) : mode == DNN_MULTIPLY ? x(i) * b(i) : mode == DNN_IDENTITY || x(i) >= 0 ? x(i) : 0);
+        y.set(i, point(mode, x(i), b(i)));
     while (next(i, y.dim));
 }
 
@@ -340,6 +430,57 @@ void sum_up(const ref &op, const operands &given, scratch &own)
     for (int k = 0; k < 2; k++)
         for (of[1] = 0; of[1] < x.dim[1]; of[1]++)
             to[k].set(of, (float)sum[k][(size_t)of[1]]);
+}
+
+void multiply(const ref &op, const operands &given, scratch &own)
+{
+    const view a = view_of(at(op, DNN_OP_MATMUL_A), given, own), b = view_of(at(op, DNN_OP_MATMUL_B), given, own),
+               c = view_of(at(op, DNN_OP_MATMUL_C), given, own);
+    std::vector<int64_t> i(4, 0);
+    do {
+        float sum = 0;
+        for (int64_t k = 0; k < a.dim[3]; k++)
+            sum += a({i[0], i[1], i[2], k}) * b({i[0], i[1], k, i[3]});
+        c.set(i, sum);
+    } while (next(i, c.dim));
+}
+
+void reduce(const ref &op, const operands &given, scratch &own)
+{
+    const bool most = one<int>(at(op, DNN_OP_REDUCTION_HOW), DNN_REDUCTION_MODE, -1) == DNN_REDUCE_MAX;
+    const view x = view_of(at(op, DNN_OP_REDUCTION_X), given, own), y = view_of(at(op, DNN_OP_REDUCTION_Y), given, own);
+    std::vector<int64_t> i(x.dim.size(), 0);
+    do
+        y.set(i, most ? -INFINITY : 0);
+    while (next(i, y.dim));
+    do
+        y.set(i, most ? fmaxf(y(i), x(i)) : y(i) + x(i));
+    while (next(i, x.dim));
+}
+
+/* Of dy: its sum, that of dy * (x - mean) * inv, and the factors with which the norm's gradient is dy * a + x * b + c. */
+void norm_sums(const ref &op, const operands &given, scratch &own)
+{
+    view part[DNN_SUMS_TERM - DNN_SUMS_MEAN + 1];
+    for (int i = DNN_SUMS_MEAN; i <= DNN_SUMS_TERM; i++)
+        part[i - DNN_SUMS_MEAN] = view_of(at(op, i), given, own);
+    const auto of = [&](int which) -> const view & { return part[which - DNN_SUMS_MEAN]; };
+    const view &x = of(DNN_SUMS_X), &dy = of(DNN_SUMS_DY), &mean = of(DNN_SUMS_MEAN), &inv = of(DNN_SUMS_INV);
+    std::vector<double> sum((size_t)x.dim[1]), product((size_t)x.dim[1]);
+    std::vector<int64_t> i(x.dim.size(), 0), c(x.dim.size(), 0);
+    do {
+        sum[(size_t)i[1]] += (double)dy(i);
+        product[(size_t)i[1]] += (double)dy(i) * (double)((x(i) - mean(i)) * inv(i));
+    } while (next(i, x.dim));
+    const double m = (double)x.size() / (double)x.dim[1];
+    for (c[1] = 0; c[1] < x.dim[1]; c[1]++) {
+        const double s = sum[(size_t)c[1]], p = product[(size_t)c[1]], r = (double)inv(c), a = (double)of(DNN_SUMS_SCALE)(c) * r;
+        of(DNN_SUMS_DSCALE).set(c, (float)p);
+        of(DNN_SUMS_DBIAS).set(c, (float)s);
+        of(DNN_SUMS_DY_FACTOR).set(c, (float)a);
+        of(DNN_SUMS_X_FACTOR).set(c, (float)(-a * r * p / m));
+        of(DNN_SUMS_TERM).set(c, (float)(a * (r * p * (double)mean(c) - s) / m));
+    }
 }
 
 void attend(const ref &op, const operands &given, scratch &own, float scale)
@@ -374,16 +515,20 @@ void attend(const ref &op, const operands &given, scratch &own, float scale)
 }
 
 /* scale: what the graph's number was when the work was given. */
-void run_graph(const ref &graph, const operands &given, float scale)
+void run_graph(const ref &graph, operands given, float scale)
 {
     scratch own;
+    given[DNN_SCALE] = &scale;
     for (const ref &op : graph->refers[DNN_GRAPH_OPS])
         if (op->kind == DNN_OP_ATTENTION)
             attend(op, given, own, scale);
         else
-            is_conv(op)                ? convolve(op, given, own)
-            : op->kind == DNN_OP_STATS ? sum_up(op, given, own)
-                                       : pointwise(op, given, own);
+            is_conv(op)                    ? convolve(op, given, own)
+            : op->kind == DNN_OP_STATS     ? sum_up(op, given, own)
+            : op->kind == DNN_OP_NORM_SUMS ? norm_sums(op, given, own)
+            : op->kind == DNN_OP_MATMUL    ? multiply(op, given, own)
+            : op->kind == DNN_OP_REDUCTION ? reduce(op, given, own)
+                                           : pointwise(op, given, own);
 }
 
 /* ---- the calls ---- */
@@ -529,7 +674,7 @@ int dnn_execute(void *h, void *plan, void *variant)
         return INTERNAL;
     double seconds = e.seconds;
     for (const ref &op : graph->refers[DNN_GRAPH_OPS])
-        seconds += op->kind == DNN_OP_STATS ? e.sums : 0;
+        seconds += op->kind == DNN_OP_STATS || op->kind == DNN_OP_NORM_SUMS ? e.sums : 0;
     emulator_enqueue(((handle *)h)->stream, [=] {
         memset(work, 0xEE, e.workspace);
         run_graph(graph, given, scale);
