@@ -22,7 +22,7 @@ typedef struct cuda_backend {
     void *beside;    /* stream of copies to the device; NULL: none was wanted yet */
     cuda_libs *libs; /* NULL: none were looked for */
     dnn_cache *measured; /* NULL: nothing is remembered */
-    void *stream, *side;   /* the queue is on `stream`; in a branch of a recording on `side` (NULL: no branch was begun so far) */
+    void *stream, *side;   /* the queue is on `stream`; in a branch of a recording on `side` (NULL: nothing was recorded so far) */
     void *forked, *joined; /* events */
     const kernel_row *row[OP_COUNT][MOST_ROWS]; /* candidates of every operator, best first, NULL-terminated */
 } cuda_backend;
@@ -32,9 +32,11 @@ static cuda_backend *of(backend *b)
     return (cuda_backend *)(void *)b;
 }
 
+/* CUDA keeps the last failure of a call until it is asked for: it is told here, and must not be taken for that of a later launch. */
 static status cuda_fault(const cuda_queue *q, const char *where, int code)
 {
     const char *library = cuda_libs_text(code);
+    q->api->last_error();
     return fail(ST_OOM, "cuda:%d: %s: %s (error %d)", q->device, where, library ? library : q->api->text(code), code);
 }
 
@@ -51,7 +53,7 @@ static status cuda_no_memory(cuda_backend *c, size_t bytes, int code)
 {
     size_t available = 0, all = 0;
     char a[24], w[24], m[24];
-    c->queue.api->last_error(); /* it is told here */
+    c->queue.api->last_error(); /* as in cuda_fault */
     if (c->queue.api->memory(&available, &all) != 0)
         return cuda_fault(&c->queue, "alloc", code);
     return fail(ST_OOM, "out of memory on cuda:%d (%s): %s wanted, %s of %s free; make the batch smaller or end what else uses "
@@ -95,6 +97,7 @@ static status cuda_alloc_host(backend *b, size_t bytes, void **out)
     int code = q->api->alloc_host(out, bytes ? bytes : 1);
     if (code != 0) {
         *out = NULL;
+        q->api->last_error(); /* as in cuda_fault */
         return fail(ST_OOM, "cuda:%d: %s of pinned memory could not be had: %s", q->device, human_bytes((double)bytes, n),
                     q->api->text(code));
     }
@@ -138,10 +141,24 @@ static status cuda_wait(backend *b)
     return cuda_queue_status(q);
 }
 
+/* What a branch needs, before a recording begins: a device may refuse to make streams meanwhile. */
+static status make_branch(cuda_backend *c)
+{
+    cuda_queue *q = &c->queue;
+    if (!c->forked)
+        CUDA(q, event_make, &c->forked);
+    if (!c->joined)
+        CUDA(q, event_make, &c->joined);
+    if (!c->side)
+        CUDA(q, stream_make, &c->side);
+    return ST_OK;
+}
+
 static status cuda_record(backend *b)
 {
     cuda_queue *q = &of(b)->queue;
     TRY(cuda_queue_status(q));
+    TRY(make_branch(of(b)));
     dnn_cache_save(of(b)->measured); /* a run that comes so far has made its plans */
     CUDA(q, capture_begin, q->stream);
     if (q->dnn)
@@ -159,18 +176,6 @@ static void use_stream(cuda_backend *c, void *stream)
         cuda_note(q, "cudnnSetStream", cuda_dnn_use_stream(q->dnn, stream));
 }
 
-static status make_branch(cuda_backend *c)
-{
-    cuda_queue *q = &c->queue;
-    if (!c->forked)
-        CUDA(q, event_make, &c->forked);
-    if (!c->joined)
-        CUDA(q, event_make, &c->joined);
-    if (!c->side)
-        CUDA(q, stream_make, &c->side);
-    return ST_OK;
-}
-
 /* What fails stays in the queue, so that the end of the recording tells of it. */
 static status cuda_branch(backend *b, branch_turn turn)
 {
@@ -178,7 +183,6 @@ static status cuda_branch(backend *b, branch_turn turn)
     cuda_queue *q = &c->queue;
     switch (turn) {
     case BRANCH_BEGIN:
-        TRY(make_branch(c));
         cuda_note(q, "event_record", q->api->event_record(c->forked, c->stream));
         cuda_note(q, "event_wait", q->api->event_wait(c->side, c->forked));
         use_stream(c, c->side);
@@ -477,7 +481,9 @@ static status find_device(const cuda_api *api, int index)
     int code = api->driver_version(&driver);
     if (code != 0 || driver == 0)
         return fail(ST_UNAVAILABLE, "cuda: no NVIDIA driver was found on this machine; install one, or take --device cpu");
-    if (api->runtime_version(&runtime) == 0 && driver / 1000 < runtime / 1000)
+    if (api->runtime_version(&runtime) != 0)
+        api->last_error(); /* as in cuda_fault: not worth a failure */
+    else if (driver / 1000 < runtime / 1000)
         return fail(ST_UNAVAILABLE, "cuda: the driver serves CUDA %d.%d, this program needs CUDA %d (%s); update the driver, or "
                     "take --device cpu", driver / 1000, driver % 1000 / 10, runtime / 1000, cuda_driver_for(runtime));
     code = api->device_count(&n);

@@ -308,8 +308,10 @@ static int emulated_event_wait(void *stream, void *event)
     if (e->capture || s->capture) {
         if (!e->capture || !e->capture->capture || (s->capture && s->capture != e->capture))
             return EMULATED_BAD_CAPTURE;
-        if (!s->capture)
+        if (!s->capture) {
             s->front.clear();
+            counts.branches++;
+        }
         s->capture = e->capture;
         for (size_t n : e->front)
             if (std::find(s->front.begin(), s->front.end(), n) == s->front.end())
@@ -379,7 +381,12 @@ static int emulated_graph_free(void *graph)
     counts.graphs--;
     return delete (graph_state *)graph, 0;
 }
-static int emulated_last_error() { return 0; }
+static int last_failure; /* of a call, until somebody asks */
+static int emulated_last_error()
+{
+    const int code = last_failure;
+    return last_failure = 0, code;
+}
 static const char *emulated_text(int code)
 {
     return code == EMULATED_NO_MEMORY           ? "out of memory"
@@ -406,6 +413,21 @@ bool ends(const char *name)
     static const char *const list[] = {"release", "release_host", "stream_free", "event_free", "graph_free", "last_error"};
     for (const char *s : list)
         if (strcmp(s, name) == 0)
+            return true;
+    return false;
+}
+
+/* What may not be called while a recording is under way: it waits for the device, or may. Making streams is on no list that could be
+ * found; nothing here has to. */
+bool breaks_recording(const char *name)
+{
+    static const char *const list[] = {"alloc", "release", "alloc_host", "release_host", "stream_make", "stream_free", "wait", "event_sync",
+                                       "memory"};
+    bool recording = false;
+    for (const stream_state *s : streams)
+        recording = recording || s->capture;
+    for (const char *s : list)
+        if (recording && strcmp(s, name) == 0)
             return true;
     return false;
 }
@@ -441,6 +463,7 @@ extern "C" void emulator_fail(size_t first, size_t last)
     if (first == 0)
         fail_from = ~(size_t)0;
     failed_call = nullptr;
+    last_failure = 0;
 }
 extern "C" size_t emulator_calls(void) { return calls; }
 extern "C" const char *emulator_failed_call(void) { return failed_call; }
@@ -451,10 +474,12 @@ extern "C" const char *emulator_failed_call(void) { return failed_call; }
         bool fail = fails_now(#name);                                                                                  \
         if (fail && !ends(#name)) {                                                                                    \
             give_up_recording(#name);                                                                                  \
-            return fault_code(#name);                                                                                  \
+            return last_failure = fault_code(#name);                                                                   \
         }                                                                                                              \
-        int code = emulated_##name arguments;                                                                          \
-        return fail ? fault_code(#name) : code;                                                                        \
+        int code = breaks_recording(#name) ? (int)EMULATED_BAD_CAPTURE : emulated_##name arguments;                    \
+        code = fail ? fault_code(#name) : code;                                                                        \
+        last_failure = code && strcmp(#name, "last_error") != 0 ? code : last_failure;                                 \
+        return code;                                                                                                   \
     }
 CUDA_API(COUNTED)
 #undef COUNTED

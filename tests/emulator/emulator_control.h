@@ -11,6 +11,7 @@ typedef struct emulator_counts {
     size_t memory, host_memory, streams, events, graphs; /* now */
     size_t damaged;         /* blocks of memory that were written beside, found when they were given back */
     size_t launches, waits; /* graphs launched, waits for a stream or an event */
+    size_t branches;        /* streams that took part in the recording of another */
 } emulator_counts;
 
 #ifdef __cplusplus
