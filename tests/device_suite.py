@@ -2,7 +2,10 @@
 emulator.
 
     python3 tests/device_suite.py DISTILL     with tools/ on PYTHONPATH; tests/check_bench runs it"""
+import importlib.machinery
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -84,6 +87,47 @@ class Prepares(unittest.TestCase):
         self.assertLess(time.monotonic() - began, 8)
         self.assertTrue(all(j.done for j in jobs))
         self.assertTrue(all(j.why for j in jobs))
+
+
+class Operators(unittest.TestCase):
+    """run's step `ops`: families that fail, crash or hang leave the others' results."""
+    PROGRAM = """#!/bin/sh
+case $1 in
+family_conv) echo 'FAIL conv row 3: Conv: wrong'; exit 1 ;;
+half_conv) echo 'FAIL conv row 4: Conv: late'; exec sleep 30 ;;
+bfloat_conv) kill -SEGV $$ ;;
+half_norm) echo gone >&2; exit 3 ;;
+esac
+echo 'MAXERR Add (output) 1e-7 (tolerance 1e-6)'
+"""
+
+    def setUp(self):
+        loader = importlib.machinery.SourceFileLoader("run", os.path.join(os.path.dirname(suite.__file__), "run"))
+        self.run_file = importlib.util.module_from_spec(importlib.util.spec_from_loader("run", loader))
+        loader.exec_module(self.run_file)
+
+    def test_families(self):
+        with open(os.path.join(os.path.dirname(__file__), "op_case.h")) as f:
+            listed = re.findall(r"^    X\((\w+)\)", f.read(), re.M)
+        self.assertEqual(list(self.run_file.OP_FAMILIES), listed)
+
+    def test_what_fails_stays_alone(self):
+        with tempfile.TemporaryDirectory() as room:
+            program = os.path.join(room, "program")
+            with open(program, "w") as f:
+                f.write(self.PROGRAM)
+            os.chmod(program, 0o755)
+            check = object.__new__(self.run_file.Check)
+            check.device, check.env, check.patience, check.end = "cuda", dict(os.environ), 1, time.monotonic() + 6
+            check.command = lambda name: [program]
+            with self.assertRaises(self.run_file.Failed) as failed:
+                check.ops()
+        result = failed.exception.args[1]
+        self.assertEqual(result["failures"], ["FAIL conv row 3: Conv: wrong", "FAIL conv row 4: Conv: late (half_conv)"])
+        self.assertEqual(set(result["ended"]), {"half_conv", "bfloat_conv", "half_norm"})
+        self.assertIn("in time", result["ended"]["half_conv"])
+        self.assertIn("gone", result["ended"]["half_norm"])
+        self.assertEqual(result["largest_errors"], {"Add (output)": [1e-7, 1e-6]})
 
 
 class Figures(unittest.TestCase):

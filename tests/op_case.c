@@ -535,6 +535,7 @@ static int run_family(const char *family, const op_case *rows, const char *devic
         failed++;
         printf("FAIL %s row %d: %s%s%s: %s\n", family, (int)(c - rows), op_of(c->op)->name, c->note ? ", " : "",
                c->note ? c->note : "", status_message());
+        fflush(stdout); /* what comes may end the program */
         if (device && reopen_device(&e, device) != ST_OK)
             break;
     }
