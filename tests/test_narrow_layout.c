@@ -36,8 +36,8 @@ static const net nets[] = {
     /* the picture, what the last layer reads and, backwards, the gradient of the logits; norms that a block or its shortcut ends with
      * are read by additions, the last one by the mean over the image */
     {"resnet-20", "[student]\narch = resnet\ndepth = 20\n", 32, 3, 2, 12},
-    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 3, 2, 0},
-    {"dscnn", "[student]\narch = dscnn\n", 32, 3, 2, 0},
+    {"mobilenetv2", "[student]\narch = mobilenetv2\n", 32, 3, 2, 17},
+    {"dscnn", "[student]\narch = dscnn\n", 32, 3, 2, 1},
     {"wrn-10", "[student]\narch = wrn\ndepth = 10\n", 16, 3, 2, 1},
     {"preact resnet-20", "[student]\narch = resnet\ndepth = 20\npreact = true\n", 32, 3, 2, 1},
     /* what squeezes and excites is a plain mean of each channel, that convolutions read, and whose gradient comes from one */
@@ -154,6 +154,18 @@ static size_t norm_convs(const graph *g)
     size_t n = count_of(g, OP_NORM_CONV);
     for (size_t k = 1; k < g->n_node; k++)
         n += g->node[k].op == OP_CONV_MOMENTS && g->node[k].n_in > 4;
+    return n;
+}
+
+/* Those of them that have a channel a group; their weights' gradients. */
+static size_t norm_depthwise(const graph *g, bool gradients)
+{
+    size_t n = 0;
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *c = &g->node[k];
+        const bool is = gradients ? c->op == OP_NORM_CONV_GRAD_WEIGHT : c->op == OP_NORM_CONV || (c->op == OP_CONV_MOMENTS && c->n_in > 4);
+        n += is && ((const conv_attrs *)c->attr)->group == g->value[c->in[0]].sh.dim[1];
+    }
     return n;
 }
 
@@ -493,13 +505,15 @@ END_TEST
 
 /* A norm on the way into convolutions is computed as the one that is written, and rounded as that is: loss and gradients are the
  * same bits. */
-static void check_apart(const net *n, dtype type)
+static void check_apart(const net *n, dtype type, size_t depthwise)
 {
     opened in, apart;
     open_step_on("emulated", n, type, false, &in);
     open_step_on("emulated", n, type, true, &apart);
     ck_assert_uint_gt(norm_convs(exec_graph(in.e)), 0);
     ck_assert_uint_eq(norm_convs(exec_graph(apart.e)), 0);
+    ck_assert_uint_eq(norm_depthwise(exec_graph(in.e), false), depthwise);
+    ck_assert_uint_eq(norm_depthwise(exec_graph(in.e), true), depthwise);
     ck_assert_uint_lt(exec_plan(in.e)->activations, exec_plan(apart.e)->activations);
     fill_inputs(&in);
     fill_inputs(&apart);
@@ -519,14 +533,24 @@ static void check_apart(const net *n, dtype type)
 
 START_TEST(norms_on_the_way_in_are_those_that_are_written)
 {
-    static const net small[] = {
-        {"preact resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\npreact = true\n", 8, 0, 0, 0},
-        {"ceilings, few channels", "[student]\n[layer a]\nop = conv_bn\nchannels = 20\nactivation = relu6\n[layer b]\nop = conv_bn\n"
-         "channels = 32\nstride = 2\nactivation = relu\n[layer c]\nop = conv_bn\nchannels = 40\nkernel = 1\n" END, 9, 0, 0, 0},
+    static const struct {
+        net n;
+        size_t depthwise; /* of the norms on the way in */
+    } rows[] = {
+        {{"preact resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\npreact = true\n", 8, 0, 0, 0}, 0},
+        {{"ceilings, few channels", "[student]\n[layer a]\nop = conv_bn\nchannels = 20\nactivation = relu6\n[layer b]\nop = conv_bn\n"
+          "channels = 32\nstride = 2\nactivation = relu\n[layer c]\nop = conv_bn\nchannels = 40\nkernel = 1\n" END, 9, 0, 0, 0}, 0},
+        /* ceilings, strides, a sum between; five taps in a row where pixels are few */
+        {{"inverted residuals", "[student]\n[layer a]\nop = conv_bn\nchannels = 8\nactivation = relu6\n"
+          "[layer b]\nop = inverted_residual\nchannels = 8\nexpand = 3\n[layer c]\nop = inverted_residual\nchannels = 16\nexpand = 2\n"
+          "stride = 2\n[layer d]\nop = inverted_residual\nchannels = 16\nexpand = 1\nkernel = 5\nstride = 2\n" END, 11, 0, 0, 0}, 3},
+        {{"separable", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nstride = 2\n[layer b]\nop = depthwise_separable\n"
+          "channels = 24\n[layer c]\nop = depthwise_separable\nchannels = 20\nkernel = 5\nstride = 2\n[layer d]\n"
+          "op = depthwise_separable\nchannels = 16\n" END, 11, 0, 0, 0}, 2}, /* 20 channels are not taken in by eight */
     };
-    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
-        check_apart(&small[i], DTYPE_F16);
-        check_apart(&small[i], DTYPE_BF16);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        check_apart(&rows[i].n, DTYPE_F16, rows[i].depthwise);
+        check_apart(&rows[i].n, DTYPE_BF16, rows[i].depthwise);
     }
 }
 END_TEST

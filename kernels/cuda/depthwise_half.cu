@@ -5,7 +5,7 @@
  * They move more than they compute. A thread has eight neighbouring channels (16 bytes); a block has a slab of up to 64, whose
  * weights it keeps in shared memory by taps. Square kernels of 3, 5 and 7 with stride 1 or 2 are done in strips of four windows
  * of a row, so that data are read once for several of them; other kernels a window at a time; channels that are no multiple of
- * eight, or that have several outputs each, an element at a time. */
+ * eight, or that have several outputs each, an element at a time. NormConv (half_norm.cuh): strips alone. */
 #include "kernels/cuda/depthwise_half.cuh"
 #include "kernels/cuda/moments.cuh"
 
@@ -95,9 +95,9 @@ __device__ static inline void leave_moments(const half_depth &c, moments<8> &m)
         c.counts[blockIdx.x] = all.n;
 }
 
-/* ---- strips; block y is a slab. COUNTED: with moments ---- */
+/* ---- strips; block y is a slab. COUNTED: with moments, where c.part is there; N: the norm of x ---- */
 
-template <class E, int K, int S, bool COUNTED>
+template <class E, int K, int S, bool COUNTED, class N>
 __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const __grid_constant__ half_depth c)
 {
     constexpr int SPAN = (STRIP - 1) * S + K;
@@ -107,6 +107,9 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
     const float *const own = weights + piece * 8;
     const bool there = channel < c.s.channels;
     moments<8> all = {};
+    norm_eight norm = {};
+    if (N::IS && there)
+        norm = norms_at(c, channel);
     bring_weights(weights, c);
     for (int64_t item = (int64_t)blockIdx.x * each + threadIdx.x / c.slab; there && item < c.count; item += (int64_t)gridDim.x * each) {
         int strip, row, line = divide((int)item, c.strips, &strip);
@@ -122,7 +125,7 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
                 float x[8];
                 if ((unsigned)(x0 + i) >= (unsigned)c.s.in[2])
                     continue;
-                eight_at<E>(x, c.x, (from + x0 + i) * c.s.channels + channel);
+                eight_in<E, N>(x, c, norm, (from + x0 + i) * c.s.channels + channel);
                 UNROLL
                 for (int o = 0; o < STRIP; o++)
                     if (i - o * S >= 0 && i - o * S < K) {
@@ -138,10 +141,10 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
         for (int o = 0; o < STRIP; o++)
             if (strip * STRIP + o < c.s.out[2])
                 finish_eight<E>(c, sum[o], ((int64_t)line * c.s.out[2] + strip * STRIP + o) * c.s.channels + channel, channel);
-        if (COUNTED)
+        if (COUNTED && c.part)
             count_strip(all, sum, c.s.out[2] - strip * STRIP < STRIP ? c.s.out[2] - strip * STRIP : STRIP);
     }
-    if (COUNTED)
+    if (COUNTED && c.part)
         leave_moments(c, all);
 }
 
@@ -270,14 +273,22 @@ static dim3 grid_of(const kernel_args *a, const half_depth &c)
     return grid;
 }
 
+template <class E, bool COUNTED, class N> static void strips_launch(const kernel_args *a, const half_depth &c, dim3 grid)
+{
+#define STRIP_RUN(K, S)                                                                                                \
+    if constexpr (!N::IS || K <= NORM_WIDEST)                                                                          \
+        if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                  \
+            LAUNCH((half_strip_kernel<E, K, S, COUNTED, N>), grid, CUDA_THREADS, 0, a->queue, c);
+    STRIP_KERNELS(STRIP_RUN)
+#undef STRIP_RUN
+}
 template <class E> static void strips_run(const kernel_args *a, half_depth c)
 {
     walk_of(&c, c.s.n, c.s.out, STRIP);
-#define STRIP_RUN(K, S)                                                                                                \
-    if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                      \
-        LAUNCH((half_strip_kernel<E, K, S, false>), grid_of(a, c), CUDA_THREADS, 0, a->queue, c);
-    STRIP_KERNELS(STRIP_RUN)
-#undef STRIP_RUN
+    if (c.norm.mean) /* as a rule another norm follows: there are kernels for that alone */
+        strips_launch<E, true, norm_of<E>>(a, c, grid_of(a, c));
+    else
+        strips_launch<E, false, no_norm>(a, c, grid_of(a, c));
 }
 /* With moments: the blocks depend on sizes alone. */
 static dim3 counted_grid(const half_depth &c)
@@ -292,11 +303,10 @@ template <class E> static void counted_strips_run(const kernel_args *a, half_dep
     const dim3 grid = counted_grid(c);
     c.part = (float2 *)a->work;
     c.counts = (float *)(c.part + (int64_t)c.s.channels * grid.x);
-#define STRIP_RUN(K, S)                                                                                                \
-    if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                      \
-        LAUNCH((half_strip_kernel<E, K, S, true>), grid, CUDA_THREADS, 0, a->queue, c);
-    STRIP_KERNELS(STRIP_RUN)
-#undef STRIP_RUN
+    if (c.norm.mean)
+        strips_launch<E, true, norm_of<E>>(a, c, grid);
+    else
+        strips_launch<E, true, no_norm>(a, c, grid);
     moments_finish(a, (float *)a->out[1].data, (float *)a->out[2].data, {c.part, c.counts, c.s.channels, (int)grid.x, 0, 0});
 }
 /* Whether a slab's weights go into shared memory. */
@@ -328,14 +338,18 @@ template <class E> static void forward_run(const kernel_args *a)
         LAUNCH((half_one_kernel<E>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, c);
 }
 
-/* ConvMoments: strips alone. */
-template <class E> static void moments_run(const kernel_args *a)
+/* ConvMoments and NormConv: strips alone. */
+template <class E, bool COUNTED> static void strips_forward(const kernel_args *a)
 {
     const conv_attrs *at = (const conv_attrs *)a->attr;
     half_depth c = depth_of(a, sizes_of(at, &a->in[0].sh, &a->out[0].sh));
     c.residual = optional(a, 3);
     c.relu = at->relu != 0;
-    counted_strips_run<E>(a, c);
+    c.norm = norm_in_of(a, 4);
+    if (COUNTED)
+        counted_strips_run<E>(a, c);
+    else
+        strips_run<E>(a, c);
 }
 static size_t moments_workspace(const kernel_args *a)
 {
@@ -371,10 +385,11 @@ template <class E> static void data_run(const kernel_args *a)
 
 static bool takes_moments(const kernel_args *a)
 {
-    if (a->n_in > 4 || !takes(a) || shape_count(&a->in[0].sh) == 0)
-        return false;
-    const conv_sizes s = sizes_of((const conv_attrs *)a->attr, &a->in[0].sh, &a->out[0].sh);
-    return by_eight(s) && strip_width(s, false);
+    return takes_strips(a, &a->out[0].sh, a->n_in > 4);
+}
+static bool takes_normed(const kernel_args *a)
+{
+    return takes_strips(a, &a->out[0].sh, true);
 }
 static bool takes_data(const kernel_args *a)
 {
@@ -384,8 +399,10 @@ static bool takes_data(const kernel_args *a)
 #define ROWS(type_, E)                                                                                                 \
     {.op = OP_CONV, .type = type_, .name = "depthwise " #E, .run = forward_run<E>, .takes = takes, .blocked_in = 1 | 1 << 3, \
      .blocked_out = 1},                                                                                                \
-    {.op = OP_CONV_MOMENTS, .type = type_, .name = "depthwise moments " #E, .run = moments_run<E>, .workspace = moments_workspace, \
-     .takes = takes_moments, .blocked_in = 1 | 1 << 3, .blocked_out = 1},                                              \
+    {.op = OP_NORM_CONV, .type = type_, .name = "depthwise norm " #E, .run = strips_forward<E, false>, .takes = takes_normed, \
+     .blocked_in = 1 | 1 << 3, .blocked_out = 1},                                                                      \
+    {.op = OP_CONV_MOMENTS, .type = type_, .name = "depthwise moments " #E, .run = strips_forward<E, true>,            \
+     .workspace = moments_workspace, .takes = takes_moments, .blocked_in = 1 | 1 << 3, .blocked_out = 1},              \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "depthwise grad data " #E, .run = data_run<E>, .takes = takes_data, \
      .blocked_in = 1, .blocked_out = 1},                                                                               \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "depthwise transpose " #E, .run = data_run<E>, .takes = takes_data, \

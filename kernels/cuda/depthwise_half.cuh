@@ -2,8 +2,7 @@
 #ifndef DISTILL_KERNELS_CUDA_DEPTHWISE_HALF_CUH
 #define DISTILL_KERNELS_CUDA_DEPTHWISE_HALF_CUH
 
-#include "kernels/cuda/conv.cuh"
-#include "kernels/cuda/half_tile.cuh"
+#include "kernels/cuda/half_norm.cuh"
 
 #define STRIP  4 /* windows */
 #define PIECES 8 /* of a slab, at most */
@@ -19,17 +18,39 @@ typedef struct half_depth {
     int64_t count;                /* all strips or pixels */
     float2 *part;                 /* [channels, blocks along x]: mean, squared distances of what a block wrote; NULL: not wanted */
     float *counts;                /* [blocks along x]: windows of a block */
+    norm_in norm;                 /* of x, where strips take it in */
 } half_depth;
 
 template <class E> __device__ static inline void eight_at(float (&v)[8], const void *p, int64_t at)
 {
     half_unpack<E>(v, *reinterpret_cast<const uint4 *>((const E *)p + at));
 }
+/* The thread's eight norms, which it keeps. */
+__device__ static inline norm_eight norms_at(const half_depth &c, int channel)
+{
+    norm_eight r;
+    UNROLL
+    for (int j = 0; j < 8; j++) {
+        const float2 of = norm_of_channel(c.norm, channel + j);
+        r.factor[j] = of.x;
+        r.add[j] = of.y;
+    }
+    return r;
+}
+/* Of x; N: their norm, as norm_of<E> writes it, or no_norm. */
+template <class E, class N> __device__ static inline void eight_in(float (&v)[8], const half_depth &c, const norm_eight &norm, int64_t at)
+{
+    uint4 bits = *reinterpret_cast<const uint4 *>((const E *)c.x + at);
+    if (N::IS)
+        bits = normed<E>(bits, norm, c.norm.after);
+    half_unpack<E>(v, bits);
+}
 
 /* ---- for launchers ---- */
 
 /* f(K, S) for the kernels there are */
 #define STRIP_KERNELS(f) f(3, 1) f(3, 2) f(5, 1) f(5, 2) f(7, 1) f(7, 2)
+#define NORM_WIDEST 5 /* K, with a norm on the way in */
 
 /* Channels by eight, one output each. */
 static inline bool by_eight(const conv_sizes &s)
@@ -44,6 +65,13 @@ static inline int strip_width(const conv_sizes &s, bool data)
                 s.stride[1] == stride && stride <= 2 && s.dilation[1] == 1 && s.dilation[2] == 1;
     fits &= !data || (stride == 1 && s.pad[1] < k && s.pad[2] < k);
     return fits && (k == 3 || k == 5 || k == 7) ? k : 0;
+}
+/* Whether strips of kernels of width k serve a norm on the way in (half_norm.cuh): an element is taken in for the strips of a row that
+ * reach it, and for as many rows as reach it. */
+static inline bool strips_take_norm(const conv_sizes &s, int k)
+{
+    const int span = (STRIP - 1) * s.stride[2] + k, wide = span < s.in[2] ? span : s.in[2], high = k < s.in[1] ? k : s.in[1];
+    return k <= NORM_WIDEST && (double)((s.out[2] + STRIP - 1) / STRIP) * wide * s.out[1] * high <= (double)NORM_TIMES * volume(s.in);
 }
 /* Of pieces in all: the slab that leaves the fewest threads idle. */
 static inline int slab_of(int pieces)
@@ -81,6 +109,15 @@ static inline bool counts(const kernel_args *a)
 static inline bool takes(const kernel_args *a)
 {
     return conv_depthwise((const conv_attrs *)a->attr, &a->in[0].sh) && counts(a);
+}
+/* Strips alone; y: what has an element a window. */
+static inline bool takes_strips(const kernel_args *a, const shape *y, bool norm)
+{
+    if (!takes(a) || shape_count(&a->in[0].sh) == 0)
+        return false;
+    const conv_sizes s = sizes_of((const conv_attrs *)a->attr, &a->in[0].sh, y);
+    const int k = by_eight(s) ? strip_width(s, false) : 0;
+    return k && (!norm || strips_take_norm(s, k));
 }
 
 #endif

@@ -2,11 +2,12 @@
  * formulas), of float16 and bfloat16 images that lie channels last; the result is float32 and plain.
  *
  * Strips as in depthwise_half.cu, a row of the kernel a block; other kernels an element of the result a block. The sum is cut into
- * shares (how many depends on sizes alone), each with results of its own in the workspace, which a second kernel adds in order. */
+ * shares (how many depends on sizes alone), each with results of its own in the workspace, which a second kernel adds in order.
+ * NormConvGradWeight (half_norm.cuh): strips alone. */
 #include "kernels/cuda/depthwise_half.cuh"
 
-/* dw: block y is a slab, z a row of the kernel, x a share of the strips. to: [shares, channels, K * K]. */
-template <class E, int K, int S>
+/* dw: block y is a slab, z a row of the kernel, x a share of the strips. to: [shares, channels, K * K]. N: the norm of x. */
+template <class E, int K, int S, class N>
 __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_weight_kernel(const __grid_constant__ half_depth c, float *to, int share)
 {
     constexpr int SPAN = (STRIP - 1) * S + K, WARPS = CUDA_THREADS / 32;
@@ -14,6 +15,9 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_weight_kernel(
     const int piece = (int)threadIdx.x & (c.slab - 1), channel = ((int)blockIdx.y * c.slab + piece) * 8, r = (int)blockIdx.z;
     const int64_t begin = (int64_t)blockIdx.x * share, end = begin + share < c.count ? begin + share : c.count;
     float sum[K][8] = {};
+    norm_eight norm = {};
+    if (N::IS && channel < c.s.channels)
+        norm = norms_at(c, channel);
     for (int64_t item = begin + threadIdx.x / c.slab; channel < c.s.channels && item < end; item += CUDA_THREADS / c.slab) {
         int strip, row, line = divide((int)item, c.strips, &strip);
         const int image = divide(line, c.rows, &row), y = row * S - c.s.pad[1] + r, x0 = strip * STRIP * S - c.s.pad[2];
@@ -30,7 +34,7 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_weight_kernel(
             float x[8];
             if ((unsigned)(x0 + i) >= (unsigned)c.s.in[2])
                 continue;
-            eight_at<E>(x, c.x, (from + x0 + i) * c.s.channels + channel);
+            eight_in<E, N>(x, c, norm, (from + x0 + i) * c.s.channels + channel);
             UNROLL
             for (int o = 0; o < STRIP; o++)
                 if (i - o * S >= 0 && i - o * S < K)
@@ -114,7 +118,8 @@ static half_depth weight_cut(const kernel_args *a, int *width, int *shares)
     half_depth c = depth_of(a, sizes_of((const conv_attrs *)a->attr, &a->in[0].sh, &a->in[1].sh));
     const int64_t pieces = (c.s.channels / 8 + c.slab - 1) / c.slab;
     c.y = a->in[1].data;
-    c.w = NULL;
+    c.w = c.bias = NULL;
+    c.norm = norm_in_of(a, 2);
     *width = by_eight(c.s) ? strip_width(c.s, false) : 0;
     walk_of(&c, c.s.n, c.s.out, *width ? STRIP : 1);
     *shares = *width ? shares_of(pieces * *width, c.count, 4 * CUDA_THREADS / c.slab)
@@ -127,6 +132,15 @@ static size_t weight_workspace(const kernel_args *a)
     weight_cut(a, &width, &shares);
     return shares > 1 ? (size_t)shape_count(&a->out[0].sh) * (size_t)shares * sizeof(float) : 0;
 }
+template <class E, class N> static void strips_launch(const kernel_args *a, const half_depth &c, dim3 grid, float *to, int share)
+{
+#define STRIP_RUN(K, S)                                                                                                \
+    if constexpr (!N::IS || K <= NORM_WIDEST)                                                                          \
+        if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                  \
+            LAUNCH((half_strip_weight_kernel<E, K, S, N>), grid, CUDA_THREADS, 0, a->queue, c, to, share);
+    STRIP_KERNELS(STRIP_RUN)
+#undef STRIP_RUN
+}
 template <class E> static void weight_run(const kernel_args *a)
 {
     int width, shares;
@@ -136,13 +150,12 @@ template <class E> static void weight_run(const kernel_args *a)
     int share = (int)((c.count + shares - 1) / shares);
     if (n == 0)
         return;
-    if (width && is_vector(c.x) && is_vector(c.y)) {
+    if (width && ((is_vector(c.x) && is_vector(c.y)) || c.norm.mean)) {
         const dim3 grid((unsigned)shares, (unsigned)((c.s.channels / 8 + c.slab - 1) / c.slab), (unsigned)width);
-#define STRIP_RUN(K, S)                                                                                                \
-    if (width == K && c.s.stride[2] == S)                                                                              \
-        LAUNCH((half_strip_weight_kernel<E, K, S>), grid, CUDA_THREADS, 0, a->queue, c, to, share);
-        STRIP_KERNELS(STRIP_RUN)
-#undef STRIP_RUN
+        if (c.norm.mean)
+            strips_launch<E, norm_of<E>>(a, c, grid, to, share);
+        else
+            strips_launch<E, no_norm>(a, c, grid, to, share);
     } else {
         walk_of(&c, c.s.n, c.s.out, 1);
         share = (int)((c.count + shares - 1) / shares);
@@ -153,7 +166,14 @@ template <class E> static void weight_run(const kernel_args *a)
         LAUNCH(half_join_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[0].data, to, n, shares);
 }
 
-#define ROW(type_, E)                                                                                                  \
+static bool takes_normed(const kernel_args *a)
+{
+    return takes_strips(a, &a->in[1].sh, true);
+}
+
+#define ROWS(type_, E)                                                                                                 \
     {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "depthwise grad weight " #E, .run = weight_run<E>,              \
-     .workspace = weight_workspace, .takes = takes, .blocked_in = 1 | 1 << 1}
-CUDA_TABLE(depthwise_half_weight) = {ROW(DTYPE_F16, __half), ROW(DTYPE_BF16, __nv_bfloat16), KERNEL_END};
+     .workspace = weight_workspace, .takes = takes, .blocked_in = 1 | 1 << 1},                                         \
+    {.op = OP_NORM_CONV_GRAD_WEIGHT, .type = type_, .name = "depthwise norm grad weight " #E, .run = weight_run<E>,    \
+     .workspace = weight_workspace, .takes = takes_normed, .blocked_in = 1 | 1 << 1}
+CUDA_TABLE(depthwise_half_weight) = {ROWS(DTYPE_F16, __half), ROWS(DTYPE_BF16, __nv_bfloat16), KERNEL_END};

@@ -5,7 +5,7 @@
  *
  * in float32, rounded once, as half_norm_kernel (batch_norm_half.cu) writes it: the products are of the same bits. Padding comes
  * after the norm: it stays zero. A piece is changed in shared memory by the thread that had it brought there, between its
- * arrival and the barrier that stands there anyway: two accesses of 16 bytes more, no barrier. */
+ * arrival and the barrier that stands there anyway: two accesses of 16 bytes more, no barrier. Depthwise kernels change it in registers. */
 #ifndef DISTILL_KERNELS_CUDA_HALF_NORM_CUH
 #define DISTILL_KERNELS_CUDA_HALF_NORM_CUH
 
