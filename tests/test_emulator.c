@@ -121,6 +121,21 @@ START_TEST(faults_in_a_program)
 }
 END_TEST
 
+START_TEST(memory_while_recording)
+{
+    void *p = NULL, *program = NULL;
+    size_t kernels;
+    open_device();
+    OK(b->remote->record(b));
+    FAILS(ST_OOM, "not permitted when stream is capturing", b->alloc(b, 16, &p));
+    OK(b->remote->recorded(b, &program, &kernels));
+    b->remote->forget(b, program);
+    OK(b->alloc(b, 16, &p));
+    b->free(b, p, 16);
+    close_device();
+}
+END_TEST
+
 START_TEST(failed_queue_does_nothing)
 {
     open_device();
@@ -293,6 +308,6 @@ START_TEST(everything_is_given_back)
 END_TEST
 
 const test_entry test_table[] = {TEST(missing_barrier), TEST(early_copy), TEST(faults_fail_the_queue), TEST(faults_in_a_program),
-                                 TEST(failed_queue_does_nothing), TEST(allowed), TEST(shared_memory_is_garbage),
+                                 TEST(memory_while_recording), TEST(failed_queue_does_nothing), TEST(allowed), TEST(shared_memory_is_garbage),
                                  TEST(beside_memory), TEST(later_than_the_call), TEST(branches), TEST(a_branch_that_nobody_waits_for),
                                  TEST(everything_is_given_back), {0}};
