@@ -6,14 +6,15 @@
  * NormConvGradWeight (half_norm.cuh): strips alone. */
 #include "kernels/cuda/depthwise_half.cuh"
 
-/* dw: block y is a slab, z a row of the kernel, x a share of the strips. to: [shares, channels, K * K]. N: the norm of x. */
+/* dw: block x is a row of the kernel (those that read the same strips run beside each other), y a share of the strips, z a slab.
+ * to: [shares, channels, K * K]. N: the norm of x. */
 template <class E, int K, int S, class N>
 __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_weight_kernel(const __grid_constant__ half_depth c, float *to, int share)
 {
     constexpr int SPAN = (STRIP - 1) * S + K, WARPS = CUDA_THREADS / 32;
     __shared__ float part[WARPS][K][PIECES * 8];
-    const int piece = (int)threadIdx.x & (c.slab - 1), channel = ((int)blockIdx.y * c.slab + piece) * 8, r = (int)blockIdx.z;
-    const int64_t begin = (int64_t)blockIdx.x * share, end = begin + share < c.count ? begin + share : c.count;
+    const int piece = (int)threadIdx.x & (c.slab - 1), channel = ((int)blockIdx.z * c.slab + piece) * 8, r = (int)blockIdx.x;
+    const int64_t begin = (int64_t)blockIdx.y * share, end = begin + share < c.count ? begin + share : c.count;
     float sum[K][8] = {};
     norm_eight norm = {};
     if (N::IS && channel < c.s.channels)
@@ -55,12 +56,12 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_weight_kernel(
         }
     __syncthreads();
     for (int i = (int)threadIdx.x; i < K * c.slab * 8; i += CUDA_THREADS) {
-        const int k = i / K, t = i - k * K, of = (int)blockIdx.y * c.slab * 8 + k;
+        const int k = i / K, t = i - k * K, of = (int)blockIdx.z * c.slab * 8 + k;
         float v = 0;
         for (int w = 0; w < WARPS; w++)
             v += part[w][t][k];
         if (of < c.s.channels)
-            to[((int64_t)blockIdx.x * c.s.channels + of) * (K * K) + r * K + t] = v;
+            to[((int64_t)blockIdx.y * c.s.channels + of) * (K * K) + r * K + t] = v;
     }
 }
 __global__ static void half_join_kernel(float *out, const float *shares, int64_t n, int count)
@@ -151,7 +152,7 @@ template <class E> static void weight_run(const kernel_args *a)
     if (n == 0)
         return;
     if (width && ((is_vector(c.x) && is_vector(c.y)) || c.norm.mean)) {
-        const dim3 grid((unsigned)shares, (unsigned)((c.s.channels / 8 + c.slab - 1) / c.slab), (unsigned)width);
+        const dim3 grid((unsigned)width, (unsigned)shares, (unsigned)((c.s.channels / 8 + c.slab - 1) / c.slab));
         if (c.norm.mean)
             strips_launch<E, norm_of<E>>(a, c, grid, to, share);
         else
