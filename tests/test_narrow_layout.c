@@ -752,6 +752,8 @@ START_TEST(rows_are_rounded_once)
             OK(exec_open(o.t.g, o.b, &o.kept, 0, &o.e));
         }
         fill_inputs(&o);
+        if (lies)
+            ck_assert_uint_eq(count_reorders(exec_graph(o.e), false).plain, 4 + 3); /* it wants biases in the type of the result */
         for (int again = 0; again < 2; again++) /* the second time it is recorded */
             OK(exec_run(o.e, PHASE_MAIN));
         launches[lies] = exec_kernels(o.e, PHASE_MAIN);
@@ -759,7 +761,60 @@ START_TEST(rows_are_rounded_once)
     }
     printf("mlp with cuBLASLt: %zu launches beside the products where operands are rounded for each, %zu where they lie so\n", launches[0],
            launches[1]);
-    ck_assert_uint_eq(launches[0], launches[1] + 16); /* 22 operands of 11 products; two tensors, the weights, the biases of three layers */
+    ck_assert_uint_eq(launches[0], launches[1] + 19); /* 22 operands of 11 products; two tensors, and all weights and biases together */
+}
+END_TEST
+
+/* A bias gives the same bits in either type, with own kernels and with the library. */
+START_TEST(biases_in_either_type)
+{
+    enum { M = 70, K = 24, N = 21 };
+    static const char *const devices[] = {"emulated", "emulated-libs"};
+    for (size_t d = 0; d < 4; d++) {
+        static uint16_t x[M * K], w[K * N], half[N];
+        static float bias[N], got[2][M * N];
+        const dtype t = d & 1 ? DTYPE_BF16 : DTYPE_F16;
+        const linear_attrs at = {.alpha = 0.5, .activation = ACTIVATION_TANH};
+        rng r = rng_make(6, RNG_TEST, d, 0);
+        backend *b;
+        OK(backend_open(devices[d / 2], &(backend_options){.threads = 1, .max_isa = ISA_REF}, &b));
+        OK(backend_narrow(b, t));
+        for (int i = 0; i < M * K; i++)
+            dtype_store(t, x, i, rng_normal(&r));
+        for (int i = 0; i < K * N; i++)
+            dtype_store(t, w, i, rng_normal(&r));
+        for (int i = 0; i < N; i++) {
+            dtype_store(t, half, i, rng_normal(&r));
+            bias[i] = (float)dtype_load(t, half, i);
+        }
+        for (int narrow = 0; narrow < 2; narrow++) {
+            const void *const from[] = {x, w, narrow ? (const void *)half : bias};
+            const size_t bytes[] = {sizeof x, sizeof w, narrow ? sizeof half : sizeof bias, sizeof got[0]};
+            void *at_device[5];
+            kernel_tensor in[3] = {{.type = t, .sh = SHAPE(M, K)}, {.type = t, .sh = SHAPE(K, N)},
+                                   {.type = narrow ? t : DTYPE_F32, .sh = SHAPE(N)}};
+            kernel_tensor out = {.type = DTYPE_F32, .sh = SHAPE(M, N)};
+            kernel_args a = {.in = in, .out = &out, .n_in = 3, .n_out = 1, .attr = &at, .threads = 1, .queue = b->queue};
+            const kernel_row *row = b->find(b, OP_LINEAR, &a);
+            ck_assert_ptr_nonnull(row);
+            a.work_size = row->workspace(&a);
+            for (int i = 0; i < 5; i++)
+                OK(b->alloc(b, i < 4 ? bytes[i] : a.work_size, &at_device[i]));
+            for (int i = 0; i < 3; i++) {
+                in[i].data = at_device[i];
+                OK(b->remote->copy(b, in[i].data, from[i], bytes[i], COPY_TO_DEVICE));
+            }
+            out.data = at_device[3];
+            a.work = at_device[4];
+            row->run(&a);
+            OK(b->remote->copy(b, got[narrow], out.data, sizeof got[0], COPY_TO_HOST));
+            OK(b->remote->wait(b));
+            for (int i = 0; i < 5; i++)
+                b->free(b, at_device[i], i < 4 ? bytes[i] : a.work_size);
+        }
+        ck_assert_msg(memcmp(got[0], got[1], sizeof got[0]) == 0, "%s, %s", devices[d / 2], dtype_of(t)->name);
+        backend_close(b);
+    }
 }
 END_TEST
 
@@ -777,5 +832,5 @@ const test_entry test_table[] = {TEST(weights_change_together), TEST(training_st
                                  TEST(norms_on_the_way_in_are_those_that_are_written), TEST(cudnn_takes_norms_in),
                                  TEST(frozen_models_are_those_of_float32), TEST(tokens_stay_narrow),
                                  TEST(steps_of_tokens_are_those_of_float32), TEST(products_of_heads),
-                                 TEST(rows_stay_narrow), TEST(rows_are_rounded_once),
+                                 TEST(rows_stay_narrow), TEST(rows_are_rounded_once), TEST(biases_in_either_type),
                                  TEST(steps_of_rows_are_those_of_float32), {0}};

@@ -143,12 +143,13 @@ static void weight_run(const kernel_args *a)
 
 /* ---- relu with its mask ---- */
 
-/* The library wants bias and residual in the type of the result. */
+/* The library wants bias and residual in the type of the result; a bias in float32 is rounded. */
 static grad_way masked_way(const kernel_args *a)
 {
     const linear_attrs *at = (const linear_attrs *)a->attr;
     const shape *x = &a->in[0].sh, *b = &a->in[1].sh;
-    if (!a->queue->blas || (is_there(a->in, a->n_in, 3) && a->in[3].type != a->out[0].type))
+    if (!a->queue->blas || (is_there(a->in, a->n_in, 3) && a->in[3].type != a->out[0].type) ||
+        (is_there(a->in, a->n_in, 2) && a->in[2].type != DTYPE_F32 && a->in[2].type != a->out[0].type))
         return grad_way();
     blas_key k = empty_key(a->queue);
     set_sizes(&k, rows_of(x), x->dim[x->rank - 1], at->transA != 0, b->dim[0], b->dim[1], at->transB != 0);
@@ -156,7 +157,7 @@ static grad_way masked_way(const kernel_args *a)
     k.epilogue = BLAS_EPILOGUE_RELU | BLAS_EPILOGUE_AUX | (is_there(a->in, a->n_in, 2) ? BLAS_EPILOGUE_BIAS : 0);
     grad_way w = grad_ways(a, at->precision, k);
     w.bias_at = w.all;
-    w.all += is_there(a->in, a->n_in, 2) && a->out[0].type != DTYPE_F32 ? rounded_bytes(1, k.n) : 0;
+    w.all += is_there(a->in, a->n_in, 2) && a->in[2].type != a->out[0].type ? rounded_bytes(1, k.n) : 0;
     return w;
 }
 static bool masked_takes(const kernel_args *a)
@@ -175,7 +176,7 @@ static void masked_run(const kernel_args *a)
     o.c = is_there(a->in, a->n_in, 3) ? a->in[3].data : NULL;
     o.aux = a->out[1].data;
     const grad_way w = masked_way(a);
-    if (o.bias && a->out[0].type != DTYPE_F32) {
+    if (o.bias && a->in[2].type != a->out[0].type) {
         void *const to = (char *)a->work + w.bias_at;
         round_operand(a, a->out[0].type == DTYPE_F16 ? PRECISION_F16 : PRECISION_BF16, to, o.bias, w.plan->key.n);
         o.bias = to;
@@ -194,7 +195,7 @@ static void masked_run(const kernel_args *a)
     {.op = OP_LINEAR_GRAD_WEIGHT, .name = "linear_grad_weight cuBLASLt " #E, .run = weight_run, .workspace = weight_workspace, \
      .takes = weight_takes, .method = "cuBLASLt", .narrow = DTYPE_##E, .narrow_in = 3},                                       \
     {.op = OP_LINEAR_MASKED, .name = "linear_masked cuBLASLt " #E, .run = masked_run, .workspace = masked_workspace,           \
-     .takes = masked_takes, .method = "cuBLASLt", .narrow = DTYPE_##E, .narrow_in = 11, .narrow_out = 1, .either_in = 8,       \
+     .takes = masked_takes, .method = "cuBLASLt", .narrow = DTYPE_##E, .narrow_in = 15, .narrow_out = 1, .either_in = 12,       \
      .either_out = 1}
 
 CUDA_TABLE(blas_grad) = {

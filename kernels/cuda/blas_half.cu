@@ -42,19 +42,18 @@ __global__ static void after_kernel(after_args g, int64_t n)
     for_packs<8>(n, [&](int64_t i, auto width) { after_pack<decltype(width)::value>(g, i); });
 }
 
-template <class H> __global__ static void round_bias_kernel(H *to, const float *from, int64_t n)
+__global__ static void turn_bias_kernel(void *to, int to_kind, const void *from, int from_kind, int64_t n)
 {
     GRID_STRIDE(i, n)
-    to[i] = from_float<H>(from[i]);
+    mixed_store<1>(to, to_kind, i, mixed_load<1>(from, from_kind, i));
 }
-static void round_bias(const kernel_args *a, void *to)
+/* In the other of float32 and the operands' type. */
+static void turn_bias(const kernel_args *a, void *to)
 {
     const int64_t n = shape_count(&a->in[2].sh);
-    const float *from = (const float *)a->in[2].data;
-    if (a->in[0].type == DTYPE_F16)
-        LAUNCH((round_bias_kernel<__half>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (__half *)to, from, n);
-    else
-        LAUNCH((round_bias_kernel<__nv_bfloat16>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, (__nv_bfloat16 *)to, from, n);
+    const int from_kind = mixed_kind_of(a->in[2].type), own = mixed_kind_of(a->in[0].type);
+    LAUNCH(turn_bias_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, to, from_kind == MIXED_F32 ? own : (int)MIXED_F32,
+           (const void *)a->in[2].data, from_kind, n);
 }
 
 /* ---- what is asked of the library ---- */
@@ -64,7 +63,7 @@ struct half_way {
     bool fused;       /* nothing is left to do */
     bool into_pre;    /* else: the product makes what the activation is made of */
     bool residual;    /* the library adds it */
-    bool round_bias;  /* it gets a rounded one, at bias_at of the workspace */
+    bool turn_bias;   /* it gets one of another type, at bias_at of the workspace */
     size_t bias_at, all;
 };
 
@@ -132,9 +131,9 @@ static half_way way_of(const kernel_args *a)
     if (!w.plan)
         return w;
     w.all = (w.plan->choice.workspace + 255) / 256 * 256;
-    w.round_bias = bias && w.plan->key.y_type != BLAS_R_32F;
+    w.turn_bias = bias && w.plan->key.y_type != type_of(&k, a->in[2].type);
     w.bias_at = w.all;
-    w.all += w.round_bias ? ((size_t)k.n * 2 + 255) / 256 * 256 : 0;
+    w.all += w.turn_bias ? ((size_t)k.n * 4 + 255) / 256 * 256 : 0;
     return w;
 }
 static bool linear_takes(const kernel_args *a)
@@ -146,14 +145,14 @@ static size_t linear_workspace(const kernel_args *a)
 {
     return way_of(a).all;
 }
-/* A constant bias is rounded once. */
+/* A constant bias changes once. */
 static size_t linear_prepared(const kernel_args *a)
 {
-    return is_there(a->in, a->n_in, 2) && a->in[2].data && way_of(a).round_bias ? (size_t)shape_count(&a->in[2].sh) * 2 : 0;
+    return is_there(a->in, a->n_in, 2) && a->in[2].data && way_of(a).turn_bias ? (size_t)shape_count(&a->in[2].sh) * 4 : 0;
 }
 static void linear_prepare(const kernel_args *a, void *to)
 {
-    round_bias(a, to);
+    turn_bias(a, to);
 }
 
 static void linear_run(const kernel_args *a)
@@ -173,9 +172,9 @@ static void linear_run(const kernel_args *a)
     o.aux = w.fused && pre ? a->out[1].data : NULL;
     if (bias)
         o.bias = a->in[2].data;
-    if (w.round_bias) {
+    if (w.turn_bias) {
         if (!a->prepared)
-            round_bias(a, work + w.bias_at);
+            turn_bias(a, work + w.bias_at);
         o.bias = a->prepared ? a->prepared : work + w.bias_at;
     }
     cuda_blas_run(a->queue, w.plan, &o);
@@ -201,7 +200,7 @@ static void linear_run(const kernel_args *a)
 
 #define ROW(E)                                                                                                         \
     {.op = OP_LINEAR, .name = "linear cuBLASLt " #E, .run = linear_run, .workspace = linear_workspace, .takes = linear_takes, .method = "cuBLASLt", \
-     .narrow = DTYPE_##E, .narrow_in = 11, .narrow_out = 3, .either_in = 8, .either_out = 1, .prepared = linear_prepared, \
+     .narrow = DTYPE_##E, .narrow_in = 15, .narrow_out = 3, .either_in = 12, .either_out = 1, .prepared = linear_prepared, \
      .prepare = linear_prepare}
 
 CUDA_TABLE(blas_half) = {ROW(F16), ROW(BF16), KERNEL_END};

@@ -1,5 +1,5 @@
 /* gemm_half.cu - Linear and MatMul (src/ops/matmul.c) of matrices that lie in float16 or bfloat16, without a library: the tiles of
- * round_tile.cuh, filled as the numbers lie. Sums, bias and activation are float32; the result and the residual lie in either type,
+ * round_tile.cuh, filled as the numbers lie. Sums and activation are float32; the result, the bias and the residual lie in either type,
  * what the activation was made of in the narrow one. */
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/batches.cuh"
@@ -11,9 +11,8 @@
 /* pre = alpha * sum + bias + residual, y = activation(pre): [batches, m, n] all */
 struct half_finish {
     void *y, *pre;        /* pre may be NULL */
-    const void *residual; /* NULL: none */
-    const float *bias;    /* likewise */
-    int y_kind, pre_kind, residual_kind;
+    const void *residual, *bias; /* NULL: none */
+    int y_kind, pre_kind, residual_kind, bias_kind;
     int64_t m, n;
     float alpha;
     int activation;
@@ -29,7 +28,13 @@ struct half_finish {
             pack<float, V> r;
             UNROLL
             for (int i = 0; i < V; i++)
-                v.at[i] = f.alpha * v.at[i] + (f.bias ? f.bias[c + i] : 0);
+                v.at[i] *= f.alpha;
+            if (f.bias) {
+                r = mixed_load<V>(f.bias, f.bias_kind, c);
+                UNROLL
+                for (int i = 0; i < V; i++)
+                    v.at[i] += r.at[i];
+            }
             if (f.residual) {
                 r = mixed_load<V>(f.residual, f.residual_kind, to);
                 UNROLL
@@ -163,8 +168,10 @@ template <class H> static void linear_run(const kernel_args *a)
         f.pre = a->out[1].data;
         f.pre_kind = mixed_kind_of(a->out[1].type);
     }
-    if (a->n_in > 2)
-        f.bias = (const float *)a->in[2].data;
+    if (a->n_in > 2) {
+        f.bias = a->in[2].data;
+        f.bias_kind = mixed_kind_of(a->in[2].type);
+    }
     if (a->n_in > 3) {
         f.residual = a->in[3].data;
         f.residual_kind = mixed_kind_of(a->in[3].type);
@@ -199,9 +206,12 @@ template <class H> static size_t matmul_workspace(const kernel_args *a)
     return product_workspace(&p);
 }
 
-#define ROWS(E, H)                                                                                                     \
+/* The second takes what was chosen with a library's row in mind, that wants the bias in the type of the result. */
+#define LINEAR_ROW(E, H, in, either)                                                                                   \
     {.op = OP_LINEAR, .name = "linear " #E, .run = linear_run<H>, .workspace = linear_workspace<H>, .takes = linear_takes<H>, \
-     .narrow = DTYPE_##E, .narrow_in = 11, .narrow_out = 3, .either_in = 8, .either_out = 1},                          \
+     .narrow = DTYPE_##E, .narrow_in = in, .narrow_out = 3, .either_in = either, .either_out = 1}
+#define ROWS(E, H)                                                                                                     \
+    LINEAR_ROW(E, H, 11, 8), LINEAR_ROW(E, H, 15, 12),                                                                 \
     {.op = OP_MATMUL, .name = "matmul " #E, .run = matmul_run<H>, .workspace = matmul_workspace<H>, .takes = has_tensor_cores, \
      .narrow = DTYPE_##E, .narrow_in = 3, .narrow_out = 1, .either_out = 1}
 

@@ -134,13 +134,20 @@ static bool follows(const spread *s, node_id k)
     return saved ? rounded <= saved : some && (!rounded || !op_of(n->op)->macs);
 }
 
+/* A bias beside a product, of a row to which its type is not all the same: it lies in that of the result. */
+static bool goes_with_result(const spread *s, node_id k, int i)
+{
+    const node *n = &s->g->node[k];
+    return op_of(n->op)->macs && in_mask(s->row[k]->either_in, i, n->in[i]) && s->g->value[n->in[i]].kind == VALUE_PARAM;
+}
+
 /* Whether all that may lie in either type lies narrow: then a result in float32 would keep bits that its sums never had. */
 static bool is_of_narrow(const spread *s, node_id k)
 {
     const node *n = &s->g->node[k];
     bool some = false;
     for (int i = 0; i < n->n_in; i++) {
-        if (!in_mask(s->row[k]->either_in, i, n->in[i]))
+        if (!in_mask(s->row[k]->either_in, i, n->in[i]) || goes_with_result(s, k, i))
             continue;
         if (!s->made[n->in[i]])
             return false;
@@ -264,7 +271,8 @@ static status take_node(spread *s, node_id k)
     const bool narrow = has_narrow(s, k);
     for (int i = 0; i < n.n_in; i++) {
         const value_id v = n.in[i];
-        const bool must = narrow && must_in(s, k, i), may = narrow && in_mask(s->row[k]->narrow_in, i, v) && s->made[v];
+        const bool must = narrow && (must_in(s, k, i) || (goes_with_result(s, k, i) && s->made[n.out[0]]));
+        const bool may = narrow && in_mask(s->row[k]->narrow_in, i, v) && s->made[v];
         if (must)
             TRY(need_narrow(s, v));
         else if (!may)
