@@ -540,13 +540,14 @@ START_TEST(norms_on_the_way_in_are_those_that_are_written)
         {{"preact resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\npreact = true\n", 8, 0, 0, 0}, 0},
         {{"ceilings, few channels", "[student]\n[layer a]\nop = conv_bn\nchannels = 20\nactivation = relu6\n[layer b]\nop = conv_bn\n"
           "channels = 32\nstride = 2\nactivation = relu\n[layer c]\nop = conv_bn\nchannels = 40\nkernel = 1\n" END, 9, 0, 0, 0}, 0},
-        /* ceilings, strides, a sum between; five taps in a row where pixels are few */
+        /* ceilings, strides, a sum between, five taps in a row */
         {{"inverted residuals", "[student]\n[layer a]\nop = conv_bn\nchannels = 8\nactivation = relu6\n"
           "[layer b]\nop = inverted_residual\nchannels = 8\nexpand = 3\n[layer c]\nop = inverted_residual\nchannels = 16\nexpand = 2\n"
           "stride = 2\n[layer d]\nop = inverted_residual\nchannels = 16\nexpand = 1\nkernel = 5\nstride = 2\n" END, 11, 0, 0, 0}, 3},
+        /* taken in: b, d; not 5x5 with stride 1, which takes each element in ten times, nor 20 channels */
         {{"separable", "[student]\n[layer a]\nop = conv_bn\nchannels = 16\nstride = 2\n[layer b]\nop = depthwise_separable\n"
-          "channels = 24\n[layer c]\nop = depthwise_separable\nchannels = 20\nkernel = 5\nstride = 2\n[layer d]\n"
-          "op = depthwise_separable\nchannels = 16\n" END, 11, 0, 0, 0}, 2}, /* 20 channels are not taken in by eight */
+          "channels = 24\n[layer c]\nop = depthwise_separable\nchannels = 24\nkernel = 5\n[layer d]\nop = depthwise_separable\n"
+          "channels = 20\nkernel = 5\nstride = 2\n[layer e]\nop = depthwise_separable\nchannels = 16\n" END, 11, 0, 0, 0}, 2},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         check_apart(&rows[i].n, DTYPE_F16, rows[i].depthwise);
