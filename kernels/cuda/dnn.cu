@@ -299,10 +299,14 @@ static bool moments_takes(const kernel_args *a)
     const dnn_plan *part = whole && a->n_in <= 4 ? forward_ways(a).plan : NULL; /* a norm's graph has the sums anyway */
     return whole && (!part || cuda_dnn_saves(a->queue, whole, part, (size_t)shape_count(&a->out[0].sh) * sizeof(__half)));
 }
-/* The workspace begins with the sums, [2, M]. */
+/* The workspace begins with M sums; those of squares begin at a multiple of 16 bytes, as every tensor promises. */
+static int64_t squares_at(int64_t channels)
+{
+    return (channels + 3) / 4 * 4;
+}
 static size_t sums_bytes(const kernel_args *a)
 {
-    return ((size_t)a->out[0].sh.dim[1] * 2 * sizeof(float) + 255) / 256 * 256;
+    return ((size_t)squares_at(a->out[0].sh.dim[1]) * 2 * sizeof(float) + 255) / 256 * 256;
 }
 static size_t moments_workspace(const kernel_args *a)
 {
@@ -327,13 +331,13 @@ static void moments_run(const kernel_args *a)
     operand[DNN_W] = a->in[1].data;
     operand[DNN_Y] = a->out[0].data;
     operand[DNN_SUMS] = sum;
-    operand[DNN_SQUARES] = sum + channels;
+    operand[DNN_SQUARES] = sum + squares_at(channels); /* behind a norm's graph they are whole eights */
     if (a->n_in > 4)
         normed_run(a);
     else
         cuda_dnn_run(a->queue, moments_plan(a), operand, (char *)a->work + sums_bytes(a));
     LAUNCH(moments_kernel, grid_for(a->queue, channels, 1), CUDA_THREADS, 0, a->queue, (float *)a->out[1].data, (float *)a->out[2].data,
-           sum, sum + channels, channels, (double)(shape_count(&a->out[0].sh) / channels));
+           sum, sum + squares_at(channels), channels, (double)(shape_count(&a->out[0].sh) / channels));
 }
 
 /* ---- with respect to the data: ConvGradData (dy, w), ConvTranspose (x, w, bias) ---- */

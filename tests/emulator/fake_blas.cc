@@ -242,6 +242,10 @@ int blas_multiply(void *, void *what, const void *alpha, const void *a, void *la
     const float x = *(const float *)alpha, y = *(const float *)beta;
     if (algorithm[0] != MAGIC || work_size < WORKSPACE || !work || ((uintptr_t)work & 15) || !fits(p, A, B, C, D))
         return INVALID;
+    for (const void *at : {a, b, c, (const void *)d, p.epilogue & (BLAS_EPILOGUE_BIAS | BLAS_EPILOGUE_SUMS) ? (const void *)p.bias : nullptr,
+                           p.epilogue & BLAS_EPILOGUE_AUX ? (const void *)p.aux : nullptr})
+        if ((uintptr_t)at & 15) /* what the preference and the pointers at planning promise */
+            return INVALID;
     emulator_enqueue(stream, [=] {
         memset(work, 0xEE, WORKSPACE);
         multiply(p, x, a, A, b, B, y, c, C, d, D);

@@ -664,8 +664,11 @@ int dnn_execute(void *h, void *plan, void *variant)
     if (!p->final || !v->final || id.size() != pointer.size() || !work)
         return BAD_PARAM;
     operands given;
-    for (size_t i = 0; i < id.size(); i++)
+    for (size_t i = 0; i < id.size(); i++) {
+        if (id[i] != DNN_SCALE && (uintptr_t)pointer[i] % 16) /* what tensors promise (DNN_TENSOR_ALIGNMENT) */
+            return BAD_PARAM;
         given[id[i]] = pointer[i];
+    }
     const ref graph = at(at(p, DNN_PLAN_CONFIG), DNN_HEURISTIC_GRAPH);
     const fake_engine e = *engine_of(at(p, DNN_PLAN_CONFIG));
     const float scale = given.count(DNN_SCALE) ? *(const float *)given[DNN_SCALE] : 1;
