@@ -301,7 +301,7 @@ class Suite:
         """Leaves in `ours` those that made their first step, with the loss that the gate saw."""
         for precision, c in list(ours.items()):
             try:
-                c.begin(90)
+                c.begin(120)
                 loss, want = c.facts["loss"], gates[precision]["total"]
                 if not abs(loss - want) <= SAME_LOSS[precision] * abs(want):
                     raise Gone(f"its first loss is {loss:.6g}, that of the gate was {want:.6g}")
