@@ -126,6 +126,8 @@ const op_case op_cases_pool[] = {
      .cubic_coeff_a = -0.5, .exclude_outside = 1, .scales = FLOATS(1, 1, 1.7, 0.7)}, TOL},
     {OP_RESIZE, "crop", .in = {{F32(2, 1, 5, 6)}}, RESIZE(.mode = RESIZE_LINEAR, .coordinate_transformation_mode = COORD_TF_CROP,
      .axes = INTS(2, 3), .sizes = INTS(4, 7), .roi = FLOATS(-0.2, 0.3, 0.6, 1.3), .extrapolation_value = 10), TOL},
+    {OP_RESIZE, "crop, nearest beside an element", .in = {{F32(2, 1, 3, 4)}}, RESIZE(.coordinate_transformation_mode = COORD_TF_CROP,
+     .axes = INTS(3), .sizes = INTS(4), .roi = FLOATS(0.4, 0.8), .nearest_mode = NEAREST_CEIL), TOL}, /* at 2.0000000000000004 */
     {OP_RESIZE, "crop to one", .in = {{F32(2, 1, 5, 6)}}, RESIZE(.mode = RESIZE_LINEAR, .coordinate_transformation_mode = COORD_TF_CROP,
      .axes = INTS(3), .sizes = INTS(1), .roi = FLOATS(0.1, 0.8)), TOL},
     {OP_RESIZE, "not larger", .in = {{F32(1, 1, 4, 6)}}, RESIZE(.mode = RESIZE_LINEAR, .axes = INTS(2, 3), .sizes = INTS(7, 8),
