@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static void ignore(log_level level, const char *line, void *ctx)
 {
@@ -204,6 +205,14 @@ START_TEST(doctor_tells_of_nccl)
         ck_assert_msg(strstr(t.text, rows[i].says) != NULL && t.good, "%s", t.text);
     }
     unsetenv("DISTILL_CUDA_LIBS");
+    const char *conda = test_tmp_dir(); /* where that puts libraries */
+    told t = {.good = true};
+    OK(io_make_dirs(test_path(conda, "lib")));
+    ck_assert_int_eq(symlink(BUILD_DIR "/nccl_stub/libnccl.so.2", test_path(conda, "lib/libnccl.so.2")), 0);
+    setenv("CONDA_PREFIX", conda, 1);
+    cuda_survey(&emulator_api, tell, &t);
+    unsetenv("CONDA_PREFIX");
+    ck_assert_msg(strstr(t.text, "lib/libnccl.so.2") != NULL && strstr(t.text, "NCCL: 2.28.9"), "%s", t.text);
 }
 END_TEST
 

@@ -96,7 +96,7 @@ static status try_beside_program(cuda_libs *l)
     return try_folder(l, path, (int)strlen(path));
 }
 
-/* The site-packages of a Python environment. */
+/* The site-packages of a Python environment; then its own libraries, where conda puts them. */
 static status try_environment(cuda_libs *l, const char *root)
 {
     char pattern[PATH_ROOM];
@@ -108,6 +108,8 @@ static status try_environment(cuda_libs *l, const char *root)
         for (size_t i = 0; i < found.gl_pathc && st == ST_OK; i++)
             st = try_folder(l, found.gl_pathv[i], (int)strlen(found.gl_pathv[i]));
     globfree(&found);
+    if (st == ST_OK && snprintf(pattern, sizeof pattern, "%s/lib", root) < (int)sizeof pattern)
+        st = try_folder(l, pattern, (int)strlen(pattern));
     return st;
 }
 

@@ -1,7 +1,7 @@
 /* cuda_libs.h - cuBLASLt and cuDNN (and NCCL), opened while the program runs: one program serves with and without them.
  *
  * Looked for, in this order: the folders in DISTILL_CUDA_LIBS (separated by ':'), cuda/ and ../build/cuda/ beside the program
- * (tools/setup-cuda fills build/cuda), the site-packages of $VIRTUAL_ENV and $CONDA_PREFIX (where PyTorch keeps them), the
+ * (tools/setup-cuda fills build/cuda), the site-packages of $VIRTUAL_ENV and $CONDA_PREFIX (where PyTorch keeps them) and their lib/, the
  * system's loader. A folder may hold the libraries themselves, or be a site-packages tree (nvidia/.../lib). */
 #ifndef DISTILL_EXEC_CUDA_LIBS_H
 #define DISTILL_EXEC_CUDA_LIBS_H

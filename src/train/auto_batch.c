@@ -61,6 +61,7 @@ static status measure(const job *j, int64_t size, need *n)
     with.train.batch = size;
     with.teacher.ahead = with.teacher.ahead ? with.teacher.ahead : 1; /* it is measured when there is a batch */
     with.cache.disk = false;
+    with.exec.cudnn_plans = EXEC_CUDNN_PLANS_HEURISTIC; /* measuring engines takes up to a minute, for every batch that is tried */
     with.exec.memory_limit = 0; /* nothing is computed twice while it is measured */
     if (with.data.device == DATA_DEVICE_AUTO) /* samples take what plans leave */
         with.data.device = DATA_DEVICE_OFF;
