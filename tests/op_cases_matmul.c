@@ -185,6 +185,7 @@ const op_case op_cases_matmul[] = {
      .fwd_tol = 5e-6, .no_grad = true},
     {OP_GEMM, "split sums, whole vectors", .in = {{F32(1000, 36)}, {F32(1000, 40)}, {F32(40)}}, GEMM(.transA = 1, .alpha = 0.5),
      .fwd_tol = 1e-4, .no_grad = true},
+    {OP_MATMUL, "split sums of several products", .in = {{F32(2, 3, 21, 900)}, {F32(3, 900, 24)}}, .fwd_tol = 1e-4, .no_grad = true},
     {OP_LINEAR, "split sums, everything", .in = {{F32(40, 900)}, {F32(900, 44)}, {F32(44)}, {F32(40, 44)}},
      LINEAR(.alpha = 0.25, .activation = ACTIVATION_GELU), .n_out = 2, .fwd_tol = 5e-5},
     {OP_MATMUL, "threads over products", .in = {{F32(15, 33, 64)}, {F32(15, 40, 64)}}, MATMUL(.transB = 1), .fwd_tol = 2e-5,
