@@ -21,7 +21,8 @@ OP_CASE_FAMILIES(FAMILY)
 /* Families with kernels for plain operands; those of products in both types. */
 #define PLAIN_FAMILIES(X)                                                                                         \
     X(float16, DTYPE_F16, attention) X(float16, DTYPE_F16, binary) X(float16, DTYPE_F16, matmul) X(float16, DTYPE_F16, move) \
-    X(float16, DTYPE_F16, reduce) X(bfloat16, DTYPE_BF16, matmul) X(bfloat16, DTYPE_BF16, norm) X(bfloat16, DTYPE_BF16, unary)
+    X(float16, DTYPE_F16, reduce) X(bfloat16, DTYPE_BF16, loss) X(bfloat16, DTYPE_BF16, matmul) \
+    X(bfloat16, DTYPE_BF16, norm) X(bfloat16, DTYPE_BF16, unary)
 #define PLAIN_FAMILY(type, narrow, name)                                                                          \
     START_TEST(plain_##type##_##name)                                                                             \
     {                                                                                                             \

@@ -2,13 +2,15 @@
  *
  * One pass: a warp (a long row: a block) reads a row of logits and one of the teacher's, keeps them in registers, and writes
  * the gradient and the row's losses, which a second launch of one block sums in the order of the rows. */
+#include "kernels/cuda/mixed.cuh"
 #include "kernels/cuda/rows.cuh"
 
 struct kd_args {
     const float *z, *teacher, *lambda, *weights; /* teacher, lambda: NULL allowed; weights: w_task, w_kd, T */
     const int64_t *label, *label2;               /* NULL allowed */
     const float *class_weights, *divisor;        /* in the workspace; NULL: all 1; NULL: the number of rows */
-    float *dz;
+    void *dz;
+    int dz_kind; /* MIXED_*: the gradient may lie in bfloat16, for products that read it (float16 has it scaled first) */
     float4 *made; /* of every row: CE, KL, correct, agrees */
     int64_t rows, classes;
     float smoothing;
@@ -150,18 +152,19 @@ template <int V, int K, bool BLOCK, bool TEACHER> __global__ static void __launc
         }
         EACH_PACK(k, i, n)
         {
-            floats<V> a = z.get(k, i), d;
+            const floats<V> a = z.get(k, i);
+            pack<float, V> d;
             for (int j = 0; j < V; j++)
-                d.v[j] = l.labelled && !valid && w_task != 0 ? NAN : 0;
+                d.at[j] = l.labelled && !valid && w_task != 0 ? NAN : 0;
             if (TEACHER && factor != 0) {
                 const floats<V> b = t.get(k, i);
                 for (int j = 0; j < V; j++)
-                    d.v[j] += expf((a.v[j] - pz.value) * over) * of_z - expf((b.v[j] - pt.value) * over) * of_t;
+                    d.at[j] += expf((a.v[j] - pz.value) * over) * of_z - expf((b.v[j] - pt.value) * over) * of_t;
             }
             if (valid && share != 0)
                 for (int j = 0; j < V; j++)
-                    d.v[j] += expf(a.v[j] - pz.value) * of_ce - share * target_of(g, l, i + j);
-            floats_put<V>(g.dz + r * n + i, 0, d);
+                    d.at[j] += expf(a.v[j] - pz.value) * of_ce - share * target_of(g, l, i + j);
+            mixed_store<V>(g.dz, g.dz_kind, r * n + i, d);
         }
         if ((BLOCK ? threadIdx.x : threadIdx.x & 31) == 0)
             g.made[r] = made;
@@ -249,14 +252,14 @@ static void kd_run(const kernel_args *a)
 {
     const kd_loss_attrs *at = (const kd_loss_attrs *)a->attr;
     const void *in[6] = {0};
-    float *out[6] = {0};
+    void *out[6] = {0};
     for (int i = 0; i < a->n_in; i++)
         in[i] = a->in[i].data;
     for (int i = 0; i < a->n_out; i++)
-        out[i] = (float *)a->out[i].data;
+        out[i] = a->out[i].data;
     kd_args g = {.z = (const float *)in[0], .teacher = (const float *)in[1], .lambda = (const float *)in[4],
                  .weights = (const float *)in[5], .label = (const int64_t *)in[2], .label2 = (const int64_t *)in[3],
-                 .class_weights = NULL, .divisor = NULL, .dz = out[3], .made = (float4 *)a->work,
+                 .class_weights = NULL, .divisor = NULL, .dz = out[3], .dz_kind = mixed_kind_of(a->out[3].type), .made = (float4 *)a->work,
                  .classes = a->in[0].sh.dim[a->in[0].sh.rank - 1], .smoothing = (float)at->label_smoothing};
     g.rows = shape_count(&a->in[0].sh) / g.classes;
     float *divisor = (float *)(g.made + g.rows), *weights = divisor + 4;
@@ -273,9 +276,11 @@ static void kd_run(const kernel_args *a)
         LAUNCH_ROWS(kd_rows, true, g.rows, g.classes, vector, a->queue, g);
     else
         LAUNCH_ROWS(kd_rows, false, g.rows, g.classes, vector, a->queue, g);
-    LAUNCH(kd_sum, 1, ROW_THREADS, 0, a->queue, g, (kd_outputs{out[0], out[1], out[2], out[4], out[5]}));
+    const kd_outputs sums = {(float *)out[0], (float *)out[1], (float *)out[2], (float *)out[4], (float *)out[5]};
+    LAUNCH(kd_sum, 1, ROW_THREADS, 0, a->queue, g, sums);
 }
 
 CUDA_TABLE(kd_loss) = {
     {.op = OP_KD_LOSS, .type = DTYPE_F32, .name = "KD loss", .run = kd_run, .workspace = kd_work},
+    {.op = OP_KD_LOSS, .name = "KD loss, gradient BF16", .run = kd_run, .workspace = kd_work, .narrow = DTYPE_BF16, .narrow_out = 8},
     KERNEL_END};
