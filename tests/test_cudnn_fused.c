@@ -303,6 +303,7 @@ typedef struct heads_row {
     int type, tokens;
     bool sums, quick;
     int mask; /* dnn_key.bias */
+    bool grad;
 } heads_row;
 static const heads_row attentions[] = {
     {"BERT-base 128, teacher", 32, 12, 128, 128, 64, 64, DNN_BFLOAT16, 15, false, true},
@@ -317,6 +318,10 @@ static const heads_row attentions[] = {
     {"BERT-base 512, causal", 8, 12, 512, 512, 64, 64, DNN_BFLOAT16, 15, true, false, DNN_MASK | 4 | 8},
     {"heads first, every score", 2, 3, 9, 70, 16, 8, DNN_HALF, 0, true, false, DNN_MASK | 15},
     {"wide heads, mask of keys", 4, 8, 77, 101, 128, 128, DNN_BFLOAT16, 15, true, false, DNN_MASK | 1 | 8},
+    {"BERT-base 128, backwards", 32, 12, 128, 128, 64, 64, DNN_BFLOAT16, 15, true, true, DNN_MASK | 1 | 8, true},
+    {"ViT-S/16, backwards", 64, 6, 197, 197, 64, 64, DNN_HALF, 15, true, false, 0, true},
+    {"wide heads, backwards", 4, 8, 77, 101, 128, 128, DNN_BFLOAT16, 0, true, false, DNN_MASK | 8, true},
+    {"narrow heads, backwards", 32, 4, 64, 64, 8, 16, DNN_HALF, 7, true, false, DNN_MASK | 15, true},
 };
 
 START_TEST(attention)
@@ -332,7 +337,7 @@ START_TEST(attention)
             if (!all && !r->quick)
                 continue;
             memset(&k, 0, sizeof k);
-            k.kind = DNN_ATTENTION;
+            k.kind = r->grad ? DNN_ATTENTION_GRAD : DNN_ATTENTION;
             k.type = r->type;
             k.axes = 2;
             k.tokens = r->tokens;
@@ -345,7 +350,7 @@ START_TEST(attention)
             k.x[3] = k.w[3] = r->width;
             k.y[3] = r->value_width;
             const dnn_plan *p = cuda_dnn_plan(&q, &k);
-            say(r->net, r->type == DNN_HALF ? "fp16" : "bf16", r->mask ? "attention with mask and sums" : r->sums ? "attention with sums" : "attention", p, begin);
+            say(r->net, r->type == DNN_HALF ? "fp16" : "bf16", r->grad ? r->mask ? "attention's gradient with mask" : "attention's gradient" : r->mask ? "attention with mask and sums" : r->sums ? "attention with sums" : "attention", p, begin);
             ck_assert_msg(p->usable, "%s: no engine", r->net);
         }
     cuda_dnn_close(q.dnn);
@@ -353,7 +358,7 @@ START_TEST(attention)
 }
 END_TEST
 
-/* The gradient as one node: what cuDNN says of it is printed; ours is attention.cu's. */
+/* The gradient as one node: what cuDNN says of it is printed; our row writes it out. */
 START_TEST(attention_backward)
 {
     cuda_libs *libs = NULL;

@@ -108,6 +108,12 @@ static const op_case plain_rows[] = {
      .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1}, .no_grad = true},
     {OP_ATTENTION, "many keys, a mask", .in = {{F32(2, 5, 2, 16)}, {F32(2, 70, 2, 16)}, {F32(2, 70, 2, 8)}, {F32(2, 1, 1, 70), .lo = -3, .hi = 3}}, .n_out = 1,
      .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .v_tokens = 1, .y_tokens = 1}, .no_grad = true},
+#define ATTENTION_GRAD(B, H, SQ, SK, D, DV) .in = {{F32(B, SQ, H, D)}, {F32(B, SK, H, D)}, {F32(B, H, SK, DV)}, {F32(B, SQ, H, DV)}, {F32(B, SQ, H, DV)}, \
+    {F32(B, H, SQ), .lo = 4, .hi = 6}
+    {OP_ATTENTION_GRAD, "many keys", ATTENTION_GRAD(2, 3, 5, 70, 16, 8)}, .n_out = 3, .no_grad = true,
+     .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .y_tokens = 1}},
+    {OP_ATTENTION_GRAD, "many keys, a mask", ATTENTION_GRAD(2, 3, 5, 66, 24, 16), {F32(2, 1, 1, 66), .lo = -3, .hi = 3}}, .n_out = 3, .no_grad = true,
+     .attr = &(const attention_attrs){.scale = 0.25, .q_tokens = 1, .k_tokens = 1, .y_tokens = 1}},
     OP_CASE_END};
 
 START_TEST(plain_rows_of_halves)
@@ -157,6 +163,33 @@ START_TEST(attention_that_fits)
         OK(backend_open(DEVICE, &none, &b));
         const kernel_row *r = b->find(b, OP_ATTENTION, &a);
         ck_assert_msg(r && (strstr(r->name, "cuDNN") != NULL) == rows[i].fits, "row %zu: %s", i, r ? r->name : "none");
+        backend_close(b);
+    }
+    ck_assert_int_eq(fake_alive(), 0);
+}
+END_TEST
+
+/* So does the gradient of attention whose operands lie in float16 or bfloat16. */
+START_TEST(gradients_that_fit)
+{
+    static const struct {
+        dtype type;
+        int64_t keys, width;
+        bool mask, fits;
+    } rows[] = {{DTYPE_F16, 64, 16, false, true},  {DTYPE_BF16, 64, 128, true, true},   {DTYPE_F16, 63, 16, false, false},
+                {DTYPE_F16, 64, 12, false, false}, {DTYPE_BF16, 64, 136, true, false}, {DTYPE_F32, 64, 16, false, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const backend_options none = {.threads = 1};
+        const attention_attrs at = {.scale = 1, .precision = PRECISION_FP32};
+        const kernel_tensor few = {.type = rows[i].type, .sh = SHAPE(2, 3, 5, rows[i].width)},
+                            many = {.type = rows[i].type, .sh = SHAPE(2, 3, rows[i].keys, rows[i].width)};
+        kernel_tensor in[7] = {few, many, many, few, few, {.type = DTYPE_F32, .sh = SHAPE(2, 3, 5)}, {.type = DTYPE_F32, .sh = SHAPE(1, 1, 1, rows[i].keys)}};
+        kernel_tensor out[3] = {few, many, many};
+        const kernel_args a = {.in = in, .out = out, .n_in = rows[i].mask ? 7 : 6, .n_out = 3, .attr = &at, .threads = 1};
+        backend *b;
+        OK(backend_open(DEVICE, &none, &b));
+        const kernel_row *r = b->find(b, OP_ATTENTION_GRAD, &a);
+        ck_assert_msg((r && strstr(r->name, "cuDNN")) == rows[i].fits, "row %zu: %s", i, r ? r->name : "none");
         backend_close(b);
     }
     ck_assert_int_eq(fake_alive(), 0);
@@ -278,4 +311,4 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(plain_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(libraries_run), TEST(every_call_fails), {0}};
+const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(plain_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(gradients_that_fit), TEST(libraries_run), TEST(every_call_fails), {0}};

@@ -32,7 +32,8 @@ typedef struct dnn_api {
 enum { /* of enums in cudnn_graph.h: kinds of descriptors */
     DNN_POINTWISE = 0, DNN_CONVOLUTION = 1, DNN_ENGINE = 2, DNN_ENGINE_CONFIG = 3, DNN_HEURISTIC = 4, DNN_PLAN = 5, DNN_KNOB = 7,
     DNN_OP_FORWARD = 10, DNN_OP_WEIGHT = 11, DNN_OP_DATA = 12, DNN_OP_POINTWISE = 13, DNN_OP_STATS = 14, DNN_GRAPH = 15, DNN_VARIANT = 16,
-    DNN_TENSOR = 17, DNN_MATMUL = 18, DNN_OP_MATMUL = 19, DNN_REDUCTION = 21, DNN_OP_REDUCTION = 22, DNN_OP_NORM_SUMS = 23, DNN_DEVICE = 38, DNN_OP_ATTENTION = 41
+    DNN_TENSOR = 17, DNN_MATMUL = 18, DNN_OP_MATMUL = 19, DNN_REDUCTION = 21, DNN_OP_REDUCTION = 22, DNN_OP_NORM_SUMS = 23, DNN_OP_RESHAPE = 31,
+    DNN_DEVICE = 38, DNN_OP_ATTENTION = 41
 };
 enum { /* types of attributes */
     DNN_T_HANDLE = 0, DNN_T_DATA_TYPE = 1, DNN_T_BOOL = 2, DNN_T_I64 = 3, DNN_T_FLOAT = 4, DNN_T_POINTER = 6,
@@ -59,6 +60,7 @@ enum { /* attributes */
     DNN_REDUCTION_MODE = 1600, DNN_REDUCTION_TYPE, DNN_OP_REDUCTION_X = 1610, DNN_OP_REDUCTION_Y, DNN_OP_REDUCTION_HOW,
     DNN_SUMS_TYPE = 1620, DNN_SUMS_MEAN, DNN_SUMS_INV, DNN_SUMS_SCALE, DNN_SUMS_X, DNN_SUMS_DY, DNN_SUMS_DSCALE, DNN_SUMS_DBIAS,
     DNN_SUMS_DY_FACTOR, DNN_SUMS_X_FACTOR, DNN_SUMS_TERM,
+    DNN_RESHAPE_X = 2200, DNN_RESHAPE_Y,
     DNN_DEVICE_JSON = 2702,
     DNN_ATTENTION_Q = 2800, DNN_ATTENTION_K, DNN_ATTENTION_V, DNN_ATTENTION_Y, DNN_ATTENTION_SUMS, DNN_ATTENTION_SCALE
 };
@@ -75,7 +77,8 @@ typedef enum dnn_kind {
     DNN_CONV_FORWARD, /* y = conv(x, w), then + residual, + bias, relu */
     DNN_CONV_DATA,    /* x from y and w */
     DNN_CONV_WEIGHT,  /* w from x and y */
-    DNN_ATTENTION     /* y = softmax(scale * q k^T + mask) v of every head */
+    DNN_ATTENTION,    /* y = softmax(scale * q k^T + mask) v of every head */
+    DNN_ATTENTION_GRAD /* dq, dk, dv, which lie as q, k and v, from these, y, dy (as y) and the sums */
 } dnn_kind;
 
 #define DNN_MASK 16
@@ -108,11 +111,12 @@ typedef struct dnn_key {
 } dnn_key;
 
 /* What tensors are called in a plan. Of attention: x, w, y, with a mask DNN_BIAS, and these: DNN_SCALE is a float on the host, read when it is run. After
- * DNN_NORM_SHIFT: of backward-data with a norm; the last three, [C] each, say what that norm's own gradient is:
- * dy * DNN_DY_FACTOR + norm_x * DNN_X_FACTOR + DNN_TERM. */
+ * DNN_NORM_SHIFT: of backward-data with a norm; three of them, [C] each, say what that norm's own gradient is:
+ * dy * DNN_DY_FACTOR + norm_x * DNN_X_FACTOR + DNN_TERM. The last four: of attention's gradient. */
 enum {
     DNN_X = 1, DNN_W, DNN_Y, DNN_BIAS, DNN_RESIDUAL, DNN_V, DNN_SUMS, DNN_SCALE, DNN_SQUARES, DNN_NORM_SCALE, DNN_NORM_SHIFT,
-    DNN_NORM_X, DNN_NORM_MEAN, DNN_NORM_INV, DNN_PRODUCTS, DNN_DY_FACTOR, DNN_X_FACTOR, DNN_TERM, DNN_OPERANDS
+    DNN_NORM_X, DNN_NORM_MEAN, DNN_NORM_INV, DNN_PRODUCTS, DNN_DY_FACTOR, DNN_X_FACTOR, DNN_TERM,
+    DNN_DY, DNN_DX, DNN_DW, DNN_DV, DNN_OPERANDS
 };
 
 /* An engine with all that it can be told: enough to make its plan again. */
@@ -133,7 +137,7 @@ typedef struct dnn_memory {
 } dnn_memory;
 
 #define DNN_MODE_REMEMBERED (-1) /* dnn_plan.mode: no heuristic was asked */
-#define DNN_MOST_PARTS      96
+#define DNN_MOST_PARTS      128
 typedef struct dnn_plan {
     dnn_key key;
     void *part[DNN_MOST_PARTS]; /* every descriptor of it, in order of making */

@@ -1,6 +1,6 @@
 /* dnn_attention.cu - FusedAttention through cuDNN (dnn.h) where its products may be rounded to float16 or bfloat16: Q, K and V are
  * rounded, or lie so, the library's engine multiplies on tensor cores, y leaves as Q came and the sums as float32. For heads of a
- * multiple of 8 up to 128 and for more than a few keys; everything else, and the gradient, is done by attention.cu. With a mask the
+ * multiple of 8 up to 128 and for more than a few keys; everything else, and the gradient in float32, is done by attention.cu. With a mask the
  * library's graph always makes the sums: where nobody asks for them they go to the workspace. */
 #include "kernels/cuda/cuda.cuh"
 extern "C" {
@@ -72,14 +72,14 @@ static int64_t precision_of(const kernel_args *a)
 }
 
 /* The mask in a key (dnn_key.bias), 0: there is none; -1: not for the library. */
-static int32_t mask_of(const kernel_args *a, const dnn_key *k)
+static int32_t mask_of(const kernel_args *a, int input, const dnn_key *k)
 {
     const int64_t scores[4] = {k->x[0], k->x[1], k->x[2], k->w[2]};
-    const shape *s = &a->in[3].sh;
+    const shape *s = &a->in[input].sh;
     int32_t bits = DNN_MASK;
-    if (!is_there(a, 3))
+    if (!is_there(a, input))
         return 0;
-    if (a->in[3].type != DTYPE_F32 || s->rank > 4)
+    if (a->in[input].type != DTYPE_F32 || s->rank > 4)
         return -1;
     for (int i = 0; i < s->rank; i++) {
         const int axis = 4 - s->rank + i;
@@ -95,27 +95,32 @@ static bool wants_sums(const kernel_args *a)
     return a->n_out > 1 && a->out[1].type != DTYPE_NONE;
 }
 
-static const dnn_plan *plan_of(const kernel_args *a)
+/* y: what lies as the result does; mask: the number of the mask's input. NULL: not for the library. */
+static const dnn_plan *plan_for(const kernel_args *a, dnn_kind kind, const shape *y, int mask, bool sums)
 {
     const attention_attrs *at = (const attention_attrs *)a->attr;
     dnn_key k;
-    if (!a->queue->dnn || precision_of(a) == PRECISION_FP32 || shape_count(&a->out[0].sh) < 1)
+    if (!a->queue->dnn || precision_of(a) == PRECISION_FP32 || shape_count(y) < 1)
         return NULL;
     memset(&k, 0, sizeof k);
-    k.kind = DNN_ATTENTION;
+    k.kind = kind;
     k.type = precision_of(a) == PRECISION_F16 ? DNN_HALF : DNN_BFLOAT16;
     k.axes = 2;
     k.deterministic = a->queue->deterministic;
     k.tokens = (at->q_tokens != 0) | (at->k_tokens != 0) << 1 | (at->v_tokens != 0) << 2 | (at->y_tokens != 0) << 3;
     copy_heads(k.x, &a->in[0].sh, at->q_tokens != 0);
     copy_heads(k.w, &a->in[1].sh, at->k_tokens != 0);
-    copy_heads(k.y, &a->out[0].sh, at->y_tokens != 0);
-    k.bias = mask_of(a, &k);
-    k.sums = k.bias != 0 || wants_sums(a);
+    copy_heads(k.y, y, at->y_tokens != 0);
+    k.bias = mask_of(a, mask, &k);
+    k.sums = k.bias != 0 || sums;
     if (k.bias < 0 || k.w[2] < SHORT || k.x[3] % 8 || k.y[3] % 8 || k.x[3] > 128 || k.y[3] > 128)
         return NULL;
     const dnn_plan *p = cuda_dnn_plan(a->queue, &k);
     return p && p->usable ? p : NULL;
+}
+static const dnn_plan *plan_of(const kernel_args *a)
+{
+    return plan_for(a, DNN_ATTENTION, &a->out[0].sh, 3, wants_sums(a));
 }
 static bool takes(const kernel_args *a)
 {
@@ -200,9 +205,40 @@ static void run_half(const kernel_args *a)
     operand[DNN_SCALE] = &scale;
     cuda_dnn_run(a->queue, plan_of(a), operand, (char *)a->work + sums_bytes(a));
 }
+
+/* ---- the gradient: q, k, v, y, dy, sums, mask ---- */
+
+static const dnn_plan *grad_plan(const kernel_args *a)
+{
+    return plan_for(a, DNN_ATTENTION_GRAD, &a->in[3].sh, 6, true);
+}
+static bool grad_takes(const kernel_args *a)
+{
+    return grad_plan(a) != NULL;
+}
+static size_t grad_workspace(const kernel_args *a)
+{
+    return cuda_dnn_workspace(a->queue, grad_plan(a));
+}
+static void grad_run(const kernel_args *a)
+{
+    static const int to[] = {DNN_X, DNN_W, DNN_V, DNN_Y, DNN_DY, DNN_SUMS}, from[] = {DNN_DX, DNN_DW, DNN_DV};
+    float scale = (float)((const attention_attrs *)a->attr)->scale;
+    void *operand[DNN_OPERANDS] = {};
+    for (int i = 0; i < 6; i++)
+        operand[to[i]] = a->in[i].data;
+    for (int i = 0; i < 3; i++)
+        operand[from[i]] = a->out[i].data;
+    operand[DNN_BIAS] = is_there(a, 6) ? a->in[6].data : NULL;
+    operand[DNN_SCALE] = &scale;
+    cuda_dnn_run(a->queue, grad_plan(a), operand, a->work);
+}
+
 #define HALF_ROW(E)                                                                                                    \
     {.op = OP_ATTENTION, .name = "attention cuDNN " #E, .run = run_half, .workspace = half_workspace, .takes = takes,  \
-     .narrow = DTYPE_##E, .narrow_in = 7, .narrow_out = 1}
+     .narrow = DTYPE_##E, .narrow_in = 7, .narrow_out = 1},                                                            \
+    {.op = OP_ATTENTION_GRAD, .name = "attention grad cuDNN " #E, .run = grad_run, .workspace = grad_workspace,        \
+     .takes = grad_takes, .narrow = DTYPE_##E, .narrow_in = 31, .narrow_out = 7}
 
 CUDA_TABLE(dnn_attention) = {HALF_ROW(F16), HALF_ROW(BF16), {.op = OP_ATTENTION, .type = DTYPE_F32, .name = "attention cuDNN", .run = run, .workspace = workspace,
                               .takes = takes},

@@ -174,12 +174,16 @@ static void make_graph_of(maker *m, void *const *op, int64_t n)
 }
 
 /* An operand of attention, [B, H, S, D] or, where the key's bit says so, lying as [B, S, H, D]. */
-static void *heads(maker *m, int64_t id, const int64_t *dim, int bit)
+static void *heads_of(maker *m, int64_t id, int type, const int64_t *dim, int bit)
 {
     const bool tokens = m->p->key.tokens >> bit & 1;
     const int64_t all = dim[1] * dim[2] * dim[3];
     const int64_t step[4] = {all, tokens ? dim[3] : dim[2] * dim[3], tokens ? dim[1] * dim[3] : dim[3], 1};
-    return tensor_of(m, id, m->p->key.type, 4, dim, step);
+    return tensor_of(m, id, type, 4, dim, step);
+}
+static void *heads(maker *m, int64_t id, const int64_t *dim, int bit)
+{
+    return heads_of(m, id, m->p->key.type, dim, bit);
 }
 
 static void make_attention(maker *m)
@@ -235,38 +239,104 @@ static void *dense(maker *m, int64_t id, int type, const int64_t *dim)
     return tensor_of(m, id, type, 4, dim, (const int64_t[4]){dim[1] * dim[2] * dim[3], dim[2] * dim[3], dim[3], 1});
 }
 
+/* heads, read with the last two axes exchanged. */
+static void *turned(maker *m, int64_t id, const int64_t *dim, int bit)
+{
+    const bool tokens = m->p->key.tokens >> bit & 1;
+    const int64_t all = dim[1] * dim[2] * dim[3], to[4] = {dim[0], dim[1], dim[3], dim[2]};
+    const int64_t step[4] = {all, tokens ? dim[3] : dim[2] * dim[3], 1, tokens ? dim[1] * dim[3] : dim[3]};
+    return tensor_of(m, id, m->p->key.type, 4, to, step);
+}
+
+/* scale * a, + the mask: the scores, whose operations are added to op. */
+static void *scores_of(maker *m, void *product, void *scale, void **op, int64_t *n)
+{
+    const dnn_key *k = &m->p->key;
+    const int64_t dim[4] = {k->x[0], k->x[1], k->x[2], k->w[2]};
+    void *scaled = dense(m, 0, DNN_FLOAT, dim), *masked;
+    int64_t mask[4];
+    op[(*n)++] = pointwise(m, DNN_MULTIPLY, product, scale, scaled);
+    if (!k->bias)
+        return scaled;
+    for (int i = 0; i < 4; i++)
+        mask[i] = k->bias >> i & 1 ? dim[i] : 1;
+    masked = dense(m, 0, DNN_FLOAT, dim);
+    op[(*n)++] = pointwise(m, DNN_ADD, scaled, dense(m, DNN_BIAS, DNN_FLOAT, mask), masked);
+    return masked;
+}
+
+static void *scale_of(maker *m)
+{
+    const int64_t one[4] = {1, 1, 1, 1};
+    return tensor_of(m, DNN_SCALE, DNN_FLOAT, 4, one, one);
+}
+
 /* With a mask the node has no place for it: the graph is written out, softmax and all, in the form that the library has engines for,
  * the logarithms of the sums among its results (without them it has none). K is read as [B, H, D, Sk]. */
 static void make_masked_attention(maker *m)
 {
     const dnn_key *k = &m->p->key;
-    const bool tokens = k->tokens >> 1 & 1;
-    const int64_t scores[4] = {k->x[0], k->x[1], k->x[2], k->w[2]}, rows[4] = {k->x[0], k->x[1], k->x[2], 1}, one[4] = {1, 1, 1, 1};
-    const int64_t turned[4] = {k->w[0], k->w[1], k->w[3], k->w[2]}, v[4] = {k->w[0], k->w[1], k->w[2], k->y[3]};
-    const int64_t all = k->w[1] * k->w[2] * k->w[3];
-    const int64_t steps[4] = {all, tokens ? k->w[3] : k->w[2] * k->w[3], 1, tokens ? k->w[1] * k->w[3] : k->w[3]};
-    int64_t mask[4];
-    void *op[11], *s[5], *most, *sum, *log_sum, *p;
-    for (int i = 0; i < 4; i++)
-        mask[i] = k->bias >> i & 1 ? scores[i] : 1;
-    for (int i = 0; i < 5; i++)
+    const int64_t scores[4] = {k->x[0], k->x[1], k->x[2], k->w[2]}, rows[4] = {k->x[0], k->x[1], k->x[2], 1};
+    const int64_t v[4] = {k->w[0], k->w[1], k->w[2], k->y[3]};
+    void *op[11], *s[3], *masked, *most = dense(m, 0, DNN_FLOAT, rows), *sum = dense(m, 0, DNN_FLOAT, rows);
+    void *log_sum = dense(m, 0, DNN_FLOAT, rows), *p = dense(m, 0, k->type, scores);
+    int64_t n = 0;
+    for (int i = 0; i < 3; i++)
         s[i] = dense(m, 0, DNN_FLOAT, scores);
-    most = dense(m, 0, DNN_FLOAT, rows);
-    sum = dense(m, 0, DNN_FLOAT, rows);
-    log_sum = dense(m, 0, DNN_FLOAT, rows);
-    p = dense(m, 0, k->type, scores);
-    int n = 0;
-    op[n++] = multiply(m, heads(m, DNN_X, k->x, 0), tensor_of(m, DNN_W, k->type, 4, turned, steps), s[0]);
-    op[n++] = pointwise(m, DNN_MULTIPLY, s[0], tensor_of(m, DNN_SCALE, DNN_FLOAT, 4, one, one), s[1]);
-    op[n++] = pointwise(m, DNN_ADD, s[1], dense(m, DNN_BIAS, DNN_FLOAT, mask), s[2]);
-    op[n++] = reduce(m, DNN_REDUCE_MAX, s[2], most);
-    op[n++] = pointwise(m, DNN_SUBTRACT, s[2], most, s[3]);
-    op[n++] = pointwise(m, DNN_EXP, s[3], NULL, s[4]);
-    op[n++] = reduce(m, DNN_REDUCE_ADD, s[4], sum);
+    op[n++] = multiply(m, heads(m, DNN_X, k->x, 0), turned(m, DNN_W, k->w, 1), s[0]);
+    masked = scores_of(m, s[0], scale_of(m), op, &n);
+    op[n++] = reduce(m, DNN_REDUCE_MAX, masked, most);
+    op[n++] = pointwise(m, DNN_SUBTRACT, masked, most, s[1]);
+    op[n++] = pointwise(m, DNN_EXP, s[1], NULL, s[2]);
+    op[n++] = reduce(m, DNN_REDUCE_ADD, s[2], sum);
     op[n++] = pointwise(m, DNN_LOG, sum, NULL, log_sum);
     op[n++] = pointwise(m, DNN_ADD, most, log_sum, dense(m, DNN_SUMS, DNN_FLOAT, rows));
-    op[n++] = pointwise(m, DNN_DIVIDE, s[4], sum, p);
+    op[n++] = pointwise(m, DNN_DIVIDE, s[2], sum, p);
     op[n++] = multiply(m, p, heads(m, DNN_V, v, 2), heads(m, DNN_Y, k->y, 3));
+    make_graph_of(m, op, n);
+}
+
+/* y: x with the last two axes exchanged, where it lies. */
+static void *reshape(maker *m, void *x, void *y)
+{
+    void *o = make(m, DNN_OP_RESHAPE);
+    set_one(m, o, DNN_RESHAPE_X, x);
+    set_one(m, o, DNN_RESHAPE_Y, y);
+    return finish(m, o);
+}
+
+/* The gradient has no node that an engine takes, written out it has: with P = exp(scores - sums) and dP = dy V^T
+ *     dV = P^T dy,  dS = scale * P * (dP - rowsum(dy * y)),  dK = dS^T Q,  dQ = dS K
+ * in the form whose sums have a fixed order: dQ is written once, not added to by blocks of keys in a buffer of zeros. */
+static void make_attention_grad(maker *m)
+{
+    const dnn_key *k = &m->p->key;
+    const int64_t scores[4] = {k->x[0], k->x[1], k->x[2], k->w[2]}, rows[4] = {k->x[0], k->x[1], k->x[2], 1};
+    const int64_t v[4] = {k->w[0], k->w[1], k->w[2], k->y[3]}, steps[4] = {k->x[1] * k->x[2] * k->w[2], k->x[2] * k->w[2], 1, k->w[2]};
+    const int64_t turned_scores[4] = {k->x[0], k->x[1], k->w[2], k->x[2]};
+    void *op[20], *s[7], *far, *scale = scale_of(m), *q = heads(m, DNN_X, k->x, 0), *key = turned(m, DNN_W, k->w, 1);
+    void *dy = heads(m, DNN_DY, k->y, 3), *each = heads_of(m, 0, DNN_FLOAT, k->y, 3), *delta = dense(m, 0, DNN_FLOAT, rows);
+    void *turned_p = tensor_of(m, 0, k->type, 4, turned_scores, steps), *turned_s = tensor_of(m, 0, k->type, 4, turned_scores, steps);
+    void *plain_key = heads(m, 0, k->w, 1);
+    int64_t n = 0;
+    for (int i = 0; i < 7; i++)
+        s[i] = dense(m, 0, DNN_FLOAT, scores);
+    op[n++] = pointwise(m, DNN_MULTIPLY, dy, heads(m, DNN_Y, k->y, 3), each);
+    op[n++] = reduce(m, DNN_REDUCE_ADD, each, delta);
+    op[n++] = multiply(m, q, key, s[0]);
+    far = scores_of(m, s[0], scale, op, &n);
+    op[n++] = pointwise(m, DNN_SUBTRACT, far, dense(m, DNN_SUMS, DNN_FLOAT, rows), s[1]);
+    op[n++] = pointwise(m, DNN_EXP, s[1], NULL, s[2]);
+    op[n++] = reshape(m, s[2], turned_p);
+    op[n++] = multiply(m, turned_p, dy, heads(m, DNN_DV, v, 2));
+    op[n++] = multiply(m, dy, turned(m, DNN_V, v, 2), s[3]);
+    op[n++] = pointwise(m, DNN_SUBTRACT, s[3], delta, s[4]);
+    op[n++] = pointwise(m, DNN_MULTIPLY, s[4], s[2], s[5]);
+    op[n++] = pointwise(m, DNN_MULTIPLY, s[5], scale, s[6]);
+    op[n++] = reshape(m, s[6], turned_s);
+    op[n++] = multiply(m, turned_s, q, heads(m, DNN_DW, k->w, 1));
+    op[n++] = reshape(m, key, plain_key);
+    op[n++] = multiply(m, s[6], plain_key, heads(m, DNN_DX, k->x, 0));
     make_graph_of(m, op, n);
 }
 
@@ -367,7 +437,8 @@ static void make_data_sums(maker *m)
 void dnn_make_graph(const cuda_dnn *d, dnn_plan *p)
 {
     maker m = {.d = d, .p = p};
-    p->key.kind == DNN_ATTENTION && p->key.bias != 0  ? make_masked_attention(&m)
+    p->key.kind == DNN_ATTENTION_GRAD                 ? make_attention_grad(&m)
+    : p->key.kind == DNN_ATTENTION && p->key.bias != 0 ? make_masked_attention(&m)
     : p->key.kind == DNN_ATTENTION                    ? make_attention(&m)
     : p->key.kind == DNN_CONV_WEIGHT                  ? make_weight(&m)
     : p->key.kind == DNN_CONV_DATA && p->key.norm != 0 ? make_data_sums(&m)

@@ -140,6 +140,11 @@ static bool is_normed_data(const dnn_key *k)
     return k->kind == DNN_CONV_DATA && k->norm != 0;
 }
 
+static bool is_attention(const dnn_key *k)
+{
+    return k->kind == DNN_ATTENTION || k->kind == DNN_ATTENTION_GRAD;
+}
+
 /* What there is for each channel of x alone. */
 static bool is_of_norm(int operand)
 {
@@ -155,36 +160,40 @@ int dnn_operand_type(const dnn_key *k, int operand)
 
 bool dnn_has_operand(const dnn_key *k, int operand)
 {
-    const bool attends = k->kind == DNN_ATTENTION, normed = is_normed_data(k);
+    const bool attends = is_attention(k), grad = k->kind == DNN_ATTENTION_GRAD, normed = is_normed_data(k);
     const bool has[DNN_OPERANDS] = {[DNN_X] = true, [DNN_W] = true, [DNN_Y] = true, [DNN_BIAS] = k->bias != 0,
                                     [DNN_RESIDUAL] = k->residual != 0, [DNN_V] = attends, [DNN_SUMS] = k->sums != 0 || normed,
                                     [DNN_SCALE] = attends, [DNN_SQUARES] = !attends && k->sums, [DNN_NORM_SCALE] = k->norm != 0,
                                     [DNN_NORM_SHIFT] = k->norm != 0, [DNN_NORM_X] = normed, [DNN_NORM_MEAN] = normed,
                                     [DNN_NORM_INV] = normed, [DNN_PRODUCTS] = normed, [DNN_DY_FACTOR] = normed,
-                                    [DNN_X_FACTOR] = normed, [DNN_TERM] = normed};
+                                    [DNN_X_FACTOR] = normed, [DNN_TERM] = normed, [DNN_DY] = grad, [DNN_DX] = grad,
+                                    [DNN_DW] = grad, [DNN_DV] = grad};
     return has[operand];
 }
 
 size_t dnn_operand_bytes(const dnn_key *k, int operand)
 {
-    const int64_t *dim = operand == DNN_X || operand == DNN_NORM_X ? k->x : operand == DNN_W || operand == DNN_V ? k->w : k->y;
-    const int rank = operand == DNN_SUMS || operand == DNN_V ? 3 : k->axes + 2;
+    const bool value = operand == DNN_V || operand == DNN_DV;
+    const int64_t *dim = operand == DNN_X || operand == DNN_NORM_X || operand == DNN_DX ? k->x
+                         : operand == DNN_W || operand == DNN_DW || value              ? k->w
+                                                                                        : k->y;
+    const int rank = operand == DNN_SUMS || value ? 3 : k->axes + 2;
     size_t n = dnn_operand_type(k, operand) == DNN_FLOAT ? 4 : 2;
     if (!dnn_has_operand(k, operand) || operand == DNN_SCALE)
         return 0;
-    if (operand == DNN_BIAS && k->kind == DNN_ATTENTION) {
+    if (operand == DNN_BIAS && is_attention(k)) {
         const int64_t axis[4] = {k->x[0], k->x[1], k->x[2], k->w[2]};
         for (int i = 0; i < 4; i++)
             n *= k->bias >> i & 1 ? (size_t)axis[i] : 1;
         return n;
     }
-    if (operand == DNN_BIAS || operand == DNN_SQUARES || (operand == DNN_SUMS && k->kind != DNN_ATTENTION))
+    if (operand == DNN_BIAS || operand == DNN_SQUARES || (operand == DNN_SUMS && !is_attention(k)))
         return n * (size_t)(is_normed_data(k) ? k->x[1] : k->y[1]);
     if (is_of_norm(operand))
         return n * (size_t)k->x[1];
     for (int i = 0; i < rank; i++)
         n *= (size_t)dim[i];
-    return operand == DNN_V ? n * (size_t)k->y[3] : n;
+    return value ? n * (size_t)k->y[3] : n;
 }
 
 int dnn_make_variant(const cuda_dnn *d, const dnn_plan *p, void *const *operand, void *work, void **variant, const char **where)

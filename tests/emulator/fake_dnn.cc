@@ -179,6 +179,20 @@ bool product_is_whole(const ref &op)
     return x.size() == 4 && y.size() == 4 && z == std::vector<int64_t>({x[0], x[1], x[2], y[3]}) && y[0] == x[0] && y[1] == x[1] && y[2] == x[3];
 }
 
+/* The same memory with the last two axes exchanged: all that is known here of reshaping. */
+bool reshape_is_whole(const ref &op)
+{
+    const ref a = at(op, DNN_RESHAPE_X), b = at(op, DNN_RESHAPE_Y);
+    if (!a || !b || !tensor_is_whole(a) || !tensor_is_whole(b))
+        return false;
+    for (int which : {DNN_TENSOR_DIMS, DNN_TENSOR_STEPS}) {
+        auto x = all<int64_t>(a, which), y = all<int64_t>(b, which);
+        if (x.size() != 4 || y != std::vector<int64_t>({x[0], x[1], x[3], x[2]}))
+            return false;
+    }
+    return true;
+}
+
 /* Every axis of the result is the data's, or 1. */
 bool reduction_is_whole(const ref &op)
 {
@@ -192,14 +206,14 @@ bool reduction_is_whole(const ref &op)
     return ok;
 }
 
-/* Products with nothing among their results but images: no engine has them, as attention without the sums. */
+/* Attention written out has engines only with the sums among its results or operands. */
 bool has_engines(const ref &graph)
 {
     bool multiplies = false, sums = false;
     for (const ref &op : graph->refers[DNN_GRAPH_OPS]) {
         multiplies = multiplies || op->kind == DNN_OP_MATMUL;
-        sums = sums || (op->kind == DNN_OP_POINTWISE && at(op, DNN_OP_POINTWISE_Y) &&
-                        one<int64_t>(at(op, DNN_OP_POINTWISE_Y), DNN_TENSOR_ID, -1) == DNN_SUMS);
+        for (int which : {DNN_OP_POINTWISE_Y, DNN_OP_POINTWISE_B})
+            sums = sums || (op->kind == DNN_OP_POINTWISE && at(op, which) && one<int64_t>(at(op, which), DNN_TENSOR_ID, -1) == DNN_SUMS);
     }
     return !multiplies || sums;
 }
@@ -221,6 +235,8 @@ int check(const ref &c)
         return conv_is_whole(c) ? 0 : (int)BAD_PARAM;
     case DNN_OP_MATMUL:
         return product_is_whole(c) ? 0 : (int)BAD_PARAM;
+    case DNN_OP_RESHAPE:
+        return reshape_is_whole(c) ? 0 : (int)BAD_PARAM;
     case DNN_OP_REDUCTION:
         return reduction_is_whole(c) ? 0 : (int)BAD_PARAM;
     case DNN_OP_NORM_SUMS:
@@ -445,6 +461,15 @@ void multiply(const ref &op, const operands &given, scratch &own)
     } while (next(i, c.dim));
 }
 
+void exchange(const ref &op, const operands &given, scratch &own)
+{
+    const view x = view_of(at(op, DNN_RESHAPE_X), given, own), y = view_of(at(op, DNN_RESHAPE_Y), given, own);
+    std::vector<int64_t> i(4, 0);
+    do
+        y.set(i, x({i[0], i[1], i[3], i[2]}));
+    while (next(i, y.dim));
+}
+
 void reduce(const ref &op, const operands &given, scratch &own)
 {
     const bool most = one<int>(at(op, DNN_OP_REDUCTION_HOW), DNN_REDUCTION_MODE, -1) == DNN_REDUCE_MAX;
@@ -528,6 +553,7 @@ void run_graph(const ref &graph, operands given, float scale)
             : op->kind == DNN_OP_NORM_SUMS ? norm_sums(op, given, own)
             : op->kind == DNN_OP_MATMUL    ? multiply(op, given, own)
             : op->kind == DNN_OP_REDUCTION ? reduce(op, given, own)
+            : op->kind == DNN_OP_RESHAPE   ? exchange(op, given, own)
                                            : pointwise(op, given, own);
 }
 
