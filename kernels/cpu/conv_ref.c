@@ -164,6 +164,32 @@ static void conv_moments(const kernel_args *a)
         var[c] = (real)(square / count);
     }
 }
+/* ConvGradDataSums: ConvGradData, then the mask and the sums. */
+static void conv_data_sums(const kernel_args *a)
+{
+    const conv_attrs *at = a->attr;
+    const shape *s = &a->out[0].sh;
+    const real *x = a->in[2].data, *scale = a->in[3].data, *mean = a->in[4].data, *var = a->in[5].data,
+               *bias = a->n_in > 6 ? a->in[6].data : NULL;
+    real *g = a->out[0].data, *dscale = a->out[1].data, *dbias = a->out[2].data;
+    int64_t channels = s->dim[1], pixels = shape_count(s) / (s->dim[0] * channels);
+    kernel_args plain = *a;
+    plain.n_in = 2;
+    conv_data(&plain);
+    for (int64_t c = 0; c < channels; c++) {
+        double inv = 1 / sqrt((double)var[c] + at->norm_epsilon), sum = 0, sum_xhat = 0;
+        for (int64_t n = 0; n < s->dim[0]; n++)
+            for (int64_t i = (n * channels + c) * pixels; i < (n * channels + c + 1) * pixels; i++) {
+                double xhat = ((double)x[i] - (double)mean[c]) * inv, y = xhat * (double)scale[c] + (bias ? (double)bias[c] : 0);
+                if (at->norm_relu && (!(y > 0) || (at->norm_ceiling > 0 && !(y < at->norm_ceiling))))
+                    g[i] = 0;
+                sum += (double)g[i];
+                sum_xhat += (double)g[i] * xhat;
+            }
+        dscale[c] = (real)sum_xhat;
+        dbias[c] = (real)sum;
+    }
+}
 static size_t norm_workspace(const kernel_args *a)
 {
     return (size_t)shape_count(&a->in[0].sh) * sizeof(real);
@@ -177,4 +203,5 @@ KERNEL_TABLE(conv) = {
     {OP_NORM_CONV, REAL_DTYPE, REAL_ISA, "norm_conv_ref", norm_conv, norm_workspace},
     {OP_NORM_CONV_GRAD_WEIGHT, REAL_DTYPE, REAL_ISA, "norm_conv_grad_weight_ref", norm_conv_weight, norm_workspace},
     {OP_CONV_MOMENTS, REAL_DTYPE, REAL_ISA, "conv_moments_ref", conv_moments, norm_workspace},
+    {OP_CONV_GRAD_DATA_SUMS, REAL_DTYPE, REAL_ISA, "conv_grad_data_sums_ref", conv_data_sums},
     KERNEL_END};

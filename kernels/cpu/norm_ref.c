@@ -158,6 +158,25 @@ static void batch_norm_grad(const kernel_args *a)
     }
 }
 
+static void batch_norm_grad_apply(const kernel_args *a)
+{
+    const batch_norm_attrs *at = a->attr;
+    const real *dy = a->in[0].data, *x = a->in[1].data, *scale = a->in[2].data, *mean = a->in[3].data, *var = a->in[4].data,
+               *dscale = a->in[5].data, *dbias = a->in[6].data;
+    real *dx = a->out[0].data;
+    layout l = layout_of(&a->in[1].sh);
+    for (int64_t c = 0; c < l.c; c++) {
+        double inv = 1 / sqrt((double)var[c] + at->epsilon), m = (double)mean[c], count = (double)(l.n * l.s);
+        for (int64_t n = 0; n < l.n; n++)
+            for (int64_t k = (n * l.c + c) * l.s; k < (n * l.c + c + 1) * l.s; k++) {
+                double g = (double)dy[k];
+                if (at->training_mode)
+                    g -= (double)dbias[c] / count + ((double)x[k] - m) * inv * (double)dscale[c] / count;
+                dx[k] = (real)((double)scale[c] * inv * g);
+            }
+    }
+}
+
 static void batch_norm_stats(const kernel_args *a)
 {
     const batch_norm_attrs *at = a->attr;
@@ -355,6 +374,7 @@ KERNEL_TABLE(norm) = {
     {OP_BATCH_NORM_GRAD, REAL_DTYPE, REAL_ISA, "batch_norm_grad_ref", batch_norm_grad},
     {OP_BATCH_NORM_MOMENTS, REAL_DTYPE, REAL_ISA, "batch_norm_moments_ref", batch_norm_moments},
     {OP_BATCH_NORM_APPLY, REAL_DTYPE, REAL_ISA, "batch_norm_apply_ref", batch_norm_apply},
+    {OP_BATCH_NORM_GRAD_APPLY, REAL_DTYPE, REAL_ISA, "batch_norm_grad_apply_ref", batch_norm_grad_apply},
     {OP_BATCH_NORM_STATS, REAL_DTYPE, REAL_ISA, "batch_norm_stats_ref", batch_norm_stats},
     {OP_LAYER_NORM, REAL_DTYPE, REAL_ISA, "layer_norm_ref", layer_norm},
     {OP_LAYER_NORM_GRAD, REAL_DTYPE, REAL_ISA, "layer_norm_grad_ref", layer_norm_grad, layer_norm_grad_work},

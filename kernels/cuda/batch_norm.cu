@@ -378,6 +378,31 @@ static void grad_run(const kernel_args *a)
     LAUNCH_CHANNELS(batch_norm_grad_kernel, PHASE_APPLY, g.s, a->queue, g);
 }
 
+/* BatchNormGradApply: of given sums. */
+__global__ static void grad_apply_kernel(const grad_args g, int64_t n, int64_t places, int64_t channels)
+{
+    GRID_STRIDE(i, n)
+    {
+        const int64_t c = i / places % channels;
+        const float inv = 1 / sqrtf(g.var[c] + g.epsilon);
+        float v = g.dy[i];
+        if (g.count > 0)
+            v -= g.dbias[c] / g.count + (g.x[i] - g.mean[c]) * inv * g.dscale[c] / g.count;
+        g.dx[i] = g.scale[c] * inv * v;
+    }
+}
+static void grad_apply_run(const kernel_args *a)
+{
+    const batch_norm_attrs *at = (const batch_norm_attrs *)a->attr;
+    const shape *x = &a->in[1].sh;
+    const int64_t n = shape_count(x), channels = x->dim[1], each = channels ? n / channels : 0;
+    const grad_args g = {.dy = input(a, 0), .x = input(a, 1), .scale = input(a, 2), .mean = input(a, 3), .var = input(a, 4),
+                         .dx = output(a, 0), .dscale = (float *)a->in[5].data, .dbias = (float *)a->in[6].data,
+                         .epsilon = (float)at->epsilon, .count = at->training_mode ? (float)each : 0};
+    if (n)
+        LAUNCH(grad_apply_kernel, grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, g, n, each / x->dim[0], channels);
+}
+
 /* ---- running statistics ---- */
 
 __global__ static void batch_norm_stats_kernel(float *running_mean, float *running_var, const float *mean, const float *var,
@@ -408,5 +433,6 @@ CUDA_TABLE(batch_norm) = {
     {.op = OP_BATCH_NORM_MOMENTS, .type = DTYPE_F32, .name = "batch norm moments", .run = moments_run, .workspace = train_work},
     {.op = OP_BATCH_NORM_APPLY, .type = DTYPE_F32, .name = "batch norm apply", .run = apply_run},
     {.op = OP_BATCH_NORM_GRAD, .type = DTYPE_F32, .name = "batch norm grad", .run = grad_run, .workspace = grad_work},
+    {.op = OP_BATCH_NORM_GRAD_APPLY, .type = DTYPE_F32, .name = "batch norm grad apply", .run = grad_apply_run},
     {.op = OP_BATCH_NORM_STATS, .type = DTYPE_F32, .name = "batch norm stats", .run = stats_run},
     KERNEL_END};

@@ -554,6 +554,53 @@ static size_t moments_workspace(const kernel_args *a)
 {
     return has_norm(a) ? norm_forward_workspace(a) : forward_workspace(a);
 }
+/* ConvGradDataSums: the data's gradient, then a block for each channel. Nothing but tests asks for it. */
+typedef struct sums_args {
+    float *g, *dscale, *dbias;
+    const float *x, *scale, *mean, *var, *bias; /* bias: NULL where nothing is flat */
+    int64_t images, channels, pixels;
+    float epsilon, ceiling;
+} sums_args;
+__global__ static void __launch_bounds__(CUDA_THREADS) data_sums_kernel(const sums_args s)
+{
+    __shared__ float part[32];
+    for (int64_t c = blockIdx.x; c < s.channels; c += gridDim.x) {
+        const float mean = s.mean[c], inv = 1 / sqrtf(s.var[c] + s.epsilon), scale = s.scale[c], bias = s.bias ? s.bias[c] : 0;
+        float sum = 0, sum_xhat = 0;
+        for (int64_t i = threadIdx.x; i < s.images * s.pixels; i += blockDim.x) {
+            const int64_t at = (i / s.pixels * s.channels + c) * s.pixels + i % s.pixels;
+            const float xhat = (s.x[at] - mean) * inv, y = xhat * scale + bias;
+            float g = s.g[at];
+            if (s.bias && !(y > 0 && y < s.ceiling))
+                s.g[at] = g = 0;
+            sum += g;
+            sum_xhat += g * xhat;
+        }
+        sum = block_sum(sum, part);
+        sum_xhat = block_sum(sum_xhat, part);
+        if (threadIdx.x == 0) {
+            s.dscale[c] = sum_xhat;
+            s.dbias[c] = sum;
+        }
+    }
+}
+static void data_sums_run(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    const shape *sh = &a->out[0].sh;
+    const sums_args s = {(float *)a->out[0].data, (float *)a->out[1].data, (float *)a->out[2].data, optional(a, 2), optional(a, 3),
+                         optional(a, 4), optional(a, 5), at->norm_relu ? optional(a, 6) : NULL, sh->dim[0], sh->dim[1],
+                         shape_count(sh) / (sh->dim[0] * sh->dim[1]), (float)at->norm_epsilon,
+                         at->norm_ceiling > 0 ? (float)at->norm_ceiling : INFINITY};
+    kernel_args plain = *a;
+    plain.n_in = 2;
+    data_run(&plain);
+    LAUNCH(data_sums_kernel, (unsigned)(s.channels < 65535 ? s.channels : 65535), CUDA_THREADS, 0, a->queue, s);
+}
+static size_t data_sums_workspace(const kernel_args *a)
+{
+    return data_workspace(a);
+}
 static size_t norm_weight_workspace(const kernel_args *a)
 {
     return norm_bytes(a) + weight_workspace(a);
@@ -569,4 +616,5 @@ CUDA_TABLE(conv) = {
     ROW(OP_NORM_CONV, "norm conv", norm_forward, takes_any),
     ROW(OP_NORM_CONV_GRAD_WEIGHT, "norm conv grad weight", norm_weight, takes_any),
     ROW(OP_CONV_MOMENTS, "conv moments", moments, takes_any),
+    ROW(OP_CONV_GRAD_DATA_SUMS, "conv grad data sums", data_sums, takes_any),
     KERNEL_END};

@@ -332,6 +332,40 @@ const op_desc op_conv_moments = {.name = "ConvMoments", .in = {2, 8}, .out = {3,
                                  .attr_size = sizeof(conv_attrs), .infer = conv_moments_infer, .macs = conv_macs,
                                  NO_GRAD("it is made after the gradients")};
 
+/* ---- ConvGradDataSums (dy, w; x, scale, mean, var, bias) -> g, dscale [C], dbias [C] ----
+ * ConvGradData behind which is the gradient of a batch norm of x, which is like g; bias is optional without norm_relu. With
+ *   xhat = (x - mean[c]) / sqrt(var[c] + norm_epsilon)
+ * g is the gradient of the data, with norm_relu 0 where the relu is flat: where not 0 < xhat * scale[c] + bias[c] < norm_ceiling, and
+ *   dscale = sum g * xhat,  dbias = sum g
+ * of g as it lies. BatchNormGradApply makes of these what BatchNormGrad would. exec/fuse_grad_sums.c makes it. */
+
+static status conv_grad_data_sums_infer(graph *g, node *n)
+{
+    const conv_attrs *a = n->attr;
+    TRY(conv_grad_data_infer(g, n));
+    const value *made = &g->value[n->out[0]];
+    const shape data = made->sh;
+    const dtype type = made->type;
+    if (!(a->norm_epsilon >= 0))
+        return op_fail(n, "epsilon %g of the norm", a->norm_epsilon);
+    if (shape_count(&data) == 0)
+        return op_fail(n, "the data have no element per channel");
+    for (int i = 2; i < 7; i++) {
+        if (!op_in(g, n, i) && (i < 6 || a->norm_relu))
+            return op_fail(n, "input %d, of the norm, is missing", i);
+        TRY(op_check_same_type(g, n, 0, i));
+        TRY(op_check_shape(g, n, i, i == 2 ? data : SHAPE(data.dim[1]), "operand of the norm"));
+    }
+    for (int i = 1; i < 3; i++)
+        op_set_out(g, n, i, type, SHAPE(data.dim[1]));
+    return ST_OK;
+}
+
+const op_desc op_conv_grad_data_sums = {.name = "ConvGradDataSums", .in = {6, 7}, .out = {3, 3}, .flags = OP_INTERNAL,
+                                        .attrs = norm_conv_rows, .attr_size = sizeof(conv_attrs),
+                                        .infer = conv_grad_data_sums_infer, .macs = conv_grad_data_macs,
+                                        NO_GRAD("it is made after the gradients")};
+
 /* ---- ConvTranspose (x [N, C, ...], w [C, M/group, kernel...], b [M]) ----
  * The gradient of a Conv with weight w with respect to its data, for dy = x; plus the bias (ONNX ConvTranspose-22). */
 

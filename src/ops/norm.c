@@ -198,6 +198,22 @@ const op_desc op_batch_norm_grad = {
     .infer = batch_norm_grad_infer, NO_GRAD("second derivatives of batch norm are not needed"),
 };
 
+/* BatchNormGradApply: inputs dy (0 where the relu is flat), x, scale, mean, var, dscale, dbias; output dx by the formulas of
+ * BatchNormGrad, of which ConvGradDataSums made the rest (exec/fuse_grad_sums.c). */
+static status batch_norm_grad_apply_infer(graph *g, node *n)
+{
+    TRY(check_channels(g, n, 1, 2, 6));
+    TRY(op_check_same_type(g, n, 0, 1));
+    TRY(op_check_same_shape(g, n, 0, 1));
+    op_set_out(g, n, 0, op_in(g, n, 1)->type, op_in(g, n, 1)->sh);
+    return ST_OK;
+}
+
+const op_desc op_batch_norm_grad_apply = {
+    .name = "BatchNormGradApply", .in = {7, 7}, .out = {1, 1}, .flags = OP_INPLACE | OP_INTERNAL, BATCH_NORM_ATTRS,
+    .infer = batch_norm_grad_apply_infer, NO_GRAD("it is made after the gradients"),
+};
+
 /* BatchNormStats: inputs running_mean, running_var (both written), mean, var of a batch with `count` elements a channel.
  *   running = (1 - momentum) * running + momentum * batch;  unbiased: var * count / (count - 1) goes in
  * PyTorch's rule and momentum (torch.nn.BatchNorm2d: 0.1). A channel whose batch statistics are not finite is left as it
