@@ -70,15 +70,20 @@ static graph *student_of(const net *n)
     return g;
 }
 
-/* A backend whose tables have no norms before convolutions. */
+/* A backend whose tables lack some operators: a list ended by OP_NONE. */
+static const op_id norms_in[] = {OP_NORM_CONV, OP_NORM_CONV_GRAD_WEIGHT, OP_NONE}, grad_sums[] = {OP_CONV_GRAD_DATA_SUMS, OP_NONE};
+static const op_id *lacking;
 static const kernel_row *(*find_any)(const backend *b, op_id op, const kernel_args *a);
 static const kernel_row *find_apart(const backend *b, op_id op, const kernel_args *a)
 {
-    return op == OP_NORM_CONV || op == OP_NORM_CONV_GRAD_WEIGHT ? NULL : find_any(b, op, a);
+    for (const op_id *o = lacking; *o != OP_NONE; o++)
+        if (*o == op)
+            return NULL;
+    return find_any(b, op, a);
 }
 
-/* narrow DTYPE_NONE: float32. apart: norms are written before convolutions read them. */
-static void open_step_on(const char *device, const net *n, dtype narrow, bool apart, opened *o)
+/* narrow DTYPE_NONE: float32. apart: operators that the backend lacks; NULL: none. */
+static void open_step_on(const char *device, const net *n, dtype narrow, const op_id *apart, opened *o)
 {
     const train_spec s = {.task = true, .kd = true, .bn_momentum = 0.1, .seed = 3, .keep_gradients = true,
                           .opt = {.kind = OPTIMIZER_SGD, .momentum = 0.9, .accumulate = 1}};
@@ -88,6 +93,7 @@ static void open_step_on(const char *device, const net *n, dtype narrow, bool ap
     OK(backend_open(device, &(backend_options){.threads = 1, .max_isa = ISA_REF}, &o->b));
     OK(backend_narrow(o->b, narrow));
     if (apart) {
+        lacking = apart;
         find_any = o->b->find;
         o->b->find = find_apart;
     }
@@ -96,7 +102,7 @@ static void open_step_on(const char *device, const net *n, dtype narrow, bool ap
 }
 static void open_step(const net *n, dtype narrow, opened *o)
 {
-    open_step_on("emulated", n, narrow, false, o);
+    open_step_on("emulated", n, narrow, NULL, o);
 }
 
 static void close_step(opened *o)
@@ -220,7 +226,7 @@ static void check_counts(const char *name, const graph *g, size_t edges, bool fr
 static void check_norms(const net *n, const graph *g)
 {
     const size_t written = count_of(g, OP_BATCH_NORM_TRAIN) + count_of(g, OP_BATCH_NORM) + count_of(g, OP_BATCH_NORM_APPLY);
-    const size_t moments = count_of(g, OP_BATCH_NORM_GRAD) - written;
+    const size_t moments = count_of(g, OP_BATCH_NORM_GRAD) + count_of(g, OP_BATCH_NORM_GRAD_APPLY) - written;
     printf("%s: %zu norms written, %zu on the way into convolutions\n", n->name, written, moments);
     if (n->written == 0)
         return;
@@ -362,6 +368,50 @@ START_TEST(statistics_come_out_of_convolutions)
                           count_of(exec_graph(wide.e), OP_BATCH_NORM_TRAIN));
         close_step(&wide);
         close_step(&narrow);
+    }
+}
+END_TEST
+
+/* ---- sums of norms' gradients out of convolutions' gradients ---- */
+
+/* Norms whose gradient reads what a convolution's gradient made for it alone, to take its sums. */
+static size_t sums_of_gradients(const graph *g)
+{
+    size_t found = 0;
+    uint32_t *uses;
+    OK(graph_count_uses(g, &uses));
+    for (size_t k = 1; k < g->n_node; k++) {
+        const node *n = &g->node[k];
+        const node_id from = n->op == OP_BATCH_NORM_GRAD && uses[n->in[0]] == 1 ? g->value[n->in[0]].from : 0;
+        found += from && g->node[from].op == OP_CONV_GRAD_DATA;
+    }
+    mem_free(uses);
+    return found;
+}
+
+START_TEST(sums_come_out_of_convolutions)
+{
+    static const struct {
+        size_t net, fused;
+    } rows[] = {{0, 9}, {1, 36}, {2, 8}, {3, 4}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        for (dtype t = DTYPE_F16;; t = DTYPE_BF16) {
+            opened o;
+            double bytes = 0;
+            open_step(&nets[rows[i].net], t, &o);
+            const graph *g = exec_graph(o.e);
+            for (size_t k = 1; k < g->n_node; k++) /* the gradient and x, once less */
+                bytes += g->node[k].op == OP_CONV_GRAD_DATA_SUMS ? 2 * 2.0 * (double)shape_count(&g->value[g->node[k].out[0]].sh) : 0;
+            const size_t fused = count_of(g, OP_CONV_GRAD_DATA_SUMS), left = count_of(g, OP_BATCH_NORM_GRAD);
+            printf("%s: %zu norms' gradients have their sums from convolutions, %zu take them; %.0f bytes of images less\n",
+                   nets[rows[i].net].name, fused, left, bytes);
+            ck_assert_uint_eq(fused, rows[i].fused);
+            ck_assert_uint_eq(count_of(g, OP_BATCH_NORM_GRAD_APPLY), fused);
+            ck_assert_uint_eq(sums_of_gradients(g), 0);
+            close_step(&o);
+            if (t == DTYPE_BF16)
+                break;
+        }
     }
 }
 END_TEST
@@ -508,8 +558,8 @@ END_TEST
 static void check_apart(const net *n, dtype type, size_t depthwise)
 {
     opened in, apart;
-    open_step_on("emulated", n, type, false, &in);
-    open_step_on("emulated", n, type, true, &apart);
+    open_step_on("emulated", n, type, NULL, &in);
+    open_step_on("emulated", n, type, norms_in, &apart);
     ck_assert_uint_gt(norm_convs(exec_graph(in.e)), 0);
     ck_assert_uint_eq(norm_convs(exec_graph(apart.e)), 0);
     ck_assert_uint_eq(norm_depthwise(exec_graph(in.e), false), depthwise);
@@ -556,13 +606,45 @@ START_TEST(norms_on_the_way_in_are_those_that_are_written)
 }
 END_TEST
 
+/* Sums that a convolution's gradient makes are of what is written, as those that a pass of its own takes: they differ by their order. */
+static void check_summed(const net *n, dtype type, double tolerance)
+{
+    opened fused, apart;
+    open_step_on("emulated", n, type, NULL, &fused);
+    open_step_on("emulated", n, type, grad_sums, &apart);
+    ck_assert_uint_gt(count_of(exec_graph(fused.e), OP_CONV_GRAD_DATA_SUMS), 0);
+    ck_assert_uint_eq(count_of(exec_graph(apart.e), OP_CONV_GRAD_DATA_SUMS), 0);
+    fill_inputs(&fused);
+    fill_inputs(&apart);
+    OK(exec_run(fused.e, PHASE_MAIN));
+    OK(exec_run(apart.e, PHASE_MAIN));
+    check_near(n->name, &apart, &fused, tolerance);
+    close_step(&fused);
+    close_step(&apart);
+}
+
+START_TEST(sums_are_those_of_their_own_pass)
+{
+    static const net small[] = {
+        {"resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\n", 8, 0, 0, 0},
+        {"depthwise, few channels", "[student]\n[layer a]\nop = conv_bn\nchannels = 20\nactivation = relu6\n[layer b]\n"
+         "op = inverted_residual\nchannels = 24\nexpand = 2\n[layer c]\nop = depthwise_separable\nchannels = 32\nstride = 2\n"
+         "[layer d]\nop = conv_bn\nchannels = 40\nkernel = 1\n" END, 9, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+        check_summed(&small[i], DTYPE_F16, 1e-6);
+        check_summed(&small[i], DTYPE_BF16, 5e-6);
+    }
+}
+END_TEST
+
 /* cuDNN's engines of float16 have scale and shift in it: a twin of the library gives what written norms give but for that. */
 START_TEST(cudnn_takes_norms_in)
 {
     static const net small = {"resnet-8", "[student]\narch = resnet\ndepth = 8\nwidths = 8 16 24\n", 8, 0, 0, 0};
     opened in, apart;
-    open_step_on("emulated-libs", &small, DTYPE_F16, false, &in);
-    open_step_on("emulated", &small, DTYPE_F16, true, &apart);
+    open_step_on("emulated-libs", &small, DTYPE_F16, NULL, &in);
+    open_step_on("emulated", &small, DTYPE_F16, norms_in, &apart);
     ck_assert_uint_eq(norm_convs(exec_graph(in.e)), 3); /* one a block */
     ck_assert_uint_eq(count_of(exec_graph(in.e), OP_NORM_CONV_GRAD_WEIGHT), 3);
     fill_inputs(&in);
@@ -572,7 +654,7 @@ START_TEST(cudnn_takes_norms_in)
     check_near("cuDNN's twin", &apart, &in, 2e-3);
     close_step(&in);
     close_step(&apart);
-    open_step_on("emulated-libs", &small, DTYPE_BF16, false, &in); /* no engines */
+    open_step_on("emulated-libs", &small, DTYPE_BF16, NULL, &in); /* no engines */
     ck_assert_uint_eq(norm_convs(exec_graph(in.e)), 0);
     close_step(&in);
 }
@@ -681,7 +763,7 @@ START_TEST(products_of_heads)
     for (size_t d = 0; d < sizeof devices / sizeof *devices; d++) {
         opened o;
         size_t products = 0, exact = 0;
-        open_step_on(devices[d], &transformers[2], DTYPE_BF16, false, &o);
+        open_step_on(devices[d], &transformers[2], DTYPE_BF16, NULL, &o);
         const graph *g = exec_graph(o.e);
         const reorders r = count_reorders(g, true);
         for (size_t k = 1; k < g->n_node; k++) {
@@ -744,7 +826,7 @@ START_TEST(rows_are_rounded_once)
     size_t launches[2];
     for (int lies = 0; lies < 2; lies++) {
         opened o;
-        open_step_on("emulated-libs", &mlp, lies ? DTYPE_BF16 : DTYPE_NONE, false, &o);
+        open_step_on("emulated-libs", &mlp, lies ? DTYPE_BF16 : DTYPE_NONE, NULL, &o);
         if (!lies) { /* the same products, rounded, of what lies in float32 */
             exec_close(o.e);
             store_free(&o.kept);
@@ -830,6 +912,7 @@ const test_entry test_table[] = {TEST(weights_change_together), TEST(training_st
                                  TEST(frozen_models_change_layout_at_their_edges_only), TEST(statistics_come_out_of_convolutions),
                                  TEST(statistics_are_of_what_was_written), TEST(steps_are_those_of_float32),
                                  TEST(norms_on_the_way_in_are_those_that_are_written), TEST(cudnn_takes_norms_in),
+                                 TEST(sums_come_out_of_convolutions), TEST(sums_are_those_of_their_own_pass),
                                  TEST(frozen_models_are_those_of_float32), TEST(tokens_stay_narrow),
                                  TEST(steps_of_tokens_are_those_of_float32), TEST(products_of_heads),
                                  TEST(rows_stay_narrow), TEST(rows_are_rounded_once), TEST(biases_in_either_type),

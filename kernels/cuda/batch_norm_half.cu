@@ -290,8 +290,8 @@ template <class T> struct grad_args {
     const T *dy, *x, *y; /* y: NULL where it is not read */
     T *dx, *dresidual;   /* dresidual: NULL allowed */
     const float *scale, *mean, *var, *shift;
-    float *dscale, *dbias; /* NULL allowed */
-    float2 *sums;          /* [C]: sum dy, sum dy * xhat */
+    float *dscale, *dbias; /* NULL allowed where they are not read */
+    float2 *sums;          /* [C]: sum dy, sum dy * xhat; NULL: dbias and dscale are these */
     float2 *part;          /* [pieces, C]: sum dy, sum dy * (x - mean) */
     float epsilon, count;  /* count: 0 when the statistics are constants */
     after_norm after;
@@ -405,8 +405,9 @@ template <class T, int V> __global__ static void __launch_bounds__(LAST_THREADS)
         factor[j] = g.scale[c] * inv;
         shift[j] = g.shift ? g.shift[c] : 0;
         if (g.count > 0) {
-            even[j] = factor[j] * g.sums[c].x / g.count;
-            slope[j] = factor[j] * inv * g.sums[c].y / g.count;
+            const float2 sums = g.sums ? g.sums[c] : make_float2(g.dbias[c], g.dscale[c]);
+            even[j] = factor[j] * sums.x / g.count;
+            slope[j] = factor[j] * inv * sums.y / g.count;
         }
     }
     for (int64_t row = p.row; row < p.end; row += (int64_t)GRAD_BUNCH * s.lines) {
@@ -438,7 +439,7 @@ template <class T, int V> __global__ static void __launch_bounds__(LAST_THREADS)
 template <class T, int V> static void grad_by(const kernel_args *a, const grad_args<T> &g, const last_span &s)
 {
     const int64_t channels = a->in[1].sh.dim[1];
-    if (g.count > 0 || g.dscale || g.dbias) {
+    if (g.sums && (g.count > 0 || g.dscale || g.dbias)) {
         LAUNCH((half_grad_sums_kernel<T, V>), last_grid(&s), LAST_THREADS, 0, a->queue, g, s);
         if (s.pieces > 1)
             LAUNCH((half_grad_join_kernel<T>), join_grid(channels), LAST_THREADS, 0, a->queue, g, channels, s.pieces);
@@ -446,25 +447,39 @@ template <class T, int V> static void grad_by(const kernel_args *a, const grad_a
     LAUNCH((half_grad_kernel<T, V>), last_grid(&s), LAST_THREADS, 0, a->queue, g, s);
 }
 
-template <class T> static void grad_run(const kernel_args *a)
+template <class T> static void grad_with(const kernel_args *a, grad_args<T> g)
 {
-    const batch_norm_attrs *at = (const batch_norm_attrs *)a->attr;
     const shape *x = &a->in[1].sh;
-    grad_args<T> g = {.dy = image_in<T>(a, 0), .x = image_in<T>(a, 1), .y = image_in<T>(a, 5), .dx = image_out<T>(a, 0),
-                      .dresidual = image_out<T>(a, 3), .scale = number_in(a, 2), .mean = number_in(a, 3), .var = number_in(a, 4),
-                      .shift = number_in(a, 6), .dscale = number_out(a, 1), .dbias = number_out(a, 2), .sums = (float2 *)a->work,
-                      .epsilon = (float)at->epsilon, .after = after_norm_of(a)};
-    g.part = g.sums + x->dim[1];
-    if (at->training_mode)
+    if (((const batch_norm_attrs *)a->attr)->training_mode)
         g.count = (float)last_rows(x);
-    if (g.shift)
-        g.y = NULL;
     const int v = last_vector(x->dim[1], is_vector(g.dy) && is_vector(g.x) && is_vector(g.y) && is_vector(g.dx) && is_vector(g.dresidual));
     const last_span s = last_span_of(last_rows(x), x->dim[1], v);
     if (v == 8)
         grad_by<T, 8>(a, g, s);
     else
         grad_by<T, 1>(a, g, s);
+}
+
+template <class T> static void grad_run(const kernel_args *a)
+{
+    const batch_norm_attrs *at = (const batch_norm_attrs *)a->attr;
+    grad_args<T> g = {.dy = image_in<T>(a, 0), .x = image_in<T>(a, 1), .y = image_in<T>(a, 5), .dx = image_out<T>(a, 0),
+                      .dresidual = image_out<T>(a, 3), .scale = number_in(a, 2), .mean = number_in(a, 3), .var = number_in(a, 4),
+                      .shift = number_in(a, 6), .dscale = number_out(a, 1), .dbias = number_out(a, 2), .sums = (float2 *)a->work,
+                      .epsilon = (float)at->epsilon, .after = after_norm_of(a)};
+    g.part = g.sums + a->in[1].sh.dim[1];
+    if (g.shift)
+        g.y = NULL;
+    grad_with<T>(a, g);
+}
+
+/* BatchNormGradApply: dy is 0 already where the relu is flat. */
+template <class T> static void grad_apply_run(const kernel_args *a)
+{
+    const batch_norm_attrs *at = (const batch_norm_attrs *)a->attr;
+    grad_with<T>(a, {.dy = image_in<T>(a, 0), .x = image_in<T>(a, 1), .dx = image_out<T>(a, 0), .scale = number_in(a, 2),
+                     .mean = number_in(a, 3), .var = number_in(a, 4), .dscale = (float *)a->in[5].data, .dbias = (float *)a->in[6].data,
+                     .epsilon = (float)at->epsilon});
 }
 
 static bool takes_any(const kernel_args *a)
@@ -482,6 +497,8 @@ static bool takes_any(const kernel_args *a)
     {.op = OP_BATCH_NORM_MOMENTS, .type = DTYPE_##E, .name = "batch norm moments " #E, .run = moments_run<T>,          \
      .workspace = train_work, .takes = takes_any, .blocked_in = 1},                                                    \
     {.op = OP_BATCH_NORM_GRAD, .type = DTYPE_##E, .name = "batch norm grad " #E, .run = grad_run<T>,                   \
-     .workspace = grad_work, .takes = takes_any, .blocked_in = 1 | 1 << 1 | 1 << 5, .blocked_out = 1 | 1 << 3},
+     .workspace = grad_work, .takes = takes_any, .blocked_in = 1 | 1 << 1 | 1 << 5, .blocked_out = 1 | 1 << 3},        \
+    {.op = OP_BATCH_NORM_GRAD_APPLY, .type = DTYPE_##E, .name = "batch norm grad apply " #E, .run = grad_apply_run<T>, \
+     .takes = takes_any, .blocked_in = 1 | 1 << 1, .blocked_out = 1},
 
 CUDA_TABLE(batch_norm_half) = {NORM_ROWS(F16, __half) NORM_ROWS(BF16, __nv_bfloat16) KERNEL_END};

@@ -5,7 +5,9 @@
  *     data     dx [pixels of dx, C/g] = windows of dy [pixels of dx, taps * M/g] times w [M/g, taps, C/g] by taps and M/g
  *
  * for every group; weights lie [M, taps, C/g] in the same type; bias is float32. Where the channels of a group are a multiple of
- * eight, a tap's channels are read 16 bytes at a time. Phases of strided gradients: conv.cuh. NormConv: half_norm.cuh. */
+ * eight, a tap's channels are read 16 bytes at a time. Phases of strided gradients: conv.cuh. NormConv: half_norm.cuh. What is
+ * counted on the way out (ConvMoments: moments.cuh, ConvGradDataSums: grad_sums.cuh) has kernels of its own: it takes registers. */
+#include "kernels/cuda/grad_sums.cuh"
 #include "kernels/cuda/half_norm.cuh"
 #include "kernels/cuda/moments.cuh"
 
@@ -17,6 +19,7 @@ typedef struct half_phase {
     geometry g;
     divider pixels, lines, line; /* positions: of an image, of the two inner axes, of the innermost */
     int rows, k;                 /* positions of the batch; taps times channels */
+    int piece;                   /* the first one of its sums */
 } half_phase;
 typedef struct half_conv {
     const uint16_t *source, *weight;
@@ -32,6 +35,7 @@ typedef struct half_conv {
     int pieces;   /* tiles of rows */
     int tiles_n, phases;
     norm_in norm;         /* of the source */
+    norm_behind behind;   /* of y */
     half_phase phase[PHASES];
 } half_conv;
 
@@ -212,20 +216,25 @@ template <class E> struct half_result {
     const half_phase &f;
     int row0, column0, group;
 
-    /* v becomes what was written, where there is such a place. */
-    __device__ void put(int r, int column, float (&v)[8]) const
+    /* Where in y a row of the phase begins. */
+    __device__ int64_t place(int row) const
     {
-        const int row = row0 + r, own = column0 + column, have = c.each - own, channel = group * c.each + own;
         int64_t at = row;
-        if (row >= f.rows || have <= 0)
-            return;
         if (!c.dense) {
             int in, n = divide(row, f.pixels, &in), z = divide(in, f.lines, &in), y = divide(in, f.line, &in);
             z = f.g.first[0] + z * f.g.jump[0];
             y = f.g.first[1] + y * f.g.jump[1];
             at = (((int64_t)n * c.size[0] + z) * c.size[1] + y) * c.size[2] + f.g.first[2] + in * f.g.jump[2];
         }
-        at = at * c.columns + channel;
+        return at * c.columns;
+    }
+    /* v becomes what was written, where there is such a place. */
+    __device__ void put(int r, int column, float (&v)[8]) const
+    {
+        const int row = row0 + r, own = column0 + column, have = c.each - own, channel = group * c.each + own;
+        if (row >= f.rows || have <= 0)
+            return;
+        const int64_t at = place(row) + channel;
         E *const to = (E *)c.y + at;
         const E *const residual = c.residual ? (const E *)c.residual + at : NULL;
         UNROLL
@@ -304,9 +313,102 @@ template <class P, class E> struct counted_result {
     }
 };
 
+/* The gradient where the relu of the norm behind is not flat, and the sums of what was written, of a tile's rows by column. All
+ * that a lane is given lies in the same eight columns. */
+template <class P, class E> struct summed_result {
+    static constexpr int SLABS = P::WARPS * 16 * P::SLAB, LINES = P::M / P::WM; /* LINES: of warps along the rows */
+    static_assert(32 % P::FN == 0 && SLABS % 2 == 0, "a lane's columns");
+    static_assert((SLABS + 3 * P::N + 2 * LINES * P::N) * 4 <= P::STAGES * P::STAGE * 16, "all is in the stages' memory");
+    const half_result<E> to;
+    float sum[8], sum_far[8];
+
+    __device__ static float *facts() { return reinterpret_cast<float *>(half_space<P>()) + SLABS; } /* [3, N] */
+    /* To be called by all threads before the results come. */
+    __device__ void begin()
+    {
+        const int own = to.column0 + (int)threadIdx.x;
+        UNROLL
+        for (int i = 0; i < 8; i++)
+            sum[i] = sum_far[i] = 0;
+        if (threadIdx.x < P::N) {
+            norm_facts one = {0, 0, 0};
+            if (own < to.c.each)
+                one = norm_facts_of(to.c.behind, to.group * to.c.each + own);
+            facts()[threadIdx.x] = one.mean;
+            facts()[P::N + threadIdx.x] = one.factor;
+            facts()[2 * P::N + threadIdx.x] = one.bias;
+        }
+        __syncthreads();
+    }
+    __device__ void put(int r, int column, float (&v)[8])
+    {
+        const int row = to.row0 + r, own = to.column0 + column, have = to.c.each - own, channel = to.group * to.c.each + own;
+        if (row >= to.f.rows || have <= 0)
+            return;
+        const int64_t at = to.place(row) + channel;
+        E *const g = (E *)to.c.y + at;
+        const E *const x = (const E *)to.c.behind.x + at;
+        const float *const of = facts() + column, ceiling = to.c.behind.ceiling;
+        float far[8] = {};
+        if (to.c.vector) {
+            half_unpack<E>(far, *reinterpret_cast<const uint4 *>(x));
+        } else {
+            UNROLL
+            for (int i = 0; i < 8; i++)
+                if (i < have)
+                    far[i] = as_float(x[i]);
+        }
+        UNROLL
+        for (int i = 0; i < 8; i++) {
+            far[i] -= of[i];
+            v[i] = i < have && norm_lives(far[i], of[P::N + i], of[2 * P::N + i], ceiling) ? v[i] : 0;
+        }
+        const uint4 packed = half_pack<E>(v);
+        half_unpack<E>(v, packed);
+        if (to.c.vector) {
+            *reinterpret_cast<uint4 *>(g) = packed;
+        } else {
+            UNROLL
+            for (int i = 0; i < 8; i++)
+                if (i < have)
+                    g[i] = from_float<E>(v[i]);
+        }
+        UNROLL
+        for (int i = 0; i < 8; i++) {
+            sum[i] += v[i];
+            sum_far[i] += v[i] * far[i];
+        }
+    }
+    /* To be called by all threads. */
+    __device__ void leave()
+    {
+        float2 *const part = reinterpret_cast<float2 *>(facts() + 3 * P::N); /* [LINES, N] */
+        const int lane = (int)threadIdx.x % 32, column = (int)threadIdx.x, own = to.column0 + column;
+        UNROLL
+        for (int i = 0; i < 8; i++) {
+            UNROLL
+            for (int d = 16; d >= P::FN; d /= 2) {
+                sum[i] += __shfl_xor_sync(FULL_WARP, sum[i], d);
+                sum_far[i] += __shfl_xor_sync(FULL_WARP, sum_far[i], d);
+            }
+            if (lane < P::FN)
+                part[half_warp_row<P>() / P::WM * P::N + half_warp_column<P>() + lane * 8 + i] = make_float2(sum[i], sum_far[i]);
+        }
+        __syncthreads();
+        if (column >= P::N || own >= to.c.each)
+            return;
+        float2 all = part[column];
+        for (int w = 1; w < LINES; w++) {
+            all.x += part[w * P::N + column].x;
+            all.y += part[w * P::N + column].y;
+        }
+        to.c.behind.part[(int64_t)(to.group * to.c.each + own) * to.c.behind.most + to.f.piece + to.row0 / P::M] = all;
+    }
+};
+
 /* ---- kernels: block x is a tile, y counts phases of groups ---- */
 
-template <class P, class E, bool VECTOR, class N>
+template <class P, class E, bool VECTOR, class N, bool COUNTED>
 __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_forward_kernel(const __grid_constant__ half_conv c)
 {
     const int tile = (int)blockIdx.x, row0 = tile / c.tiles_n * P::M, column0 = tile % c.tiles_n * P::N;
@@ -322,7 +424,7 @@ __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_forward_ker
         const weight_rows<P, VECTOR> b = {c.weight + ((int64_t)group * c.each + column0) * f.k, f.k, c.each - column0};
         float sum[P::FM][P::FN][4];
         half_product<P, E>(a, b, 0, f.k, sum);
-        if (c.part) {
+        if constexpr (COUNTED) {
             counted_result<P, E> out = {{c, f, row0, column0, group}, {}};
             half_finish<P, true>(sum, out);
             out.leave();
@@ -332,7 +434,7 @@ __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_forward_ker
     }
 }
 
-template <class P, class E, bool VECTOR>
+template <class P, class E, bool VECTOR, bool SUMMED>
 __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_data_kernel(const __grid_constant__ half_conv c)
 {
     const int tile = (int)blockIdx.x, row0 = tile / c.tiles_n * P::M, column0 = tile % c.tiles_n * P::N;
@@ -346,7 +448,14 @@ __global__ static void __launch_bounds__(P::THREADS, P::BLOCKS) half_data_kernel
                                              c.each - column0};
         float sum[P::FM][P::FN][4];
         half_product<P, E>(a, b, 0, f.k, sum);
-        half_finish<P>(sum, half_result<E>{c, f, row0, column0, group});
+        if constexpr (SUMMED) {
+            summed_result<P, E> out = {{c, f, row0, column0, group}, {}, {}};
+            out.begin();
+            half_finish<P>(sum, out);
+            out.leave();
+        } else {
+            half_finish<P>(sum, half_result<E>{c, f, row0, column0, group});
+        }
     }
 }
 
@@ -370,7 +479,6 @@ static half_conv half_of(const kernel_args *a, const conv_sizes &s, bool data)
     const int from = data ? s.outputs : s.channels;
     c.source = (const uint16_t *)a->in[0].data;
     c.weight = (const uint16_t *)a->in[1].data;
-    c.bias = optional(a, 2);
     c.y = a->out[0].data;
     c.channels = divider_of(from / s.group);
     c.group = s.group;
@@ -399,9 +507,22 @@ template <> struct tabled_shape<half_medium> {
 template <class P, class E, bool VECTOR> static void start_normed(const kernel_args *a, const half_conv &c, dim3 grid)
 {
     static_assert(P::STAGES * P::STAGE * 16 + NORM_CHANNELS * 8 <= 48 << 10, "no kernel asks for more");
-    LAUNCH((half_forward_kernel<P, E, VECTOR, norm_of<E>>), grid, P::THREADS, norm_table_bytes(c.step), a->queue, c);
+    if (c.part)
+        LAUNCH((half_forward_kernel<P, E, VECTOR, norm_of<E>, true>), grid, P::THREADS, norm_table_bytes(c.step), a->queue, c);
+    else
+        LAUNCH((half_forward_kernel<P, E, VECTOR, norm_of<E>, false>), grid, P::THREADS, norm_table_bytes(c.step), a->queue, c);
 }
-template <class P, class E, bool DATA, bool VECTOR> static void start(const kernel_args *a, half_conv c)
+/* Gives the phases' sums their pieces, from `first` on; after the last one. */
+template <class P> static int share_pieces(half_conv *c, int first)
+{
+    for (int i = 0; i < c->phases; i++) {
+        c->phase[i].piece = first;
+        first += (c->phase[i].rows + P::M - 1) / P::M;
+    }
+    return first;
+}
+/* pieces: of sums before these, and after them. */
+template <class P, class E, bool DATA, bool VECTOR> static void start(const kernel_args *a, half_conv c, int *pieces)
 {
     int64_t rows = 0, batches = (int64_t)c.group * c.phases;
     for (int i = 0; i < c.phases; i++)
@@ -409,25 +530,30 @@ template <class P, class E, bool DATA, bool VECTOR> static void start(const kern
     c.tiles_n = (c.each + P::N - 1) / P::N;
     c.pieces = (int)((rows + P::M - 1) / P::M);
     const dim3 grid((unsigned)(c.pieces * c.tiles_n), (unsigned)(batches < 65535 ? batches : 65535));
-    if (DATA)
-        LAUNCH((half_data_kernel<P, E, VECTOR>), grid, P::THREADS, 0, a->queue, c);
+    *pieces = share_pieces<P>(&c, *pieces);
+    if (DATA && c.behind.x)
+        LAUNCH((half_data_kernel<P, E, VECTOR, true>), grid, P::THREADS, 0, a->queue, c);
+    else if (DATA)
+        LAUNCH((half_data_kernel<P, E, VECTOR, false>), grid, P::THREADS, 0, a->queue, c);
     else if (c.norm.mean)
         start_normed<typename tabled_shape<P>::shape, E, VECTOR>(a, c, grid);
+    else if (c.part)
+        LAUNCH((half_forward_kernel<P, E, VECTOR, no_norm, true>), grid, P::THREADS, 0, a->queue, c);
     else
-        LAUNCH((half_forward_kernel<P, E, VECTOR, no_norm>), grid, P::THREADS, 0, a->queue, c);
+        LAUNCH((half_forward_kernel<P, E, VECTOR, no_norm, false>), grid, P::THREADS, 0, a->queue, c);
     if (c.part)
         moments_finish(a, (float *)a->out[1].data, (float *)a->out[2].data, {c.part, NULL, c.columns, c.pieces, P::M, rows});
 }
-template <class E, bool DATA> static void start_any(const kernel_args *a, const half_conv &c, bool vector)
+template <class E, bool DATA> static void start_any(const kernel_args *a, const half_conv &c, bool vector, int *pieces)
 {
     if (!vector)
-        return start<half_medium, E, DATA, false>(a, c);
+        return start<half_medium, E, DATA, false>(a, c, pieces);
     switch (half_choose(c.phase[0].rows, c.each, (int64_t)c.group * c.phases)) {
-    case HALF_LARGE: return start<half_large, E, DATA, true>(a, c);
-    case HALF_MEDIUM: return start<half_medium, E, DATA, true>(a, c);
-    case HALF_SMALL: return start<half_small, E, DATA, true>(a, c);
-    case HALF_TALL: return start<half_tall, E, DATA, true>(a, c);
-    case HALF_THIN: return start<half_thin, E, DATA, true>(a, c);
+    case HALF_LARGE: return start<half_large, E, DATA, true>(a, c, pieces);
+    case HALF_MEDIUM: return start<half_medium, E, DATA, true>(a, c, pieces);
+    case HALF_SMALL: return start<half_small, E, DATA, true>(a, c, pieces);
+    case HALF_TALL: return start<half_tall, E, DATA, true>(a, c, pieces);
+    case HALF_THIN: return start<half_thin, E, DATA, true>(a, c, pieces);
     }
 }
 
@@ -437,8 +563,10 @@ template <class E> static void forward(const kernel_args *a)
     const conv_attrs *at = (const conv_attrs *)a->attr;
     const conv_sizes s = sizes_of(at, &a->in[0].sh, &a->out[0].sh);
     half_conv c = half_of(a, s, false);
+    int pieces = 0;
     if (shape_count(&a->out[0].sh) == 0)
         return;
+    c.bias = optional(a, 2);
     c.residual = optional(a, 3);
     c.relu = at->relu != 0;
     c.norm = norm_in_of(a, 4);
@@ -447,7 +575,7 @@ template <class E> static void forward(const kernel_args *a)
     c.part = a->n_out > 1 ? (float2 *)a->work : NULL;
     c.phases = 1;
     c.phase[0] = phase_of(forward_geometry(s), s.n, c.step / c.group);
-    start_any<E, false>(a, c, c.channels.d % 8 == 0 && is_vector(c.source) && is_vector(c.weight));
+    start_any<E, false>(a, c, c.channels.d % 8 == 0 && is_vector(c.source) && is_vector(c.weight), &pieces);
 }
 
 static size_t moments_workspace(const kernel_args *a)
@@ -456,15 +584,30 @@ static size_t moments_workspace(const kernel_args *a)
     return (size_t)((rows + HALF_LEAST_ROWS - 1) / HALF_LEAST_ROWS * channels) * sizeof(float2);
 }
 
-/* ConvGradData, and ConvTranspose with its bias. */
+/* Pieces of sums of the data's gradient, at most. */
+static int64_t most_sums(const conv_sizes &s)
+{
+    const int phases = phases_of(s, 0) * phases_of(s, 1) * phases_of(s, 2);
+    return (int64_t)s.n * volume(s.in) / HALF_LEAST_ROWS + phases;
+}
+static size_t sums_workspace(const kernel_args *a)
+{
+    const conv_sizes s = sizes_of((const conv_attrs *)a->attr, &a->out[0].sh, &a->in[0].sh);
+    return (size_t)(most_sums(s) * s.channels) * sizeof(float2);
+}
+
+/* ConvGradData, ConvGradDataSums, and ConvTranspose with its bias. */
 template <class E> static void data(const kernel_args *a)
 {
     const conv_sizes s = sizes_of((const conv_attrs *)a->attr, &a->out[0].sh, &a->in[0].sh);
     const int phases = phases_of(s, 0) * phases_of(s, 1) * phases_of(s, 2);
     half_conv c = half_of(a, s, true);
+    int pieces = 0;
     if (shape_count(&a->out[0].sh) == 0)
         return;
-    c.vector = c.each % 8 == 0 && is_vector(c.y);
+    c.behind = norm_behind_of(a, (int)most_sums(s));
+    c.bias = c.behind.x ? NULL : optional(a, 2);
+    c.vector = c.each % 8 == 0 && is_vector(c.y) && is_vector(c.behind.x);
     c.dense = phases == 1;
     for (int first = 0; first < phases; first += PHASES) {
         c.phases = phases - first < PHASES ? phases - first : PHASES;
@@ -473,8 +616,10 @@ template <class E> static void data(const kernel_args *a)
             for (int axis = 0; axis < 3; axis++) /* one pixel of several is no phase of all */
                 c.dense &= c.phase[i].g.count[axis] == s.in[axis];
         }
-        start_any<E, true>(a, c, c.channels.d % 8 == 0 && c.each % 8 == 0 && is_vector(c.source) && is_vector(c.weight));
+        start_any<E, true>(a, c, c.channels.d % 8 == 0 && c.each % 8 == 0 && is_vector(c.source) && is_vector(c.weight), &pieces);
     }
+    if (c.behind.x)
+        grad_sums_finish(a, c.behind, s.channels, pieces);
 }
 
 static bool takes_sizes(const kernel_args *a)
@@ -514,6 +659,8 @@ static bool takes_moments(const kernel_args *a)
      .takes = takes_moments, .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},                                     \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data " #E, .run = data<E>, .takes = takes_data,        \
      .blocked_in = 1 | 1 << 1, .blocked_out = 1},                                                                      \
+    {.op = OP_CONV_GRAD_DATA_SUMS, .type = type_, .name = "conv grad data sums " #E, .run = data<E>, .workspace = sums_workspace, \
+     .takes = takes_data, .blocked_in = 1 | 1 << 1 | 1 << 2, .blocked_out = 1},                                        \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "conv transpose " #E, .run = data<E>, .takes = takes_data,        \
      .blocked_in = 1 | 1 << 1, .blocked_out = 1}
 CUDA_TABLE(conv_half) = {ROWS(DTYPE_F16, __half), ROWS(DTYPE_BF16, __nv_bfloat16), KERNEL_END};

@@ -9,7 +9,10 @@
 #include "kernels/cuda/depthwise_half.cuh"
 #include "kernels/cuda/moments.cuh"
 
-#define COUNTED_BLOCKS 2048 /* that make moments, about */
+#define COUNTED_BLOCKS 2048 /* that make moments or sums, about */
+
+/* What a kernel makes besides: moments of what it wrote (ConvMoments); the sums of the norm behind it (ConvGradDataSums). */
+typedef enum half_extra { NOTHING, MOMENTS, SUMS } half_extra;
 
 /* The weights of the block's slab, [taps][slab * 8]. Ends behind a barrier. */
 __device__ static inline void bring_weights(float *to, const half_depth &c)
@@ -95,9 +98,87 @@ __device__ static inline void leave_moments(const half_depth &c, moments<8> &m)
         c.counts[blockIdx.x] = all.n;
 }
 
-/* ---- strips; block y is a slab. COUNTED: with moments, where c.part is there; N: the norm of x ---- */
+/* ---- sums of the norm behind ---- */
 
-template <class E, int K, int S, bool COUNTED, class N>
+struct half_sums {
+    float sum[8], far[8];
+};
+/* Of the slab's channels mean, factor and bias, [3][PIECES * 8]. */
+__device__ static inline float *slab_facts()
+{
+    __shared__ float4 space[3 * PIECES * 2];
+    return reinterpret_cast<float *>(space);
+}
+/* To be called by all threads, before bring_weights. */
+__device__ static inline void bring_facts(const half_depth &c)
+{
+    float *const facts = slab_facts();
+    const int k = (int)threadIdx.x, channel = (int)blockIdx.y * c.slab * 8 + k;
+    if (k >= c.slab * 8 || channel >= c.s.channels)
+        return;
+    const norm_facts one = norm_facts_of(c.behind, channel);
+    facts[k] = one.mean;
+    facts[PIECES * 8 + k] = one.factor;
+    facts[2 * PIECES * 8 + k] = one.bias;
+}
+/* The gradient of eight channels, facts of which stand from `of` on: v where the relu is not flat. */
+template <class E>
+__device__ static inline void finish_summed(const half_depth &c, float (&v)[8], int64_t at, const float *of, half_sums &sums)
+{
+    float far[8], factor[8], bias[8];
+    eight_at<E>(far, c.behind.x, at);
+    eight_of(factor, of);
+    UNROLL
+    for (int j = 0; j < 8; j++)
+        far[j] -= factor[j];
+    eight_of(factor, of + PIECES * 8);
+    eight_of(bias, of + 2 * PIECES * 8);
+    UNROLL
+    for (int j = 0; j < 8; j++)
+        v[j] = norm_lives(far[j], factor[j], bias[j], c.behind.ceiling) ? v[j] : 0;
+    const uint4 packed = half_pack<E>(v);
+    *reinterpret_cast<uint4 *>((E *)c.y + at) = packed;
+    half_unpack<E>(v, packed);
+    UNROLL
+    for (int j = 0; j < 8; j++) {
+        sums.sum[j] += v[j];
+        sums.far[j] += v[j] * far[j];
+    }
+}
+/* The block's. To be called by all threads. */
+__device__ static inline void leave_sums(const half_depth &c, half_sums &sums)
+{
+    constexpr int WARPS = CUDA_THREADS / 32;
+    __shared__ float part[WARPS][2][PIECES * 8];
+    const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x / 32, k = (int)threadIdx.x, channel = (int)blockIdx.y * c.slab * 8 + k;
+    for (int m = 16; m >= c.slab; m >>= 1) {
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            sums.sum[j] += __shfl_xor_sync(FULL_WARP, sums.sum[j], m);
+            sums.far[j] += __shfl_xor_sync(FULL_WARP, sums.far[j], m);
+        }
+    }
+    if (lane < c.slab) {
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            part[warp][0][lane * 8 + j] = sums.sum[j];
+            part[warp][1][lane * 8 + j] = sums.far[j];
+        }
+    }
+    __syncthreads();
+    if (k >= c.slab * 8 || channel >= c.s.channels)
+        return;
+    float2 all = make_float2(0, 0);
+    for (int w = 0; w < WARPS; w++) {
+        all.x += part[w][0][k];
+        all.y += part[w][1][k];
+    }
+    c.behind.part[(int64_t)channel * c.behind.most + blockIdx.x] = all;
+}
+
+/* ---- strips; block y is a slab. MOMENTS: where c.part is there; N: the norm of x ---- */
+
+template <class E, int K, int S, half_extra EXTRA, class N>
 __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const __grid_constant__ half_depth c)
 {
     constexpr int SPAN = (STRIP - 1) * S + K;
@@ -108,8 +189,11 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
     const bool there = channel < c.s.channels;
     moments<8> all = {};
     norm_eight norm = {};
+    half_sums sums = {};
     if (N::IS && there)
         norm = norms_at(c, channel);
+    if constexpr (EXTRA == SUMS)
+        bring_facts(c);
     bring_weights(weights, c);
     for (int64_t item = (int64_t)blockIdx.x * each + threadIdx.x / c.slab; there && item < c.count; item += (int64_t)gridDim.x * each) {
         int strip, row, line = divide((int)item, c.strips, &strip);
@@ -139,13 +223,22 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_strip_kernel(const _
         }
         UNROLL
         for (int o = 0; o < STRIP; o++)
-            if (strip * STRIP + o < c.s.out[2])
-                finish_eight<E>(c, sum[o], ((int64_t)line * c.s.out[2] + strip * STRIP + o) * c.s.channels + channel, channel);
-        if (COUNTED && c.part)
+            if (strip * STRIP + o < c.s.out[2]) {
+                const int64_t at = ((int64_t)line * c.s.out[2] + strip * STRIP + o) * c.s.channels + channel;
+                if constexpr (EXTRA == SUMS)
+                    finish_summed<E>(c, sum[o], at, slab_facts() + piece * 8, sums);
+                else
+                    finish_eight<E>(c, sum[o], at, channel);
+            }
+        if (EXTRA == MOMENTS && c.part)
             count_strip(all, sum, c.s.out[2] - strip * STRIP < STRIP ? c.s.out[2] - strip * STRIP : STRIP);
     }
-    if (COUNTED && c.part)
-        leave_moments(c, all);
+    if constexpr (EXTRA == MOMENTS) {
+        if (c.part)
+            leave_moments(c, all);
+    }
+    if constexpr (EXTRA == SUMS)
+        leave_sums(c, sums);
 }
 
 /* ---- any kernel, a window (a pixel of the data) at a time; block y is a slab ---- */
@@ -169,18 +262,20 @@ __device__ static inline int window_at(const conv_sizes &s, int i, int at, int t
     return o < s.out[i] ? o : -1;
 }
 
-/* DATA: x are gradients of windows, y of the data. */
-template <class E, bool DATA>
+/* DATA: x are gradients of windows, y of the data. SUMMED: with the sums of the norm behind. */
+template <class E, bool DATA, bool SUMMED>
 __global__ static void __launch_bounds__(CUDA_THREADS) half_eight_kernel(const __grid_constant__ half_depth c)
 {
     SHARED_DYNAMIC(float, weights);
     const conv_sizes &s = c.s;
     const int piece = (int)threadIdx.x & (c.slab - 1), channel = ((int)blockIdx.y * c.slab + piece) * 8, each = CUDA_THREADS / c.slab;
     const float *const own = weights + piece * 8;
+    const bool there = channel < s.channels;
+    half_sums sums = {};
+    if constexpr (SUMMED)
+        bring_facts(c);
     bring_weights(weights, c);
-    if (channel >= s.channels)
-        return;
-    for (int64_t item = (int64_t)blockIdx.x * each + threadIdx.x / c.slab; item < c.count; item += (int64_t)gridDim.x * each) {
+    for (int64_t item = (int64_t)blockIdx.x * each + threadIdx.x / c.slab; there && item < c.count; item += (int64_t)gridDim.x * each) {
         int px, py, pz, rest = divide((int)item, c.strips, &px);
         rest = divide(rest, c.rows, &py);
         const int64_t image = divide(rest, c.deep, &pz);
@@ -208,8 +303,13 @@ __global__ static void __launch_bounds__(CUDA_THREADS) half_eight_kernel(const _
                 }
             }
         }
-        finish_eight<E>(c, sum, item * s.channels + channel, channel);
+        if constexpr (SUMMED)
+            finish_summed<E>(c, sum, item * s.channels + channel, slab_facts() + piece * 8, sums);
+        else
+            finish_eight<E>(c, sum, item * s.channels + channel, channel);
     }
+    if constexpr (SUMMED)
+        leave_sums(c, sums);
 }
 
 /* ---- an element at a time ---- */
@@ -273,12 +373,12 @@ static dim3 grid_of(const kernel_args *a, const half_depth &c)
     return grid;
 }
 
-template <class E, bool COUNTED, class N> static void strips_launch(const kernel_args *a, const half_depth &c, dim3 grid)
+template <class E, half_extra EXTRA, class N> static void strips_launch(const kernel_args *a, const half_depth &c, dim3 grid)
 {
 #define STRIP_RUN(K, S)                                                                                                \
     if constexpr (!N::IS || K <= NORM_WIDEST)                                                                          \
         if (c.s.kernel[2] == K && c.s.stride[2] == S)                                                                  \
-            LAUNCH((half_strip_kernel<E, K, S, COUNTED, N>), grid, CUDA_THREADS, 0, a->queue, c);
+            LAUNCH((half_strip_kernel<E, K, S, EXTRA, N>), grid, CUDA_THREADS, 0, a->queue, c);
     STRIP_KERNELS(STRIP_RUN)
 #undef STRIP_RUN
 }
@@ -286,11 +386,11 @@ template <class E> static void strips_run(const kernel_args *a, half_depth c)
 {
     walk_of(&c, c.s.n, c.s.out, STRIP);
     if (c.norm.mean) /* as a rule another norm follows: there are kernels for that alone */
-        strips_launch<E, true, norm_of<E>>(a, c, grid_of(a, c));
+        strips_launch<E, MOMENTS, norm_of<E>>(a, c, grid_of(a, c));
     else
-        strips_launch<E, false, no_norm>(a, c, grid_of(a, c));
+        strips_launch<E, NOTHING, no_norm>(a, c, grid_of(a, c));
 }
-/* With moments: the blocks depend on sizes alone. */
+/* With moments or sums: the blocks depend on sizes alone. */
 static dim3 counted_grid(const half_depth &c)
 {
     const int each = CUDA_THREADS / c.slab, slabs = (c.s.channels / 8 + c.slab - 1) / c.slab;
@@ -304,15 +404,15 @@ template <class E> static void counted_strips_run(const kernel_args *a, half_dep
     c.part = (float2 *)a->work;
     c.counts = (float *)(c.part + (int64_t)c.s.channels * grid.x);
     if (c.norm.mean)
-        strips_launch<E, true, norm_of<E>>(a, c, grid);
+        strips_launch<E, MOMENTS, norm_of<E>>(a, c, grid);
     else
-        strips_launch<E, true, no_norm>(a, c, grid);
+        strips_launch<E, MOMENTS, no_norm>(a, c, grid);
     moments_finish(a, (float *)a->out[1].data, (float *)a->out[2].data, {c.part, c.counts, c.s.channels, (int)grid.x, 0, 0});
 }
 /* Whether a slab's weights go into shared memory. */
-static bool fits_shared(const half_depth &c)
+static bool fits_shared(const half_depth &c, size_t besides = 0)
 {
-    return (size_t)c.taps * c.slab * 8 * sizeof(float) <= 48 << 10;
+    return (size_t)c.taps * c.slab * 8 * sizeof(float) + besides <= 48 << 10;
 }
 static size_t shared_of(const half_depth &c)
 {
@@ -333,7 +433,7 @@ template <class E> static void forward_run(const kernel_args *a)
     if (vector && strip_width(c.s, false))
         strips_run<E>(a, c);
     else if (vector && fits_shared(c))
-        LAUNCH((half_eight_kernel<E, false>), grid_of(a, c), CUDA_THREADS, shared_of(c), a->queue, c);
+        LAUNCH((half_eight_kernel<E, false, false>), grid_of(a, c), CUDA_THREADS, shared_of(c), a->queue, c);
     else
         LAUNCH((half_one_kernel<E>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, c);
 }
@@ -358,7 +458,53 @@ static size_t moments_workspace(const kernel_args *a)
     return (size_t)counted_grid(c).x * ((size_t)c.s.channels * sizeof(float2) + sizeof(float));
 }
 
-/* ConvGradData, and ConvTranspose with its bias. Without a stride it is a convolution with the kernel turned round. */
+/* Without a stride the data's gradient is a convolution with the kernel turned round. */
+static void turn_round(half_depth *c)
+{
+    for (int i = 1; i < 3; i++) {
+        const int in = c->s.in[i];
+        c->s.in[i] = c->s.out[i];
+        c->s.out[i] = in;
+        c->s.pad[i] = c->s.kernel[i] - 1 - c->s.pad[i];
+    }
+    c->flipped = true;
+}
+
+/* ConvGradDataSums; *strips: whether it is done in strips. */
+static half_depth sums_depth(const kernel_args *a, bool *strips)
+{
+    half_depth c = depth_of(a, sizes_of((const conv_attrs *)a->attr, &a->out[0].sh, &a->in[0].sh));
+    *strips = strip_width(c.s, true) != 0;
+    if (*strips)
+        turn_round(&c);
+    walk_of(&c, c.s.n, *strips ? c.s.out : c.s.in, *strips ? STRIP : 1);
+    c.bias = NULL;
+    c.behind = norm_behind_of(a, (int)counted_grid(c).x);
+    return c;
+}
+template <class E> static void sums_run(const kernel_args *a)
+{
+    bool strips;
+    const half_depth c = sums_depth(a, &strips);
+    const dim3 grid = counted_grid(c);
+    if (!strips)
+        LAUNCH((half_eight_kernel<E, true, true>), grid, CUDA_THREADS, shared_of(c), a->queue, c);
+    else if (c.s.kernel[2] == 3)
+        LAUNCH((half_strip_kernel<E, 3, 1, SUMS, no_norm>), grid, CUDA_THREADS, 0, a->queue, c);
+    else if (c.s.kernel[2] == 5)
+        LAUNCH((half_strip_kernel<E, 5, 1, SUMS, no_norm>), grid, CUDA_THREADS, 0, a->queue, c);
+    else
+        LAUNCH((half_strip_kernel<E, 7, 1, SUMS, no_norm>), grid, CUDA_THREADS, 0, a->queue, c);
+    grad_sums_finish(a, c.behind, c.s.channels, (int)grid.x);
+}
+static size_t sums_workspace(const kernel_args *a)
+{
+    bool strips;
+    const half_depth c = sums_depth(a, &strips);
+    return (size_t)c.s.channels * (size_t)c.behind.most * sizeof(float2);
+}
+
+/* ConvGradData, and ConvTranspose with its bias. */
 template <class E> static void data_run(const kernel_args *a)
 {
     half_depth c = depth_of(a, sizes_of((const conv_attrs *)a->attr, &a->out[0].sh, &a->in[0].sh));
@@ -368,16 +514,10 @@ template <class E> static void data_run(const kernel_args *a)
     if (n == 0)
         return;
     if (vector && strip_width(c.s, true)) {
-        for (int i = 1; i < 3; i++) {
-            const int in = c.s.in[i];
-            c.s.in[i] = c.s.out[i];
-            c.s.out[i] = in;
-            c.s.pad[i] = c.s.kernel[i] - 1 - c.s.pad[i];
-        }
-        c.flipped = true;
+        turn_round(&c);
         strips_run<E>(a, c);
     } else if (vector && fits_shared(c)) {
-        LAUNCH((half_eight_kernel<E, true>), grid_of(a, c), CUDA_THREADS, shared_of(c), a->queue, c);
+        LAUNCH((half_eight_kernel<E, true, false>), grid_of(a, c), CUDA_THREADS, shared_of(c), a->queue, c);
     } else {
         LAUNCH((half_one_data_kernel<E>), grid_for(a->queue, n, 1), CUDA_THREADS, 0, a->queue, c);
     }
@@ -395,6 +535,14 @@ static bool takes_data(const kernel_args *a)
 {
     return conv_depthwise((const conv_attrs *)a->attr, &a->out[0].sh) && counts(a);
 }
+/* Eight channels at a time alone. */
+static bool takes_sums(const kernel_args *a)
+{
+    if (!takes_data(a))
+        return false;
+    const half_depth c = depth_of(a, sizes_of((const conv_attrs *)a->attr, &a->out[0].sh, &a->in[0].sh));
+    return by_eight(c.s) && (strip_width(c.s, true) || fits_shared(c, 8 << 10));
+}
 
 #define ROWS(type_, E)                                                                                                 \
     {.op = OP_CONV, .type = type_, .name = "depthwise " #E, .run = forward_run<E>, .takes = takes, .blocked_in = 1 | 1 << 3, \
@@ -405,6 +553,8 @@ static bool takes_data(const kernel_args *a)
      .workspace = moments_workspace, .takes = takes_moments, .blocked_in = 1 | 1 << 3, .blocked_out = 1},              \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "depthwise grad data " #E, .run = data_run<E>, .takes = takes_data, \
      .blocked_in = 1, .blocked_out = 1},                                                                               \
+    {.op = OP_CONV_GRAD_DATA_SUMS, .type = type_, .name = "depthwise grad data sums " #E, .run = sums_run<E>,          \
+     .workspace = sums_workspace, .takes = takes_sums, .blocked_in = 1 | 1 << 2, .blocked_out = 1},                    \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "depthwise transpose " #E, .run = data_run<E>, .takes = takes_data, \
      .blocked_in = 1, .blocked_out = 1}
 CUDA_TABLE(depthwise_half) = {ROWS(DTYPE_F16, __half), ROWS(DTYPE_BF16, __nv_bfloat16), KERNEL_END};

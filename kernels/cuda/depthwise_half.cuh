@@ -2,6 +2,7 @@
 #ifndef DISTILL_KERNELS_CUDA_DEPTHWISE_HALF_CUH
 #define DISTILL_KERNELS_CUDA_DEPTHWISE_HALF_CUH
 
+#include "kernels/cuda/grad_sums.cuh"
 #include "kernels/cuda/half_norm.cuh"
 
 #define STRIP  4 /* windows */
@@ -19,6 +20,7 @@ typedef struct half_depth {
     float2 *part;                 /* [channels, blocks along x]: mean, squared distances of what a block wrote; NULL: not wanted */
     float *counts;                /* [blocks along x]: windows of a block */
     norm_in norm;                 /* of x, where strips take it in */
+    norm_behind behind;           /* of y */
 } half_depth;
 
 template <class E> __device__ static inline void eight_at(float (&v)[8], const void *p, int64_t at)

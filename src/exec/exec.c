@@ -170,6 +170,7 @@ static status lower(const graph *g, const backend *b, graph **out)
     TRY_DONE(pass_adds_into_convs(low, b));
     TRY_DONE(pass_norms_into_convs(low, b));
     TRY_DONE(pass_moments_from_convs(low, b));
+    TRY_DONE(pass_grad_sums_from_convs(low, b));
     TRY_DONE(pass_narrow_attention(low, b));
     TRY_DONE(pass_fuse_linear_grads(low, b));
     TRY_DONE(pass_join_reorders(low, b));

@@ -48,6 +48,8 @@ MUST_USE status pass_adds_into_convs(graph *g, const backend *b);
 MUST_USE status pass_norms_into_convs(graph *g, const backend *b);
 /* fuse_moments.c: the statistics of batch norms out of the convolutions before them, after that. */
 MUST_USE status pass_moments_from_convs(graph *g, const backend *b);
+/* fuse_grad_sums.c: the sums of batch norms' gradients out of the data's gradients before them, after that. */
+MUST_USE status pass_grad_sums_from_convs(graph *g, const backend *b);
 /* fuse_linear_grad.c: sums of rows and slopes of activations into the products of linear layers' gradients, on a device. */
 MUST_USE status pass_fuse_linear_grads(graph *g, const backend *b);
 /* join_reorders.c: the weights of a step change their layout together, in nodes of up to 32; after all passes that look at one. */
