@@ -222,7 +222,7 @@ static const struct {
     {"scale, bias, relu + conv + sums", "NormConv, in float16", norm_conv_sums, {false, false, true}},
     {"scale, bias, relu + backward-weights", "NormConvGradWeight, in float16", norm_weight, {true, true, true}},
     {"the same, scale and dw in float32", "none", norm_weight_float, {true, true, true}},
-    {"backward-data + relu' + batch norm's sums", "none", data_relu_sums, {true, true, true}},
+    {"backward-data + relu' + batch norm's sums", "ConvGradDataSums, in float16", data_relu_sums, {true, true, true}},
 };
 enum { GRAPHS = sizeof graphs / sizeof *graphs };
 static const layer layers[] = {{"ResNet-20/56 stage 1", 128, 16, 16, 32, 3},

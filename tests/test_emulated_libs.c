@@ -4,6 +4,7 @@
 #include "emulator/fake.h"
 #include "exec/exec.h"
 #include "harness.h"
+#include "kernels/cuda/dnn.h"
 #include "op_case.h"
 
 #include <stdio.h>
@@ -67,6 +68,13 @@ static const op_case narrow_rows[] = {
      .attr = &(const conv_attrs){.strides = INTS(2, 1), .pads = INTS(1, 1, 1, 1), .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5}},
     {OP_CONV_MOMENTS, "a norm on the way in, and moments", .in = {{F32(3, 8, 7, 6)}, {F32(16, 8, 3, 3)}, {0}, {0}, NORM8}, .narrow_tol = 0.03,
      .attr = &(const conv_attrs){.pads = INTS(1, 1, 1, 1), .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5}},
+#define DATA_SUMS(C, ...) {F32(__VA_ARGS__)}, {F32(C), .lo = 0.5, .hi = 2}, {F32(C)}, {F32(C), .lo = 0.5, .hi = 2}, {F32(C)}
+    {OP_CONV_GRAD_DATA_SUMS, "a norm's sums", .in = {{F32(3, 16, 7, 6)}, {F32(16, 8, 3, 3)}, DATA_SUMS(8, 3, 8, 7, 6)},
+     .attr = &(const conv_attrs){.kernel_shape = INTS(3, 3), .strides = INTS(1, 1), .dilations = INTS(1, 1), .pads = INTS(1, 1, 1, 1),
+                                 .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5, .data_shape = INTS(3, 8, 7, 6)}},
+    {OP_CONV_GRAD_DATA_SUMS, "a norm's sums, strided, one axis", .in = {{F32(2, 8, 10)}, {F32(8, 16, 3)}, DATA_SUMS(16, 2, 16, 21)},
+     .attr = &(const conv_attrs){.kernel_shape = INTS(3), .strides = INTS(2), .dilations = INTS(1), .pads = INTS(0, 0),
+                                 .group = 1, .norm_relu = 1, .norm_epsilon = 1e-3, .data_shape = INTS(2, 16, 21)}},
     {OP_NORM_CONV_GRAD_WEIGHT, "a norm on the way in", .in = {{F32(3, 8, 7, 6)}, {F32(3, 16, 7, 6)}, NORM8}, .narrow_tol = 0.03,
      .attr = &(const conv_attrs){.kernel_shape = INTS(3, 3), .strides = INTS(1, 1), .dilations = INTS(1, 1), .pads = INTS(1, 1, 1, 1),
                                  .group = 1, .norm_relu = 1, .norm_epsilon = 1e-5}},
@@ -126,6 +134,44 @@ START_TEST(plain_rows_of_halves)
         ck_assert_int_gt(fake_calls() - before, 200); /* they ran there */
         ck_assert_int_eq(fake_alive(), 0);
     }
+}
+END_TEST
+
+/* The data's gradient with a norm's sums runs in the library in float16, with a plain relu, in whole pieces of 8 channels, and where
+ * engines are timed only if it is no slower than the gradient and a pass. */
+START_TEST(sums_that_fit)
+{
+    const fake_engine quick = {.number = 1, .mode = DNN_MODE_A, .seconds = 1e-5, .sums = 1e-6},
+                      slow = {.number = 1, .mode = DNN_MODE_A, .seconds = 1e-5, .sums = 1e-4};
+    const struct {
+        dtype type;
+        int64_t channels, relu;
+        double ceiling;
+        const fake_engine *engine; /* NULL: not timed */
+        bool fits;
+    } rows[] = {{DTYPE_F16, 16, 1, 0, NULL, true},   {DTYPE_F16, 16, 1, 0, &quick, true}, {DTYPE_F16, 16, 1, 0, &slow, false},
+                {DTYPE_BF16, 16, 1, 0, NULL, false}, {DTYPE_F16, 12, 1, 0, NULL, false},  {DTYPE_F16, 16, 0, 0, NULL, false},
+                {DTYPE_F16, 16, 1, 6, NULL, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const backend_options how = {.threads = 1, .measure = rows[i].engine != NULL};
+        const int64_t c = rows[i].channels;
+        const conv_attrs at = {.kernel_shape = INTS(1, 1), .strides = INTS(1, 1), .dilations = INTS(1, 1), .pads = INTS(0, 0, 0, 0), .group = 1,
+                               .norm_relu = rows[i].relu, .norm_ceiling = rows[i].ceiling, .data_shape = INTS(2, c, 5, 5)};
+        const kernel_tensor of_norm = {.type = DTYPE_F32, .sh = SHAPE(c)};
+        kernel_tensor in[7] = {{.type = rows[i].type, .sh = SHAPE(2, 8, 5, 5), .block = 8}, {.type = rows[i].type, .sh = SHAPE(8, c, 1, 1), .block = (int)c},
+                               {.type = rows[i].type, .sh = SHAPE(2, c, 5, 5), .block = (int)c}, of_norm, of_norm, of_norm, of_norm};
+        kernel_tensor out[3] = {in[2], of_norm, of_norm};
+        const kernel_args a = {.in = in, .out = out, .n_in = 7, .n_out = 3, .attr = &at, .threads = 1};
+        backend *b;
+        fake_dnn_engines(rows[i].engine, rows[i].engine != NULL);
+        OK(backend_open(DEVICE, &how, &b));
+        OK(backend_narrow(b, rows[i].type));
+        const kernel_row *r = b->find(b, OP_CONV_GRAD_DATA_SUMS, &a);
+        ck_assert_msg((r && strstr(r->name, "cuDNN")) == rows[i].fits, "row %zu: %s", i, r ? r->name : "none");
+        backend_close(b);
+    }
+    fake_dnn_engines(NULL, 0);
+    ck_assert_int_eq(fake_alive(), 0);
 }
 END_TEST
 
@@ -311,4 +357,4 @@ START_TEST(every_call_fails)
 }
 END_TEST
 
-const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(plain_rows_of_halves), TEST(attention_rows), TEST(attention_that_fits), TEST(gradients_that_fit), TEST(libraries_run), TEST(every_call_fails), {0}};
+const test_entry test_table[] = {TEST(matmul_rows), TEST(mask_rows_of_relu), TEST(conv_rows), TEST(conv_rows_of_halves), TEST(plain_rows_of_halves), TEST(sums_that_fit), TEST(attention_rows), TEST(attention_that_fits), TEST(gradients_that_fit), TEST(libraries_run), TEST(every_call_fails), {0}};

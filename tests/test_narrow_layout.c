@@ -647,6 +647,10 @@ START_TEST(cudnn_takes_norms_in)
     open_step_on("emulated", &small, DTYPE_F16, norms_in, &apart);
     ck_assert_uint_eq(norm_convs(exec_graph(in.e)), 3); /* one a block */
     ck_assert_uint_eq(count_of(exec_graph(in.e), OP_NORM_CONV_GRAD_WEIGHT), 3);
+    for (size_t k = 1; k < exec_graph(in.e)->n_node; k++) /* a library's gradient is not taken from it for the sake of sums */
+        if (exec_graph(in.e)->node[k].op == OP_CONV_GRAD_DATA_SUMS)
+            ck_assert_ptr_nonnull(strstr(exec_plan(in.e)->kernel[k]->name, "cuDNN"));
+    ck_assert_uint_eq(count_of(exec_graph(in.e), OP_CONV_GRAD_DATA_SUMS), 3);
     fill_inputs(&in);
     fill_inputs(&apart);
     OK(exec_run(in.e, PHASE_MAIN));

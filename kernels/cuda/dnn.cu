@@ -368,6 +368,64 @@ static void data_run(const kernel_args *a)
         finish(a, a->in[2].data, NULL, false);
 }
 
+/* ---- with respect to the data, with a norm's sums: ConvGradDataSums (dy, w, x, scale, mean, var, bias) ----
+ * Engines that are compiled already: of float16 and a plain relu. What they sum up is what the operator says; they take the deviation's
+ * inverse, made by a small launch, and give three factors of the norm's own gradient besides, which nobody asked for. */
+
+/* Where it is no slower than the plain gradient and a pass over it and x. */
+static const dnn_plan *data_sums_plan(const kernel_args *a)
+{
+    const conv_attrs *at = (const conv_attrs *)a->attr;
+    if (is_ours(a, &a->in[1].sh) || a->in[0].type != DTYPE_F16 || !at->norm_relu || at->norm_ceiling > 0)
+        return NULL;
+    dnn_key plain = key_of(a, DNN_CONV_DATA, &a->out[0].sh, &a->in[1].sh, &a->in[0].sh), normed = plain;
+    normed.norm = 1;
+    if (normed.x[1] % 8 || normed.y[1] % 8) /* alignment */
+        return NULL;
+    const dnn_plan *whole = usable(cuda_dnn_plan(a->queue, &normed)), *part = whole ? usable(cuda_dnn_plan(a->queue, &plain)) : NULL;
+    return part && !cuda_dnn_saves(a->queue, whole, part, (size_t)shape_count(&a->out[0].sh) * 2 * sizeof(__half)) ? NULL : whole;
+}
+static bool data_sums_takes(const kernel_args *a)
+{
+    return data_sums_plan(a) != NULL;
+}
+/* The workspace begins with the inverse deviations and the three factors, [4, C]. */
+static size_t factors_bytes(const kernel_args *a)
+{
+    return ((size_t)a->out[0].sh.dim[1] * 4 * sizeof(float) + 255) / 256 * 256;
+}
+static size_t data_sums_workspace(const kernel_args *a)
+{
+    return factors_bytes(a) + cuda_dnn_workspace(a->queue, data_sums_plan(a));
+}
+__global__ static void invert_kernel(float *inv, const float *var, float epsilon, int64_t channels)
+{
+    GRID_STRIDE(c, channels)
+    inv[c] = 1 / sqrtf(var[c] + epsilon);
+}
+static void data_sums_run(const kernel_args *a)
+{
+    const int64_t channels = a->out[0].sh.dim[1];
+    float *const inv = (float *)a->work;
+    void *operand[DNN_OPERANDS] = {};
+    LAUNCH(invert_kernel, grid_for(a->queue, channels, 1), CUDA_THREADS, 0, a->queue, inv, (const float *)a->in[5].data,
+           (float)((const conv_attrs *)a->attr)->norm_epsilon, channels);
+    operand[DNN_X] = a->out[0].data;
+    operand[DNN_W] = a->in[1].data;
+    operand[DNN_Y] = a->in[0].data;
+    operand[DNN_NORM_X] = a->in[2].data;
+    operand[DNN_NORM_SCALE] = a->in[3].data;
+    operand[DNN_NORM_MEAN] = a->in[4].data;
+    operand[DNN_NORM_INV] = inv;
+    operand[DNN_NORM_SHIFT] = a->in[6].data;
+    operand[DNN_PRODUCTS] = a->out[1].data;
+    operand[DNN_SUMS] = a->out[2].data;
+    operand[DNN_DY_FACTOR] = inv + channels;
+    operand[DNN_X_FACTOR] = inv + 2 * channels;
+    operand[DNN_TERM] = inv + 3 * channels;
+    cuda_dnn_run(a->queue, data_sums_plan(a), operand, (char *)a->work + factors_bytes(a));
+}
+
 /* ---- with respect to the weight: (x, dy) ---- */
 
 /* narrow_w: dnn_key. */
@@ -481,7 +539,7 @@ static void normed_weight_run(const kernel_args *a)
      .workspace = moments_workspace, .takes = moments_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 3,     \
      .blocked_out = 1},                                                                                                \
     {.op = OP_CONV_GRAD_DATA, .type = type_, .name = "conv grad data cuDNN " text, .run = data_run,                    \
-     .workspace = data_workspace, .takes = data_takes, .blocked_in = 1 | 1 << 1, .blocked_out = 1},                    \
+     .workspace = data_workspace, .takes = data_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1, .blocked_out = 1}, \
     {.op = OP_CONV_GRAD_WEIGHT, .type = type_, .name = "conv grad weight cuDNN " text, .run = weight_last_run,         \
      .workspace = weight_last_workspace, .takes = weight_takes, .blocked_in = 1 | 1 << 1},                             \
     {.op = OP_CONV_TRANSPOSE, .type = type_, .name = "conv transpose cuDNN " text, .run = data_run,                    \
@@ -500,5 +558,7 @@ CUDA_TABLE(dnn) = {
      .takes = normed_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 3, .blocked_out = 1},
     {.op = OP_NORM_CONV_GRAD_WEIGHT, .type = DTYPE_F16, .name = "norm conv grad weight cuDNN float16", .run = normed_weight_run,
      .workspace = normed_weight_workspace, .takes = normed_weight_takes, .blocked_in = 1 | 1 << 1},
+    {.op = OP_CONV_GRAD_DATA_SUMS, .type = DTYPE_F16, .name = "conv grad data sums cuDNN float16", .run = data_sums_run,
+     .workspace = data_sums_workspace, .takes = data_sums_takes, .method = "cuDNN", .blocked_in = 1 | 1 << 1 | 1 << 2, .blocked_out = 1},
     LAST(DTYPE_BF16, "bfloat16"),
     KERNEL_END};
