@@ -32,7 +32,8 @@ MUST_USE status bench_load_job(cli *c, const char *views, job **out);
 /* "kernels" that a step launches and "device_bytes" that were taken at most, on a device with memory of its own. */
 void bench_say_device(const session *s, json *j);
 
-/* Steps begin to end of the session, the times of which go to ms (NULL: not wanted). ST_STOPPED after a signal. */
+/* Steps begin to end of the session, as far ahead of a device as in training; ms: from one's end to the next's (NULL: not wanted).
+ * All are over when it returns. ST_STOPPED after a signal. */
 MUST_USE status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, double *ms);
 
 #endif

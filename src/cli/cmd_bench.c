@@ -54,15 +54,21 @@ status bench_load_job(cli *c, const char *views, job **out)
 
 status bench_steps(const cli *c, session *s, uint64_t begin, uint64_t end, double *ms)
 {
-    double hint[HINTS_MAX];
+    double hint[HINTS_MAX], last = clock_seconds();
     step_result r = {.hint = hint};
+    uint64_t ended = begin;
     for (uint64_t step = begin; step < end; step++) {
-        double began = clock_seconds();
-        TRY(session_step(s, step % s->steps, &r));
-        if (ms)
-            ms[step - begin] = (clock_seconds() - began) * 1e3;
+        TRY(session_begin_step(s, step % s->steps));
+        const uint64_t leave = step + 1 < end ? session_steps_ahead(s) : 0; /* under way, as in training */
+        for (; step + 1 - ended > leave; ended++) {
+            TRY(session_end_step(s, &r));
+            const double now = clock_seconds();
+            if (ms)
+                ms[ended - begin] = (now - last) * 1e3;
+            last = now;
+        }
         if (*c->stop)
-            return fail(ST_STOPPED, "stopped after %llu steps; nothing was measured", (unsigned long long)step + 1);
+            return fail(ST_STOPPED, "stopped after %llu steps; nothing was measured", (unsigned long long)ended);
     }
     return ST_OK;
 }

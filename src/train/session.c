@@ -508,7 +508,7 @@ static status whole_step(session *s, uint64_t step, step_result *r)
 
 static bool is_ahead(const session *s)
 {
-    return s->ahead && session_is_chained(s);
+    return s->ahead && session_is_chained(s) && !exec_timing(s->train); /* kernels are timed one by one */
 }
 
 uint64_t session_steps_ahead(const session *s)
