@@ -49,7 +49,7 @@
     X(unary)                                                                                                      \
     X(update)
 
-#define OP_CASE_IN  14
+#define OP_CASE_IN  16
 #define OP_CASE_OUT 8
 
 /* An input. Without more than a type and a shape it is random and, when float, has its gradient checked. */

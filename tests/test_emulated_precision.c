@@ -93,11 +93,24 @@ static size_t count_narrow(const session *s, dtype type)
     return n;
 }
 
-/* Steps [from, STEPS); a checkpoint is written after MIDDLE steps where `keep` is not NULL. */
-static void run_on(job *j, const char *start, uint64_t from, const char *keep, trail *t)
+static void judge(session *s, trail *t)
+{
+    evaluation e;
+    OK(session_evaluate(s, &e));
+    t->ce = e.ce;
+    evaluation_free(&e);
+}
+
+/* Steps [from, STEPS); a checkpoint is written after MIDDLE steps where `keep` is not NULL. used: the session made a step before it went
+ * back to `start`, and is judged between its steps too. */
+static void run_on(job *j, const char *start, uint64_t from, const char *keep, bool used, trail *t)
 {
     session s;
     OK(session_open(j, &s));
+    if (used) {
+        step_result r = {.hint = t->hint[0]};
+        OK(session_step(&s, 0, &r));
+    }
     if (start) {
         toy_restore(&s.params, start);
         session_seek(&s, from);
@@ -111,6 +124,8 @@ static void run_on(job *j, const char *start, uint64_t from, const char *keep, t
     }
     for (uint64_t k = from; k < STEPS; k++) {
         step_result r = {.hint = t->hint[k]};
+        if (used && k == MIDDLE + 3)
+            judge(&s, t);
         if (keep && k == MIDDLE)
             OK(checkpoint_write(keep, &s.params, NULL, 0));
         OK(session_step(&s, k, &r));
@@ -119,10 +134,7 @@ static void run_on(job *j, const char *start, uint64_t from, const char *keep, t
         t->total[k] = r.total;
         t->after[k + 1] = toy_hash(&s.params);
     }
-    evaluation e;
-    OK(session_evaluate(&s, &e));
-    t->ce = e.ce;
-    evaluation_free(&e);
+    judge(&s, t);
     session_close(&s);
     config_free(j);
 }
@@ -140,20 +152,20 @@ static void check_variant(const struct variant *v)
     static trail exact, near, again, crossed;
     const char *dir = test_tmp_dir(), *mid = test_path(dir, "mid.safetensors"), *mid_cpu = test_path(dir, "cpu.safetensors");
     toy_make(dir);
-    run_on(job_on(dir, v->set, "cpu", "fp32"), NULL, 0, mid_cpu, &exact);
-    run_on(job_on(dir, v->set, "emulated", NULL), NULL, 0, mid, &near);
+    run_on(job_on(dir, v->set, "cpu", "fp32"), NULL, 0, mid_cpu, false, &exact);
+    run_on(job_on(dir, v->set, "emulated", NULL), NULL, 0, mid, false, &near);
     double apart = compare(&exact, &near, 0);
     test_max_error(v->name, apart, v->apart);
     ck_assert_msg(apart > 2e-6 && apart <= v->apart, "%s: losses are %g apart", v->name, apart); /* float32's are 6e-7 apart */
-    run_on(job_on(dir, v->set, "emulated", NULL), mid, MIDDLE, NULL, &again); /* resume */
+    run_on(job_on(dir, v->set, "emulated", NULL), mid, MIDDLE, NULL, true, &again); /* resume */
     for (uint64_t k = MIDDLE; k < STEPS; k++) {
         ck_assert_msg(memcmp(&near.total[k], &again.total[k], sizeof near.total[k]) == 0, "%s: the loss of step %d differs", v->name, (int)k);
         ck_assert_msg(near.after[k + 1] == again.after[k + 1], "%s: what step %d leaves differs", v->name, (int)k);
     }
-    run_on(job_on(dir, v->set, "emulated", NULL), mid_cpu, MIDDLE, NULL, &crossed); /* the CPU's checkpoint, without a loss scale */
+    run_on(job_on(dir, v->set, "emulated", NULL), mid_cpu, MIDDLE, NULL, false, &crossed); /* the CPU's checkpoint, without a loss scale */
     apart = compare(&exact, &crossed, MIDDLE);
     ck_assert_msg(apart <= v->apart, "%s: from the CPU's checkpoint: %g apart", v->name, apart);
-    run_on(job_on(dir, v->set, "cpu", "auto"), mid, MIDDLE, NULL, &crossed); /* and back */
+    run_on(job_on(dir, v->set, "cpu", "auto"), mid, MIDDLE, NULL, false, &crossed); /* and back */
     apart = compare(&near, &crossed, MIDDLE);
     ck_assert_msg(apart <= v->apart, "%s: from the device's checkpoint: %g apart", v->name, apart);
 }

@@ -3,7 +3,11 @@
  *
  * Which tensor a chunk belongs to stands in a table among the kernel's arguments (4 KB), so that nothing is copied to the
  * device before; a node with more tensors takes several launches. Learning rate, scale and step are read on the device;
- * scalars are combined in double and rounded once, as on the CPU. */
+ * scalars are combined in double and rounded once, as on the CPU.
+ *
+ * The narrow copy of a parameter is written in the same pass: 8 bytes beside the 16 of the parameter where both lie alike. A copy
+ * with the channels last goes through shared memory: a chunk is then some whole groups of 8 channels with all their pixels, and a
+ * thread writes 8 channels of a pixel, 16 bytes, neighbours beside it. */
 #include "kernels/cuda/broadcast.cuh"
 
 enum { CHUNK = 4096 }; /* elements: 4 packs a thread */
@@ -12,18 +16,22 @@ enum { CHUNK = 4096 }; /* elements: 4 packs a thread */
 
 /* A parameter and what belongs to it. */
 typedef struct entry {
-    int64_t chunk, n; /* number of its first chunk; elements */
-    float *to;        /* what is written */
+    int64_t n; /* elements */
+    float *to; /* what is written */
     const float *grad;
     float *ema, *first, *second; /* average, momentum buffer or m, v; NULL: absent */
     const int32_t *place;        /* rows of the gradient, of `inner` elements; NULL: the gradient is whole */
     int64_t inner;
-    int64_t wide; /* packs of 4 can be read and written */
+    void *copy;                /* of what is written, in a narrow type; NULL: there is none */
+    uint32_t channels, pixels; /* of a copy [filters, pixels, channels]; one pixel: it lies as the parameter */
+    uint32_t chunk;            /* number of its first chunk */
+    uint16_t each;             /* elements of a chunk */
+    uint8_t wide, staged;      /* packs of 4 can be read and written; the copy goes through shared memory */
 } entry;
 #ifdef CUDA_EMULATED
 enum { ENTRIES = 2, TENSORS = 2 }; /* so that tests of few tensors take several launches */
 #else
-enum { ENTRIES = 48, TENSORS = 160 };
+enum { ENTRIES = 44, TENSORS = 160 };
 #endif
 typedef struct table {
     entry at[ENTRIES];
@@ -56,15 +64,20 @@ template <class T> __device__ static inline int table_find(const T &t)
     return lo;
 }
 
-/* body(element, how many) for the packs and single elements of the block's chunk. */
-template <class F> __device__ static inline void for_chunk(int64_t chunk, int64_t n, bool wide, F body)
+/* body(element, how many) for the packs and single elements of [from, from + count). */
+template <class F> __device__ static inline void for_part(int64_t from, int count, bool wide, F body)
 {
-    const int64_t from = chunk * CHUNK, left = n - from;
-    const int count = left < CHUNK ? (int)left : (int)CHUNK, packs = wide ? count / 4 : 0;
+    const int packs = wide ? count / 4 : 0;
     for (int p = threadIdx.x; p < packs; p += CUDA_THREADS)
         body(from + p * 4, pack_width<4>());
     for (int i = packs * 4 + threadIdx.x; i < count; i += CUDA_THREADS)
         body(from + i, pack_width<1>());
+}
+/* The same for the block's chunk. */
+template <class F> __device__ static inline void for_chunk(int64_t chunk, int64_t n, bool wide, F body)
+{
+    const int64_t from = chunk * CHUNK, left = n - from;
+    for_part(from, left < CHUNK ? (int)left : (int)CHUNK, wide, body);
 }
 
 template <int V> __device__ static inline pack<float, V> read(const float *from, int64_t i)
@@ -89,26 +102,70 @@ static float *data_of(const kernel_args *a, int i)
     return i < a->n_in ? (float *)a->in[i].data : NULL;
 }
 
+/* The copy of the tensor. Chunks are whole groups of 8 channels where it is staged. */
+static void entry_copy(entry *e, const kernel_tensor *c)
+{
+    const shape *s = &c->sh;
+    e->copy = c->data;
+    e->wide = e->wide && is_vector(c->data);
+    if (!c->data || !c->block)
+        return;
+    e->channels = (uint32_t)s->dim[1];
+    e->pixels = (uint32_t)(e->n / s->dim[0] / s->dim[1]);
+    e->staged = e->pixels > 1 && e->pixels <= CHUNK / 8 && e->channels % 8 == 0 && e->n <= INT32_MAX && is_vector(c->data);
+    if (e->staged)
+        e->each = (uint16_t)(CHUNK / (8 * e->pixels) * 8 * e->pixels);
+}
+
 /* Adds the tensor at input `to`. */
-static void table_add(table *t, const kernel_args *a, int to, int grad, int ema, int first, int second, int place)
+static void table_add(table *t, const kernel_args *a, int to, int grad, int ema, int first, int second, int copy, int place)
 {
     const shape *s = &a->in[to].sh;
-    entry e = {.chunk = t->chunks,
-               .n = shape_count(s),
+    entry e = {.n = shape_count(s),
                .to = data_of(a, to),
                .grad = data_of(a, grad),
                .ema = data_of(a, ema),
                .first = data_of(a, first),
                .second = data_of(a, second),
                .place = (const int32_t *)(const void *)data_of(a, place),
-               .inner = 1};
+               .inner = 1,
+               .channels = 1,
+               .pixels = 1,
+               .chunk = (uint32_t)t->chunks,
+               .each = CHUNK};
     if (e.n == 0)
         return;
     e.inner = s->rank ? e.n / s->dim[0] : 1;
     e.wide = is_vector(e.to) && is_vector(e.grad) && is_vector(e.ema) && is_vector(e.first) && is_vector(e.second) &&
              (!e.place || e.inner % 4 == 0);
+    if (copy < a->n_in)
+        entry_copy(&e, &a->in[copy]);
     t->at[t->n++] = e;
-    t->chunks += (e.n + CHUNK - 1) / CHUNK;
+    t->chunks += (e.n + e.each - 1) / e.each;
+}
+
+/* The type of the copies that an update writes; DTYPE_F32: there are none. */
+static dtype copies_in(const kernel_args *a, int head, int copy, int tuple)
+{
+    for (copy += head; copy < a->n_in; copy += tuple)
+        if (a->in[copy].type != DTYPE_NONE)
+            return a->in[copy].type;
+    return DTYPE_F32;
+}
+/* All of one type, in the parameter's order or with all channels last. */
+static bool copies_fit(const kernel_args *a, int head, int copy, int tuple)
+{
+    const dtype t = copies_in(a, head, copy, tuple);
+    bool some = false;
+    for (copy += head; copy < a->n_in; copy += tuple) {
+        const kernel_tensor *c = &a->in[copy];
+        if (c->type == DTYPE_NONE)
+            continue;
+        some = true;
+        if (c->type != t || (c->block && (c->sh.rank < 3 || c->block != c->sh.dim[1])))
+            return false;
+    }
+    return !some || t == DTYPE_F16 || t == DTYPE_BF16;
 }
 
 /* As many tensors from input `from` on as fit. Returns the input behind them. */
@@ -149,6 +206,79 @@ __device__ static inline void average(const entry &e, int64_t i, const pack<floa
     write<V>(e.ema, i, y);
 }
 
+/* ---- copies, of type To (float: there are none) ---- */
+
+/* A group of 8 channels takes two elements more than it has in shared memory: an odd number of words, so that threads that read the
+ * same element of neighbouring groups meet in no bank. */
+template <class To> inline constexpr int stage_size = sizeof(To) == 2 ? CHUNK + CHUNK / 16 * 2 : 1;
+
+/* Of a chunk that begins at `from`. */
+template <class To, int V>
+__device__ static inline void copy_out(const entry &e, To *stage, int64_t from, int64_t i, const pack<float, V> &p)
+{
+    if constexpr (sizeof(To) == 2) {
+        pack<To, V> h;
+        if (!e.copy)
+            return;
+        UNROLL
+        for (int v = 0; v < V; v++)
+            h.at[v] = from_float<To>(p.at[v]);
+        if (e.pixels == 1) {
+            *(pack<To, V> *)((To *)e.copy + i) = h;
+            return;
+        }
+        if (e.staged) {
+            const uint32_t at = (uint32_t)(i - from), group = at / (8 * e.pixels);
+            UNROLL
+            for (int v = 0; v < V; v++)
+                stage[at + 2 * group + v] = h.at[v];
+            return;
+        }
+        for (int v = 0; v < V; v++) {
+            const int64_t row = (i + v) / e.pixels, pixel = (i + v) - row * e.pixels, filter = row / e.channels;
+            ((To *)e.copy)[(filter * e.pixels + pixel) * e.channels + (row - filter * e.channels)] = h.at[v];
+        }
+    }
+}
+
+/* What is staged of a chunk, `count` elements from `from` on, to where it belongs. */
+template <class To> __device__ static inline void copy_staged(const entry &e, const To *stage, int64_t from, int count)
+{
+    if constexpr (sizeof(To) == 2) {
+        if (!e.staged)
+            return;
+        const uint32_t size = 8 * e.pixels, groups = (uint32_t)count / size, first = (uint32_t)from / size, row = e.channels / 8;
+        __syncthreads();
+        for (uint32_t k = threadIdx.x; k < groups * e.pixels; k += CUDA_THREADS) {
+            const uint32_t pixel = k / groups, group = k - pixel * groups, filter = (first + group) / row;
+            pack<To, 8> h;
+            UNROLL
+            for (uint32_t v = 0; v < 8; v++)
+                h.at[v] = stage[(size + 2) * group + v * e.pixels + pixel];
+            const int64_t to = ((int64_t)filter * e.pixels + pixel) * e.channels + (first + group - filter * row) * 8;
+            *(pack<To, 8> *)((To *)e.copy + to) = h;
+        }
+    }
+}
+
+/* body(element, how many, store): store(p) takes the parameter as it is now. Of the block's chunk. */
+template <class To, class F> __device__ static inline void for_parameter(const entry &e, F body)
+{
+    __shared__ To stage[stage_size<To>];
+    const int64_t from = ((int64_t)blockIdx.x - e.chunk) * e.each, left = e.n - from;
+    const int count = left < e.each ? (int)left : (int)e.each;
+    for_part(from, count, e.wide, [&](int64_t i, auto width) {
+        constexpr int V = decltype(width)::value;
+        const pack<float, V> p = body(i, width);
+        write<V>(e.to, i, p);
+        copy_out<To, V>(e, stage, from, i, p);
+    });
+    copy_staged<To>(e, stage, from, count);
+}
+
+/* ---- kernels ---- */
+
+template <class To>
 __global__ static void __launch_bounds__(CUDA_THREADS)
     sgd_kernel(__grid_constant__ const table t, const float *lr_at, const float *scale_at,
                __grid_constant__ const sgd_attrs at)
@@ -160,7 +290,7 @@ __global__ static void __launch_bounds__(CUDA_THREADS)
                 decay = at.decoupled ? 0 : (float)at.weight_decay;
     if (!is_finite(by))
         return;
-    for_chunk((int64_t)blockIdx.x - e.chunk, e.n, e.wide, [&](int64_t i, auto width) {
+    for_parameter<To>(e, [&](int64_t i, auto width) {
         constexpr int V = decltype(width)::value;
         const pack<float, V> grad = gradient<V>(e, i);
         pack<float, V> p = read<V>(e.to, i), g;
@@ -179,21 +309,35 @@ __global__ static void __launch_bounds__(CUDA_THREADS)
         UNROLL
         for (int v = 0; v < V; v++)
             p.at[v] = keep * p.at[v] - lr * g.at[v];
-        write<V>(e.to, i, p);
         average<V>(e, i, p, (float)at.ema, (float)(1 - at.ema));
+        return p;
     });
 }
-static void sgd_run(const kernel_args *a)
+template <class To> static void sgd_launch(const kernel_args *a)
 {
     for (int k = SGD_HEAD; k < a->n_in;) {
         table t = {.n = 0};
         for (; k < a->n_in && t.n < ENTRIES; k += SGD_TUPLE)
-            table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + SGD_MOMENTUM, a->n_in, k + SGD_PLACE);
+            table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + SGD_MOMENTUM, a->n_in, k + SGD_COPY, k + SGD_PLACE);
         if (t.chunks)
-            LAUNCH(sgd_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t,
+            LAUNCH((sgd_kernel<To>), dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t,
                    (const float *)data_of(a, UPDATE_LR), (const float *)data_of(a, UPDATE_SCALE),
                    *(const sgd_attrs *)a->attr);
     }
+}
+static void sgd_run(const kernel_args *a)
+{
+    const dtype t = copies_in(a, SGD_HEAD, SGD_COPY, SGD_TUPLE);
+    if (t == DTYPE_F16)
+        sgd_launch<__half>(a);
+    else if (t == DTYPE_BF16)
+        sgd_launch<__nv_bfloat16>(a);
+    else
+        sgd_launch<float>(a);
+}
+static bool sgd_takes(const kernel_args *a)
+{
+    return copies_fit(a, SGD_HEAD, SGD_COPY, SGD_TUPLE);
 }
 
 /* What Adam's step number makes of the attributes: once, not in every thread. */
@@ -223,6 +367,7 @@ __global__ static void adam_step_kernel(adam_step *out, const float *lr_at, cons
     *out = s;
 }
 
+template <class To>
 __global__ static void __launch_bounds__(CUDA_THREADS)
     adam_kernel(__grid_constant__ const table t, const adam_step *made)
 {
@@ -230,7 +375,7 @@ __global__ static void __launch_bounds__(CUDA_THREADS)
     const adam_step s = *made;
     if (s.skip)
         return;
-    for_chunk((int64_t)blockIdx.x - e.chunk, e.n, e.wide, [&](int64_t i, auto width) {
+    for_parameter<To>(e, [&](int64_t i, auto width) {
         constexpr int V = decltype(width)::value;
         const pack<float, V> grad = gradient<V>(e, i);
         pack<float, V> p = read<V>(e.to, i), m = read<V>(e.first, i), r = read<V>(e.second, i);
@@ -243,8 +388,8 @@ __global__ static void __launch_bounds__(CUDA_THREADS)
         }
         write<V>(e.first, i, m);
         write<V>(e.second, i, r);
-        write<V>(e.to, i, p);
         average<V>(e, i, p, s.ema, s.ema_take);
+        return p;
     });
 }
 static size_t adam_workspace(const kernel_args *a)
@@ -252,7 +397,7 @@ static size_t adam_workspace(const kernel_args *a)
     (void)a;
     return sizeof(adam_step);
 }
-static void adam_run(const kernel_args *a)
+template <class To> static void adam_launch(const kernel_args *a)
 {
     LAUNCH(adam_step_kernel, 1, 1, 0, a->queue, (adam_step *)a->work, (const float *)data_of(a, UPDATE_LR),
            (const float *)data_of(a, UPDATE_SCALE), (const float *)data_of(a, UPDATE_STEP),
@@ -260,10 +405,24 @@ static void adam_run(const kernel_args *a)
     for (int k = ADAM_HEAD; k < a->n_in;) {
         table t = {.n = 0};
         for (; k < a->n_in && t.n < ENTRIES; k += ADAM_TUPLE)
-            table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + ADAM_M, k + ADAM_V, k + ADAM_PLACE);
+            table_add(&t, a, k, k + UPDATE_GRAD, k + UPDATE_EMA, k + ADAM_M, k + ADAM_V, k + ADAM_COPY, k + ADAM_PLACE);
         if (t.chunks)
-            LAUNCH(adam_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t, (const adam_step *)a->work);
+            LAUNCH((adam_kernel<To>), dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t, (const adam_step *)a->work);
     }
+}
+static void adam_run(const kernel_args *a)
+{
+    const dtype t = copies_in(a, ADAM_HEAD, ADAM_COPY, ADAM_TUPLE);
+    if (t == DTYPE_F16)
+        adam_launch<__half>(a);
+    else if (t == DTYPE_BF16)
+        adam_launch<__nv_bfloat16>(a);
+    else
+        adam_launch<float>(a);
+}
+static bool adam_takes(const kernel_args *a)
+{
+    return copies_fit(a, ADAM_HEAD, ADAM_COPY, ADAM_TUPLE);
 }
 
 __global__ static void __launch_bounds__(CUDA_THREADS)
@@ -283,7 +442,7 @@ __global__ static void __launch_bounds__(CUDA_THREADS)
 static void accumulate_run(const kernel_args *a)
 {
     table t = {.n = 0};
-    table_add(&t, a, ACCUMULATE_SUM, ACCUMULATE_GRAD, a->n_in, a->n_in, a->n_in, ACCUMULATE_PLACE);
+    table_add(&t, a, ACCUMULATE_SUM, ACCUMULATE_GRAD, a->n_in, a->n_in, a->n_in, a->n_in, ACCUMULATE_PLACE);
     if (t.chunks)
         LAUNCH(accumulate_kernel, dim3((unsigned)t.chunks), CUDA_THREADS, 0, a->queue, t.at[0],
                (const float *)data_of(a, ACCUMULATE_SHARE));
@@ -442,8 +601,9 @@ static void loss_scale_run(const kernel_args *a)
 }
 
 CUDA_TABLE(update) = {
-    {.op = OP_SGD_UPDATE, .type = DTYPE_F32, .name = "sgd", .run = sgd_run},
-    {.op = OP_ADAM_UPDATE, .type = DTYPE_F32, .name = "adam", .run = adam_run, .workspace = adam_workspace},
+    {.op = OP_SGD_UPDATE, .type = DTYPE_F32, .name = "sgd", .run = sgd_run, .takes = sgd_takes},
+    {.op = OP_ADAM_UPDATE, .type = DTYPE_F32, .name = "adam", .run = adam_run, .workspace = adam_workspace,
+     .takes = adam_takes},
     {.op = OP_GRAD_NORM, .type = DTYPE_F32, .name = "grad norm", .run = grad_norm_run, .workspace = grad_norm_workspace},
     {.op = OP_LOSS_SCALE, .type = DTYPE_F32, .name = "loss scale", .run = loss_scale_run},
     {.op = OP_ACCUMULATE, .type = DTYPE_F32, .name = "accumulate", .run = accumulate_run},

@@ -328,8 +328,9 @@ static bool is_narrow_as_wanted(const kernel_row *r, const kernel_args *a)
 
 static bool lies_as_wanted(const kernel_row *r, const kernel_args *a)
 {
+    const op_desc *d = op_of(r->op);
     for (int i = 0; i < a->n_in; i++)
-        if (!lies_so(&a->in[i], r->blocked_in, i))
+        if (!op_is_copy(d, i) && !lies_so(&a->in[i], r->blocked_in, i)) /* a copy's row looks at it itself (takes) */
             return false;
     for (int i = 0; i < a->n_out; i++)
         if (!lies_so(&a->out[i], r->blocked_out, i))

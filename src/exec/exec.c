@@ -60,7 +60,7 @@ static status check_room(const exec *e)
     TRY(e->b->remote->memory(e->b, &available, &all));
     for (size_t i = 0; i < e->s->n; i++)
         waiting += e->s->at[i].device ? 0 : tensor_bytes(&e->s->at[i].t);
-    size_t fixed = p->workspace + p->constants + p->prepared_bytes + waiting, needed = fixed + p->activations;
+    size_t fixed = p->workspace + p->constants + p->prepared_bytes + p->copies + waiting, needed = fixed + p->activations;
     if (needed <= available)
         return ST_OK;
     const value *x = e->g->n_input ? &e->g->value[e->g->input[0]] : NULL;
@@ -70,7 +70,7 @@ static status check_room(const exec *e)
     e->b->describe(e->b, &device);
     status st = fail(ST_OOM, "out of memory on %s: the plan needs %s (activations %s, workspace %s, parameters and states %s, "
                      "constants %s), %s of %s are free; ", device.s ? device.s : e->b->name, human_bytes((double)needed, a),
-                     human_bytes((double)p->activations, b), human_bytes((double)p->workspace, c), human_bytes((double)waiting, d),
+                     human_bytes((double)p->activations, b), human_bytes((double)p->workspace, c), human_bytes((double)(p->copies + waiting), d),
                      human_bytes((double)(p->constants + p->prepared_bytes), f), human_bytes((double)available, k),
                      human_bytes((double)all, m));
     text_free(&device);
@@ -82,11 +82,15 @@ static status check_room(const exec *e)
 static status bind_values(exec *e, const store *s)
 {
     const graph *g = e->g;
+    char *kept = e->kept;
     TRY(mem_alloc(&e->data, g->n_value, sizeof *e->data));
     for (size_t v = 1; v < g->n_value; v++) {
         const value *x = &g->value[v];
         if (x->kind == VALUE_CONST) {
             e->data[v] = (void *)(uintptr_t)x->data; /* no kernel writes a constant: graph_validate */
+        } else if (value_is_copy(x)) {
+            e->data[v] = kept;
+            kept += (plan_value_bytes(x) + 63) & ~(size_t)63; /* as in plan.copies */
         } else if (x->kind == VALUE_PARAM || x->kind == VALUE_STATE) {
             const store_entry *own = store_find(s, x->name);
             e->data[v] = own->device ? own->device : own->t.data;
@@ -173,6 +177,7 @@ static status lower(const graph *g, const backend *b, graph **out)
     TRY_DONE(pass_grad_sums_from_convs(low, b));
     TRY_DONE(pass_narrow_attention(low, b));
     TRY_DONE(pass_fuse_linear_grads(low, b));
+    TRY_DONE(pass_keep_copies(low, b));
     TRY_DONE(pass_join_reorders(low, b));
 #ifndef NDEBUG
     TRY_DONE(graph_validate(low));
@@ -202,6 +207,7 @@ status exec_open(const graph *g, backend *b, store *s, size_t memory_limit, exec
     TRY_DONE(b->alloc(b, e->p->activations, (void **)&e->activations));
     TRY_DONE(b->alloc(b, e->p->workspace, (void **)&e->workspace));
     TRY_DONE(b->alloc(b, e->p->prepared_bytes, (void **)&e->prepared));
+    TRY_DONE(b->alloc(b, e->p->copies, (void **)&e->kept));
     TRY_DONE(bind_values(e, s));
     TRY_DONE(remote_open(e));
     TRY_DONE(bind_steps(e));
@@ -245,6 +251,7 @@ void exec_close(exec *e)
         e->b->free(e->b, e->activations, e->p->activations);
         e->b->free(e->b, e->workspace, e->p->workspace);
         e->b->free(e->b, e->prepared, e->p->prepared_bytes);
+        e->b->free(e->b, e->kept, e->p->copies);
     }
     plan_free(e->p);
     graph_free(e->g);

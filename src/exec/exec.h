@@ -21,6 +21,7 @@ typedef struct store {
     size_t n, cap;
     backend *remote;                /* whose memory `device` is; NULL: there is none. Must outlive the store */
     bool device_newer, host_newer;  /* than the other copy */
+    uint64_t written;               /* how often something may have changed parameters on the device (keep_copies.c) */
 } store;
 /* Makes the host's copies what they are on the device. To be called before they are read; without a remote backend it does
  * nothing. */
@@ -52,7 +53,8 @@ typedef struct plan {
     size_t activations, workspace; /* bytes */
     size_t prepared_bytes;
     recomputation again;           /* exec_open; zeros: nothing is */
-    size_t persistent;             /* bytes of parameters and states */
+    size_t persistent;             /* bytes of parameters and states, copies included */
+    size_t copies;                 /* bytes of narrow copies of parameters, which the executor keeps */
     size_t constants;              /* bytes of those that a kernel reads as they are */
 } plan;
 MUST_USE status plan_make(const graph *g, const backend *b, plan **out);

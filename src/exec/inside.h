@@ -22,6 +22,7 @@ typedef struct remote_part {
     size_t kernels[PHASE_UPDATE + 1]; /* of the programs */
     bool ran[PHASE_UPDATE + 1]; /* once, kernel by kernel */
     bool mutates; /* some node writes into the store */
+    struct kept_copies *copies; /* NULL: there are none */
 } remote_part;
 
 struct exec {
@@ -31,6 +32,7 @@ struct exec {
     store own; /* when the caller gave no store */
     store *s;  /* the one in use */
     char *activations, *workspace, *prepared;
+    char *kept; /* narrow copies of parameters (keep_copies.c) */
     remote_part *far; /* NULL: the host sees where values lie */
     step *steps;
     size_t n_step;
@@ -66,5 +68,11 @@ void ring_close(exec_chain *c);
 MUST_USE status remote_open(exec *e);
 void remote_close(exec *e);
 MUST_USE status remote_run(exec *e, phase when);
+
+/* keep_copies.c: finds how copies are made; makes them anew where something else has written parameters since, and counts what the
+ * run will write. Outside of recordings. */
+MUST_USE status copies_open(exec *e);
+void copies_close(exec *e);
+MUST_USE status copies_begin_run(exec *e);
 
 #endif

@@ -24,6 +24,11 @@ static inline dtype value_lies_in(const value *v)
 {
     return v->narrow ? v->narrow : v->type;
 }
+/* A narrow copy of a parameter that the executor keeps (keep_copies.c): of no store. */
+static inline bool value_is_copy(const value *v)
+{
+    return v->kind == VALUE_STATE && v->narrow;
+}
 size_t plan_value_bytes(const value *v); /* as it lies, the lanes that fill up a block included */
 /* Which values share storage: views, and results in place of an operand that dies there. root: [n_value]. */
 MUST_USE status plan_share_storage(const graph *g, value_id *root);
@@ -52,7 +57,9 @@ MUST_USE status pass_moments_from_convs(graph *g, const backend *b);
 MUST_USE status pass_grad_sums_from_convs(graph *g, const backend *b);
 /* fuse_linear_grad.c: sums of rows and slopes of activations into the products of linear layers' gradients, on a device. */
 MUST_USE status pass_fuse_linear_grads(graph *g, const backend *b);
-/* join_reorders.c: the weights of a step change their layout together, in nodes of up to 32; after all passes that look at one. */
+/* keep_copies.c: weights that a step reads in a narrow type are written by the optimizer; after all passes that look at one. */
+MUST_USE status pass_keep_copies(graph *g, const backend *b);
+/* join_reorders.c: the weights that change their layout in every step do so together, in nodes of up to 32; after that. */
 MUST_USE status pass_join_reorders(graph *g, const backend *b);
 /* narrow_attention.c: where images lie in a narrow type, attention may round its operands to it. */
 MUST_USE status pass_narrow_attention(graph *g, const backend *b);

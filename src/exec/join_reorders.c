@@ -1,5 +1,5 @@
-/* join_reorders.c - the weights that a step takes in a narrow type change together, those of convolutions, channels last, and those
- * of matrix products, as they lie.
+/* join_reorders.c - the weights that a step rounds to a narrow type (keep_copies.c: those that no update writes in it) change together,
+ * those of convolutions, channels last, and those of matrix products, as they lie.
  *
  * In: a graph after the layout and the passes behind it, in which every such weight has a Reorder of its own. Out: one node makes up
  * to 32 of either kind, where the first of them stood; parameters are there from the beginning of a run, whoever wrote them. */

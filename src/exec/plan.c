@@ -286,6 +286,7 @@ status plan_make(const graph *g, const backend *b, plan **out)
         p->offset[v] = SIZE_MAX;
         if (g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE)
             p->persistent += align_up(plan_value_bytes(&g->value[v]));
+        p->copies += value_is_copy(&g->value[v]) ? align_up(plan_value_bytes(&g->value[v])) : 0;
     }
     TRY_DONE(choose_kernels(g, b, p));
     TRY_DONE(plan_share_storage(g, p->root));

@@ -115,10 +115,11 @@ status remote_open(exec *e)
     place_all_in_box(e, false);
     TRY(place_constants(e));
     for (size_t v = 1; v < g->n_value; v++)
-        if (g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE)
+        if ((g->value[v].kind == VALUE_PARAM || g->value[v].kind == VALUE_STATE) && !value_is_copy(&g->value[v]))
             f->host[v] = store_find(e->s, g->value[v].name)->t.data;
     for (size_t k = 1; k < g->n_node; k++)
         f->mutates = f->mutates || op_of(g->node[k].op)->flags & OP_MUTATES;
+    TRY(copies_open(e));
     return e->b->remote->wait(e->b);
 }
 
@@ -132,6 +133,7 @@ void remote_close(exec *e)
     e->b->free(e->b, f->constants, f->constant_bytes);
     e->b->free(e->b, f->box, f->box_bytes);
     e->b->remote->free_host(e->b, f->mirror);
+    copies_close(e);
     mem_free(f->host);
     mem_free(f);
     e->far = NULL;
@@ -254,7 +256,7 @@ static status begin_run(exec *e)
     TRY(store_push(e->s));
     if (e->far->mutates)
         e->s->device_newer = true;
-    return ST_OK;
+    return copies_begin_run(e);
 }
 
 static status record(exec *e, phase when)
@@ -302,6 +304,7 @@ status exec_put(exec *e, value_id v, const void *from, size_t bytes)
         memcpy(e->data[v], from, bytes);
         return ST_OK;
     }
+    e->s->written++; /* it may be a parameter */
     TRY(e->b->remote->copy(e->b, e->data[v], from, bytes, COPY_TO_DEVICE));
     return e->b->remote->wait(e->b);
 }
@@ -316,6 +319,17 @@ static status check_links(const exec_chain *c)
         if (l->from >= l->to || plan_value_bytes(x) != plan_value_bytes(y) || x->type != y->type)
             return fail(ST_INTERNAL, "'%s' cannot become '%s'", x->name, y->name);
     }
+    return ST_OK;
+}
+
+/* Copies of parameters are looked at before a chain runs: in it no other executor may write the same store. */
+static status check_copies(const exec_chain *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        for (size_t k = 0; k < c->n; k++)
+            if (c->part[i].e != c->part[k].e && c->part[i].e->s == c->part[k].e->s && c->part[i].e->far->copies &&
+                c->part[k].e->far->mutates)
+                return fail(ST_INTERNAL, "two executors of a chain write one store");
     return ST_OK;
 }
 
@@ -334,6 +348,7 @@ status exec_chain_open(const exec_part *part, size_t n, const exec_link *link, s
     c->n = n;
     c->n_link = n_link;
     TRY_DONE(check_links(c));
+    TRY_DONE(check_copies(c));
     *out = c;
     return ST_OK;
 done:

@@ -103,6 +103,7 @@ static status store_move(store *s, copy_way way)
     }
     TRY(s->remote->remote->wait(s->remote));
     s->host_newer = s->device_newer = false;
+    s->written += way == COPY_TO_DEVICE;
     return ST_OK;
 }
 

@@ -143,6 +143,9 @@ typedef struct op_desc {
     /* Operators on many tensors at once: after `head` inputs come tuples of `tuple` (> 0); the bits of `mutates` for the
      * first tuple hold for every one. Absent inputs at the end of the last tuple may be left out. */
     int head, tuple;
+    /* The operand of a tuple that a device's executor may add (exec/keep_copies.c), 0: there is none: the tuple's first, which the node
+     * writes, in the device's narrow type; in its own order or channels last, as the value says. Written with it. */
+    int copy;
     /* Sets type and shape of every out[i] != 0 from the inputs, completes attributes (e.g. auto_pad to pads). */
     status (*infer)(graph *g, node *n);
     /* Adds nodes that compute dx[i] for the inputs that have a gradient, given dy[i] (0: no gradient arrives there).
@@ -156,6 +159,7 @@ typedef struct op_desc {
 
 const op_desc *op_of(op_id op);       /* a row for every enum value */
 bool op_writes(const op_desc *d, int i); /* nodes of the operator write their input i */
+bool op_is_copy(const op_desc *d, int i); /* input i is the copy of a tuple */
 op_id op_from_name(const char *name); /* OP_NONE when unknown; internal names are found too */
 
 /* ---- building ---- */

@@ -35,6 +35,11 @@ op_id op_from_name(const char *name)
     return OP_NONE;
 }
 
+bool op_is_copy(const op_desc *d, int i)
+{
+    return d->copy && i >= d->head && (i - d->head) % d->tuple == d->copy;
+}
+
 bool op_writes(const op_desc *d, int i)
 {
     if (d->tuple > 0 && i >= d->head)

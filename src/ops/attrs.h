@@ -230,10 +230,12 @@ enum {
     UPDATE_GRAD,
     UPDATE_EMA,
     SGD_MOMENTUM,
+    SGD_COPY,
     SGD_PLACE,
     SGD_TUPLE,
     ADAM_M = SGD_MOMENTUM,
     ADAM_V,
+    ADAM_COPY,
     ADAM_PLACE,
     ADAM_TUPLE
 };

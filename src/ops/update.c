@@ -51,6 +51,14 @@ static status check_gradient(const graph *g, const node *n, int grad, int place,
     return fits ? ST_OK : op_fail(n, "rows '%s' and their places '%s' do not fit '%s'", rows->name, where->name, to->name);
 }
 
+/* Copies are made by the executor of a device alone: nobody else has values that lie in a narrow type. */
+static status check_copy(const graph *g, const node *n, int i)
+{
+    if (op_in(g, n, i) && !op_in(g, n, i)->narrow)
+        return op_fail(n, "the copy '%s' does not lie in a narrow type", op_in(g, n, i)->name);
+    return ST_OK;
+}
+
 /* Every tuple behind the scalars: its operands look like the parameter; those of the mask `needed` must be present. */
 static status check_tuples(const graph *g, const node *n, uint32_t needed)
 {
@@ -62,6 +70,7 @@ static status check_tuples(const graph *g, const node *n, uint32_t needed)
             return op_fail(n, "input %d is missing", first);
         for (int i = UPDATE_EMA; i < d->tuple - 1; i++)
             TRY(check_operand(g, n, first + i, first, needed >> i & 1));
+        TRY(check_copy(g, n, first + d->copy));
         TRY(op_check_same_type(g, n, 0, first));
         TRY(check_gradient(g, n, first + UPDATE_GRAD, first + d->tuple - 1, first)); /* the places stand last */
     }
@@ -79,7 +88,7 @@ static status check_range(const node *n, const char *what, double v, double lo, 
 #define WRITES(head, operand) (1u << ((head) + (operand)))
 
 /* SgdUpdate: inputs lr, scale, then for each parameter: param p (written), grad g, average e (written; absent when ema =
- * 0), momentum buffer b (written; absent when momentum = 0), place.
+ * 0), momentum buffer b (written; absent when momentum = 0), copy of p (written; may be absent, op_desc.copy), place.
  *   g = scale * g;  decoupled: p *= 1 - lr * wd, else g += wd * p
  *   b = momentum * b + g;  nesterov: g += momentum * b, else g = b;  p -= lr * g;  e = ema * e + (1 - ema) * p
  * torch.optim.SGD with dampening 0; a buffer that starts as zeros makes its first step equal to PyTorch's. */
@@ -106,12 +115,13 @@ static const attr_desc sgd_rows[] = {
 };
 const op_desc op_sgd_update = {
     .name = "SgdUpdate", .in = {1, -1}, MUTATOR, .attrs = sgd_rows, .attr_size = sizeof(sgd_attrs),
-    .infer = sgd_infer, .head = SGD_HEAD, .tuple = SGD_TUPLE,
-    .mutates = WRITES(SGD_HEAD, UPDATE_PARAM) | WRITES(SGD_HEAD, UPDATE_EMA) | WRITES(SGD_HEAD, SGD_MOMENTUM),
+    .infer = sgd_infer, .head = SGD_HEAD, .tuple = SGD_TUPLE, .copy = SGD_COPY,
+    .mutates = WRITES(SGD_HEAD, UPDATE_PARAM) | WRITES(SGD_HEAD, UPDATE_EMA) | WRITES(SGD_HEAD, SGD_MOMENTUM) |
+               WRITES(SGD_HEAD, SGD_COPY),
 };
 
 /* AdamUpdate: inputs lr, scale, step (number of this step, from 1), then for each parameter: param p (written), grad g,
- * average e (written; absent when ema = 0), m and v (written), place.
+ * average e (written; absent when ema = 0), m and v (written), copy of p (written; may be absent, op_desc.copy), place.
  *   g = scale * g;  decoupled: p *= 1 - lr * wd (AdamW), else g += wd * p
  *   m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g^2
  *   p -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps);  e = ema * e + (1 - ema) * p
@@ -139,9 +149,9 @@ static const attr_desc adam_rows[] = {
 };
 const op_desc op_adam_update = {
     .name = "AdamUpdate", .in = {1, -1}, MUTATOR, .attrs = adam_rows, .attr_size = sizeof(adam_attrs),
-    .infer = adam_infer, .head = ADAM_HEAD, .tuple = ADAM_TUPLE,
+    .infer = adam_infer, .head = ADAM_HEAD, .tuple = ADAM_TUPLE, .copy = ADAM_COPY,
     .mutates = WRITES(ADAM_HEAD, UPDATE_PARAM) | WRITES(ADAM_HEAD, UPDATE_EMA) | WRITES(ADAM_HEAD, ADAM_M) |
-               WRITES(ADAM_HEAD, ADAM_V),
+               WRITES(ADAM_HEAD, ADAM_V) | WRITES(ADAM_HEAD, ADAM_COPY),
 };
 
 /* GradNorm: inputs gradients; outputs 0 scale, 1 (optional) norm = sqrt(sum of all squares).

@@ -301,7 +301,7 @@ session_memory session_measure_memory(const session *s)
     for (size_t i = 0; i < s->params.n; i++)
         *(s->params.at[i].kind == VALUE_PARAM ? &m.parameters : &m.optimizer) += tensor_bytes(&s->params.at[i].t);
     m.activations = exec_plan(s->train)->activations;
-    m.workspace = exec_plan(s->train)->workspace + exec_plan(s->train)->prepared_bytes;
+    m.workspace = exec_plan(s->train)->workspace + exec_plan(s->train)->prepared_bytes + exec_plan(s->train)->copies;
     if (s->t.e) {
         const plan *p = exec_plan(s->t.e);
         m.teacher = p->activations + p->workspace + p->constants + p->prepared_bytes + group_bytes(s);
